@@ -1,0 +1,171 @@
+"""A convenience for encoders made of torch: write ``embed``, get the rest of the protocol.
+
+``TorchEncoder`` is a torch module, so ``parameters``, ``to``, ``train`` and ``eval`` are torch's.
+It is optional: ``protocol.Encoder`` is what counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from fastretrieve.encoders import files
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.images import as_size, image_batch
+from fastretrieve.encoders.protocol import API_VERSION, Batch, Figure, Items, Modality
+
+Self = TypeVar("Self", bound="TorchEncoder")
+
+
+class TorchEncoder(torch.nn.Module):
+    """Base class: an encoder is a torch module with ``embed(batch) -> [n, dim]``.
+
+    A subclass sets ``name``, passes its own constructor arguments to ``super().__init__`` as
+    ``config``, and writes ``embed``; images need no more than that. ``self.image_size`` (height,
+    width) and ``self.channels`` are taken from the config where it has them.
+
+    >>> class Mean(TorchEncoder):
+    ...     name, capabilities = "mean", frozenset()
+    ...     def __init__(self, *, image_size=8, channels=3):
+    ...         super().__init__(dim=3, config={"image_size": image_size, "channels": channels})
+    ...     def embed(self, batch):
+    ...         return batch.mean(dim=(2, 3))
+    >>> encoder = Mean()
+    >>> encoder.encode(encoder.preprocess([torch.ones(3, 20, 20)])).tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    name: str = ""
+    modality: Modality = "image"
+    api_version: int = API_VERSION
+    capabilities: frozenset[str] = frozenset({"trainable"})
+    progress_figure: ClassVar[Figure] = Figure("loss", "lower")
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, *, dim: int, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self.dim = dim
+        self.config = dict(config)
+        self.is_trained = "trainable" not in self.capabilities
+        if "image_size" in self.config:
+            self.image_size = as_size(self.config["image_size"])
+        if "channels" in self.config:
+            self.channels = int(self.config["channels"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """Return [n, dim] in the current mode, differentiable. The one method to write."""
+        raise TypeError(f"{type(self).__name__} must define embed(batch) -> [n, dim]")
+
+    def preprocess(self, items: Items) -> Batch:
+        """Images of any kind to one float32 tensor [n, channels, height, width] in [0, 1]."""
+        pixels = image_batch(items, size=self.image_size, channels=self.channels)
+        return torch.from_numpy(pixels)
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        """Return float32 [n, dim] on the encoder's device."""
+        if batch_length(batch) == 0:
+            return torch.zeros(0, self.dim, device=self.device)
+        with self.evaluating():
+            return self.embed(self.on_device(batch)).float()
+
+    def on_device(self, batch: Batch) -> Batch:
+        """The batch as tensors on the encoder's device."""
+        return move_batch(batch, self.device)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients; training mode comes back afterwards.
+
+        An encoder that is in evaluation mode already is not touched, so threads may share it.
+        """
+        modes = {module: module.training for module in self.modules() if module.training}
+        if modes:
+            self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    def save(self, directory: str | Path) -> None:
+        """Write config.json and weights.safetensors."""
+        files.write_encoder(
+            directory,
+            encoder=self.name,
+            config=self.config,
+            weights=self.state_dict(),
+            trained=self.is_trained,
+            extra={"classes": list(self.classes)},
+        )
+
+    @classmethod
+    def load(cls: type[Self], directory: str | Path, *, device: str = "cpu") -> Self:
+        """Read back what ``save`` wrote, in evaluation mode."""
+        saved = files.read_encoder(directory)
+        try:
+            encoder = cls(**saved.config)
+            if saved.extra.get("classes"):
+                encoder.set_classes(saved.extra["classes"])
+            encoder.load_state_dict(saved.tensors())
+        except (TypeError, RuntimeError) as error:
+            raise EncoderError(
+                f"{saved.directory} does not fit {cls.__name__}: {error}; it was saved by another "
+                "version or another encoder, so load it with the one that saved it"
+            ) from error
+        encoder.is_trained = saved.trained
+        return encoder.eval().to(device)
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """Remember the names; an encoder with a head overrides this and sizes the head."""
+        self.classes = tuple(str(name) for name in names)
+
+
+def batch_length(batch: Batch) -> int:
+    """How many items a batch holds.
+
+    >>> batch_length((torch.zeros(4, 9, 2), torch.zeros(4)))
+    4
+    """
+    return len(batch[0]) if isinstance(batch, (tuple, list)) else len(batch)
+
+
+def move_batch(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch, or each part of it, as tensors on a device."""
+    if isinstance(batch, (tuple, list)):
+        parts = [torch.as_tensor(part).to(device, non_blocking=True) for part in batch]
+        # A named tuple is built from its fields, a plain tuple from an iterable.
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return torch.as_tensor(batch).to(device, non_blocking=True)
+
+
+def take_batch(batch: Batch, rows: Any) -> Batch:
+    """The items ``rows`` (a slice, or an index array) of a batch, as a batch."""
+    if isinstance(batch, (tuple, list)):
+        parts = [part[rows] for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch[rows]
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers from ``seed``; the global state comes back afterwards.
+
+    Constructors initialise their weights under it, so that making an encoder disturbs nobody.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
