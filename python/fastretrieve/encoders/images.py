@@ -105,7 +105,7 @@ def _bulk(items: Any, size: Size, channels: int) -> NDArray[np.float32] | None:
     """One array or tensor of the right shape needs no Pillow, and is a hundred times faster."""
     if hasattr(items, "detach") and tuple(items.shape[1:]) == (channels, *size):
         array = items.detach().cpu().numpy()
-        return _unit_range(array) if array.dtype == np.float32 and len(array) else None
+        return _unit_range(np.asarray(array)) if array.dtype == np.float32 else None
     if not isinstance(items, np.ndarray) or items.dtype != np.uint8:
         return None
     if items.ndim == 3 and channels == 1 and items.shape[1:] == size:
@@ -145,10 +145,10 @@ def _unit_range(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if array.dtype == np.uint16:
-        return array.astype(np.float32) / np.float32(65535)
+        return np.divide(array, np.float32(65535), dtype=np.float32)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"an image is uint8, uint16 or float in [0, 1]; got dtype {array.dtype}")
-    low, high = float(array.min()), float(array.max())
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
         raise ValueError(
             f"a float image holds values in [0, 1], got {low:.4g} to {high:.4g}; divide by 255, "

@@ -1,0 +1,26 @@
+"""Data on its way to an encoder: what the items are, how they are read, in which order.
+
+``open_dataset`` takes folders, tables, arrays and files; ``Loader`` reads batches ahead of the
+network. Nothing here imports torch: labels and orders are NumPy arrays.
+"""
+
+from fastretrieve.data.dataset import Dataset, Skipped
+from fastretrieve.data.errors import DataError
+from fastretrieve.data.loader import Loaded, Loader
+from fastretrieve.data.open import open_dataset
+from fastretrieve.data.readers import read_image, read_item
+from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Loaded",
+    "Loader",
+    "Skipped",
+    "balanced_batches",
+    "balanced_order",
+    "epoch_order",
+    "open_dataset",
+    "read_image",
+    "read_item",
+]

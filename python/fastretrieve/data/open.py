@@ -1,0 +1,179 @@
+"""``open_dataset``: from whatever a person has to a ``Dataset``.
+
+Folders are listed here, tables in ``tables.py``; what an item holds is read later, by
+``readers.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve.data.dataset import Dataset, Modality, encode_labels
+from fastretrieve.data.errors import DataError
+from fastretrieve.data.readers import (
+    ANIMATION_SUFFIXES,
+    ARRAY_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_image,
+)
+from fastretrieve.data.sources import Files, Memory
+from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
+
+
+def open_dataset(
+    source: Any,
+    *,
+    labels: Any = None,
+    classes: Sequence[str] | None = None,
+    columns: dict[str, Any] | None = None,
+    modality: Modality = "image",
+    recursive: bool = True,
+) -> Dataset:
+    """Open a data set from
+
+    - a folder of class folders (the first folder names the class), or a flat folder;
+    - a CSV, TSV or JSONL file of paths, with labels, boxes and further columns (``tables.py``);
+    - an ``.npz`` file with ``images`` (or ``sequences``) and ``labels``, or an ``.npy`` file;
+    - an array or tensor [n, ...], or a list of paths, PIL images, arrays or sequences;
+    - a pair ``(items, labels)``; one image or video file; a ``Dataset``, which comes back as it is.
+
+    >>> open_dataset((np.zeros((3, 8, 8), np.uint8), ["a", "b", "a"]))
+    Dataset(3 image items, 2 classes)
+    """
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, tuple) and len(source) == 2 and labels is None:
+        source, labels = source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if labels is None and (dataset := _open_path(path, modality, recursive, classes)):
+            return dataset
+        source = _listed(path, modality, recursive)
+    items, from_disk = _as_items(source)
+    store = Files(items, modality=modality) if from_disk else Memory(items)
+    numbers, names = encode_labels(labels, len(store), classes)
+    return Dataset(
+        store,
+        labels=numbers,
+        classes=names,
+        columns={
+            name: _column(name, values, len(store)) for name, values in (columns or {}).items()
+        },
+        modality=modality,
+    )
+
+
+def _open_path(
+    path: Path, modality: Modality, recursive: bool, classes: Sequence[str] | None
+) -> Dataset | None:
+    """The sources that bring labels of their own; None where there can be none."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a folder, a table (.csv, .jsonl) or a file")
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in TABLE_SUFFIXES:
+        return open_table(path, modality=modality, classes=classes)
+    if path.is_file() and suffix == ".npz":
+        return _open_npz(path, modality, classes)
+    if path.is_dir():
+        paths = _listed(path, modality, recursive)
+        folders = [p.relative_to(path).parts[0] if p.parent != path else None for p in paths]
+        labels, names = encode_labels(folders, len(paths), classes)
+        return Dataset(
+            Files(paths, modality=modality), labels=labels, classes=names, modality=modality
+        )
+    return None
+
+
+def _listed(path: Path, modality: Modality, recursive: bool) -> Any:
+    """The items of a folder in order of their names, or a single file as one item."""
+    if path.is_file():
+        if path.suffix.lower() == ".npy" and modality == "image":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return [path]
+    find = _walk_sequences if modality == "sequence" else _walk_images
+    paths = list(find(path, recursive))
+    if not paths:
+        raise DataError(
+            f"{path} holds no {modality} files"
+            + ("" if recursive else " (subfolders were not searched: recursive=False)")
+        )
+    return paths
+
+
+def _walk_images(root: Path, recursive: bool) -> Iterator[Path]:
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith(".")) if recursive else []
+        yield from (path for name in sorted(names) if is_image(path := Path(folder, name)))
+
+
+def _walk_sequences(root: Path, recursive: bool) -> Iterator[Path]:
+    """Arrays, animations and videos; a folder of plain images, not the root itself, is one item."""
+    moving = ANIMATION_SUFFIXES & {".gif", ".webp"} | VIDEO_SUFFIXES | ARRAY_SUFFIXES
+    for folder, inner, names in os.walk(root):
+        here = Path(folder)
+        inner[:] = sorted(name for name in inner if not name.startswith(".")) if recursive else []
+        files = [here / name for name in sorted(names) if not name.startswith(".")]
+        whole = [path for path in files if path.suffix.lower() in moving]
+        yield from whole
+        if here != root and not whole and any(is_image(path) for path in files):
+            yield here
+
+
+def _open_npz(path: Path, modality: Modality, classes: Sequence[str] | None) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable .npz file: {error}") from error
+    found = [name for name in ("images", "sequences", "x", "data") if name in arrays]
+    if not found:
+        raise DataError(
+            f"{path} holds {sorted(arrays)}; name the items 'images' or 'sequences', and the "
+            "labels 'labels'"
+        )
+    labels = arrays.get("labels", arrays.get("y"))
+    names = classes if classes is not None else arrays.get("classes")
+    return open_dataset(
+        arrays[found[0]],
+        labels=labels,
+        classes=None if names is None else [str(name) for name in names],
+        modality=modality,
+    )
+
+
+def _as_items(source: Any) -> tuple[Any, bool]:
+    """The items, and whether they are paths to read."""
+    if hasattr(source, "detach"):
+        source = source.detach().cpu()
+        # Tensors keep channels first and arrays keep them last; as tensors they stay unambiguous.
+        return (source.numpy() if source.ndim == 3 else source), False
+    if isinstance(source, np.ndarray):
+        if source.ndim < 2:
+            raise DataError(f"an array of items is [n, ...], got shape {source.shape}")
+        return source, False
+    try:
+        items = list(source)
+    except TypeError:
+        raise DataError(
+            f"cannot read a data set from {type(source).__name__}; give a folder, a table, a file, "
+            "an array [n, ...] or a list of images"
+        ) from None
+    on_disk = [isinstance(item, (str, os.PathLike)) for item in items]
+    if any(on_disk) and not all(on_disk):
+        raise DataError("a list of items holds paths or images, not both")
+    return ([Path(item) for item in items] if any(on_disk) else items), any(on_disk)
+
+
+def _column(name: str, values: Any, n_items: int) -> NDArray[Any]:
+    listed = values.tolist() if hasattr(values, "tolist") else list(values)
+    if len(listed) != n_items:
+        raise DataError(f"column {name!r} has {len(listed)} values for {n_items} items")
+    column = np.empty(n_items, object)
+    column[:] = listed
+    return column

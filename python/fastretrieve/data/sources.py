@@ -1,0 +1,64 @@
+"""Where the items of a data set come from: files, or what is in memory already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve.data.readers import Box, read_item
+
+
+class Files:
+    """One item a file (or frame folder), or a box of an image."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        modality: str = "image",
+        boxes: Sequence[Box | None] | None = None,
+    ) -> None:
+        self.paths = list(paths)
+        self.modality = modality
+        self.boxes = list(boxes) if boxes is not None else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def key(self, index: int) -> str:
+        box = self.box(index)
+        where = "" if box is None else "#box=" + ",".join(f"{edge:g}" for edge in box)
+        return f"{self.paths[index]}{where}"
+
+    def box(self, index: int) -> Box | None:
+        return self.boxes[index] if self.boxes is not None else None
+
+    def read(self, index: int, *, size: int | None) -> Any:
+        return read_item(self.paths[index], modality=self.modality, size=size, box=self.box(index))
+
+    def read_many(self, indices: NDArray[np.int64]) -> None:
+        return None
+
+
+class Memory:
+    """Items that are there: one array [n, ...], or a list of images or sequences."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def key(self, index: int) -> str:
+        return f"#{index}"
+
+    def read(self, index: int, *, size: int | None) -> Any:
+        return self.items[index]
+
+    def read_many(self, indices: NDArray[np.int64]) -> Any | None:
+        is_array = isinstance(self.items, np.ndarray) or hasattr(self.items, "detach")
+        return self.items[indices] if is_array else None
