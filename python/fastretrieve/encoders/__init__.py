@@ -1,0 +1,56 @@
+"""Encoders: images and sequences to vectors. Ours and anybody's come through the same door.
+
+``list_encoders`` says what is installed, ``create_encoder`` makes one by name, ``load_encoder``
+reads a saved one. ``protocol.py`` is the contract, ``base.TorchEncoder`` a convenience for torch,
+``docs/plugins.md`` the tutorial. Importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastretrieve.encoders.discovery import Plugin, list_encoders
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.files import read_encoder, write_encoder
+from fastretrieve.encoders.images import image_batch
+from fastretrieve.encoders.protocol import API_VERSION, Encoder, Figure
+from fastretrieve.encoders.registry import (
+    as_encoder,
+    check_plugins,
+    create_encoder,
+    encoder_class,
+    load_encoder,
+)
+
+if TYPE_CHECKING:
+    from fastretrieve.encoders.base import TorchEncoder
+    from fastretrieve.encoders.module import ModuleEncoder
+
+__all__ = [
+    "API_VERSION",
+    "Encoder",
+    "EncoderError",
+    "Figure",
+    "ModuleEncoder",
+    "Plugin",
+    "TorchEncoder",
+    "as_encoder",
+    "check_plugins",
+    "create_encoder",
+    "encoder_class",
+    "image_batch",
+    "list_encoders",
+    "load_encoder",
+    "read_encoder",
+    "write_encoder",
+]
+
+_NEEDS_TORCH = {"TorchEncoder": "base", "ModuleEncoder": "module"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

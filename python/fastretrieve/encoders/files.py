@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.encoders.discovery import provider
 from fastretrieve.encoders.errors import EncoderError
 
 FORMAT = "fastretrieve-encoder"
@@ -35,6 +36,7 @@ class SavedEncoder(NamedTuple):
     config: dict[str, Any]  # keyword arguments of the class
     trained: bool
     extra: dict[str, Any]  # whatever else the encoder keeps
+    provider: str  # "distribution version" that had the encoder, "" where none did
     weights_sha256: str
     directory: Path
 
@@ -71,10 +73,12 @@ def write_encoder(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     data = _serialise(weights)
+    plugin = provider(encoder)
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "encoder": encoder,
+        "provider": f"{plugin.distribution} {plugin.version}" if plugin else "",
         "config": dict(config),
         "trained": bool(trained),
         "extra": dict(extra or {}),
@@ -105,6 +109,7 @@ def read_encoder(directory: str | Path) -> SavedEncoder:
         config=dict(header["config"]),
         trained=bool(header["trained"]),
         extra=dict(header.get("extra", {})),
+        provider=str(header.get("provider", "")),
         weights_sha256=found,
         directory=folder,
     )

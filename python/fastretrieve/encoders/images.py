@@ -145,7 +145,8 @@ def _unit_range(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if array.dtype == np.uint16:
-        return np.divide(array, np.float32(65535), dtype=np.float32)
+        scaled: NDArray[np.float32] = array.astype(np.float32) / np.float32(65535)
+        return scaled
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"an image is uint8, uint16 or float in [0, 1]; got dtype {array.dtype}")
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)

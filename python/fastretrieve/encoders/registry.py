@@ -1,0 +1,253 @@
+"""From a name to an encoder: load the class, check it, make or restore an instance.
+
+A name is ``pixels`` (an entry point, see ``discovery.py``), ``distribution:pixels``,
+``./my.py:MyEncoder`` (a file) or ``module:package.attribute`` (any torch module). Importing this
+module imports no encoder and no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from fastretrieve.encoders import discovery, files
+from fastretrieve.encoders.discovery import Plugin
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
+
+MODULE_PREFIX = "module:"
+_METHODS = ("preprocess", "encode", "save", "load", "to")
+
+
+def create_encoder(name: str, /, *, device: str = "cpu", **config: Any) -> Encoder:
+    """Make a new encoder: by name, ``distribution:name``, ``./file.py:Class`` or ``module:...``.
+
+    >>> create_encoder("pixels", image_size=8, channels=1).dim
+    64
+    """
+    if name.startswith(MODULE_PREFIX):
+        config = {"target": name.removeprefix(MODULE_PREFIX), **config}
+    cls = encoder_class(name)
+    try:
+        inspect.signature(cls).bind(**config)
+    except TypeError as error:
+        options = [p for p in inspect.signature(cls).parameters if p not in ("args", "kwargs")]
+        raise EncoderError(f"encoder {name!r}: {error}; its options are {options}") from error
+    encoder = cls(**config)
+    check_instance(encoder, name)
+    return cast(Encoder, encoder.to(device))
+
+
+def load_encoder(
+    where: str | Path, *, device: str = "cpu", encoder: str | type[Any] | None = None
+) -> Encoder:
+    """Load a saved encoder from its directory, or make the one of that name with its defaults.
+
+    ``encoder`` says which class reads the directory, where the name in it cannot: two packages
+    have the name, or the class came from a file (``./my.py:MyEncoder``) or from ``module:``. A
+    directory is data, so what it says is looked up among installed plugins and never run.
+    """
+    if not Path(where).is_dir():
+        if encoder is None and isinstance(where, str) and not _looks_like_path(where):
+            return create_encoder(where, device=device)
+        raise EncoderError(
+            f"{where} is not a directory; give what encoder.save() or `fastretrieve train` wrote, "
+            "or the name of an encoder"
+        )
+    saved = files.read_encoder(where)
+    if isinstance(encoder, str) and encoder.startswith(MODULE_PREFIX):
+        cls, options = encoder_class(encoder), {"target": encoder.removeprefix(MODULE_PREFIX)}
+    else:
+        cls, options = (encoder if isinstance(encoder, type) else _class_for(saved, encoder)), {}
+    loaded = cls.load(where, device=device, **options)
+    check_instance(loaded, saved.encoder)
+    return cast(Encoder, loaded)
+
+
+def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
+    """An encoder from what names one: an instance, a class, a directory, a name, a torch module."""
+    if isinstance(encoder, (str, Path)):
+        return load_encoder(encoder, device=device or "cpu")
+    if isinstance(encoder, type):
+        encoder = encoder()
+    if not hasattr(encoder, "encode") and hasattr(encoder, "forward"):
+        from fastretrieve.encoders.module import ModuleEncoder
+
+        encoder = ModuleEncoder(encoder)
+    check_instance(encoder, getattr(encoder, "name", type(encoder).__name__))
+    return cast(Encoder, encoder if device is None else encoder.to(device))
+
+
+def encoder_class(name: str) -> type[Any]:
+    """The class behind a name, imported and checked."""
+    if name.startswith(MODULE_PREFIX):
+        from fastretrieve.encoders.module import ModuleEncoder
+
+        cls: type[Any] = ModuleEncoder
+        return cls
+    path, _, attribute = name.rpartition(":")
+    if path.endswith(".py"):
+        return _class_from_file(Path(path), attribute)
+    plugin = discovery.find_plugin(name)
+    if plugin.status == "broken":
+        raise _broken(plugin, plugin.reason)
+    module, _, attribute = plugin.target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it runs
+        raise _broken(plugin, f"{type(error).__name__}: {error}") from error
+    if fault := class_fault(found):
+        raise _broken(plugin, fault)
+    return cast("type[Any]", found)
+
+
+def class_fault(cls: Any) -> str:
+    """What keeps a class from being an encoder; "" if nothing does."""
+    if not isinstance(cls, type):
+        return f"{cls!r} is not a class"
+    if missing := [name for name in _METHODS if not callable(getattr(cls, name, None))]:
+        return f"class {cls.__name__} has no {', '.join(missing)}"
+    version = getattr(cls, "api_version", API_VERSION)
+    if isinstance(version, property) or version == API_VERSION:
+        return ""
+    return discovery.version_fault(version)
+
+
+def check_instance(encoder: Any, name: str) -> None:
+    """Refuse an instance that does not keep the letter of the protocol, with all its faults.
+
+    ``fastretrieve.testing.check_encoder`` checks the meaning too.
+    """
+    faults = instance_faults(encoder)
+    plain = name.rpartition(":")[2]
+    is_named = not (name.startswith(MODULE_PREFIX) or ".py:" in name)
+    if is_named and getattr(encoder, "name", plain) not in (plain, name):
+        faults.append(f"its name is {encoder.name!r} but its entry point's is {plain!r}")
+    if faults:
+        raise EncoderError(f"encoder {name!r} breaks the protocol: " + "; ".join(faults))
+
+
+def instance_faults(encoder: Any) -> list[str]:
+    """Every way in which the attributes of an encoder differ from the protocol."""
+    faults = [class_fault(type(encoder))]
+    missing = [
+        name
+        for name in ("name", "dim", "modality", "api_version", "capabilities")
+        if getattr(encoder, name, None) is None
+    ]
+    if missing:
+        return [*filter(None, faults), f"it has no {', '.join(missing)}"]
+    if encoder.api_version != API_VERSION:
+        faults.append(discovery.version_fault(encoder.api_version))
+    if not isinstance(encoder.name, str) or not encoder.name:
+        faults.append(f"name is a non-empty string, got {encoder.name!r}")
+    if not isinstance(encoder.dim, int) or encoder.dim < 1:
+        faults.append(f"dim is a positive int, got {encoder.dim!r}")
+    if encoder.modality not in MODALITIES:
+        faults.append(f"modality is one of {sorted(MODALITIES)}, got {encoder.modality!r}")
+    if unknown := sorted(set(encoder.capabilities) - set(CAPABILITIES)):
+        faults.append(f"capabilities {unknown} are unknown; known are {sorted(CAPABILITIES)}")
+    for capability in sorted(set(encoder.capabilities) & set(CAPABILITIES)):
+        lacking = [name for name in CAPABILITIES[capability] if not hasattr(encoder, name)]
+        if lacking:
+            faults.append(f"it declares {capability!r} but has no {', '.join(lacking)}")
+    return [fault for fault in faults if fault]
+
+
+def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
+    """``list_encoders`` after importing each one, every plugin in a process of its own.
+
+    So a plugin that crashes, exits or hangs costs nobody anything.
+    """
+    return [
+        plugin if plugin.status != "available" else _try_import(plugin, timeout)
+        for plugin in discovery.list_encoders()
+    ]
+
+
+def _try_import(plugin: Plugin, timeout: float) -> Plugin:
+    code = (
+        "import sys; from fastretrieve.encoders import registry; "
+        "registry.encoder_class(sys.argv[1])"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, plugin.full_name],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return plugin._replace(status="broken", reason=f"importing it took over {timeout:g} s")
+    if done.returncode == 0:
+        return plugin
+    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    cause = last.partition("cannot be used: ")[2] or last
+    return plugin._replace(status="broken", reason=cause)
+
+
+def _broken(plugin: Plugin, cause: str) -> EncoderError:
+    return EncoderError(
+        f"encoder {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "
+        f"{cause}. Reinstall or upgrade it (pip install -U {plugin.distribution}), or hide it with "
+        f"{discovery.DISABLE}={plugin.full_name}"
+    )
+
+
+def _class_for(saved: files.SavedEncoder, encoder: str | None) -> type[Any]:
+    if encoder is not None:
+        return encoder_class(encoder)
+    if saved.encoder == "module":
+        return encoder_class(MODULE_PREFIX)
+    try:
+        return encoder_class(saved.encoder)
+    except EncoderError as error:
+        source = f" of {saved.provider}" if saved.provider else ""
+        raise EncoderError(
+            f"{saved.directory} was saved by encoder {saved.encoder!r}{source}: {error}. "
+            "load_encoder(directory, encoder=...) takes any other name, file or class"
+        ) from error
+
+
+def _looks_like_path(where: str) -> bool:
+    return where.endswith(("/", "\\")) or (
+        ("/" in where or where.startswith("."))
+        and ".py:" not in where
+        and not where.startswith(MODULE_PREFIX)
+    )
+
+
+def _class_from_file(path: Path, attribute: str) -> type[Any]:
+    if not path.is_file():
+        raise EncoderError(f"{path} does not exist; the form is ./my.py:MyEncoder")
+    full = path.resolve()
+    # One module for each file, so that a class loaded twice is the same class.
+    name = f"fastretrieve_file_{full.stem}_{hashlib.sha256(str(full).encode()).hexdigest()[:8]}"
+    module = sys.modules.get(name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(name, full)
+        if spec is None or spec.loader is None:
+            raise EncoderError(f"{path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
+            raise EncoderError(f"{path} fails when run: {type(error).__name__}: {error}") from error
+    found: Any = getattr(module, attribute, None)
+    if found is None:
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise EncoderError(f"{path} has no {attribute!r}; its classes are {classes}")
+    if fault := class_fault(found):
+        raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
+    return cast("type[Any]", found)
