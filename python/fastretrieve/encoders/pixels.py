@@ -73,7 +73,7 @@ class PixelsEncoder:
 
     def encode(self, batch: Batch) -> NDArray[np.float32]:
         """The pixels in a row, or their components."""
-        flat = np.asarray(batch, np.float32).reshape(len(batch), -1)
+        flat = np.asarray(batch, np.float32).reshape(len(batch), len(self.mean))
         if not self.uses_pca:
             return np.ascontiguousarray(flat)
         if not self.is_trained:

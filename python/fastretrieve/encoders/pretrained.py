@@ -131,7 +131,7 @@ class PretrainedEncoder(TorchEncoder):
         """Scores of the 1,000 ImageNet classes, in the usual order."""
         with self.evaluating():
             scores: torch.Tensor = self._fc(self._features(self.on_device(batch))["vector"])
-            return scores
+        return scores
 
     def _features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}

@@ -41,6 +41,8 @@ def create_encoder(name: str, /, *, device: str = "cpu", **config: Any) -> Encod
         raise EncoderError(f"encoder {name!r}: {error}; its options are {options}") from error
     encoder = cls(**config)
     check_instance(encoder, name)
+    if callable(getattr(encoder, "eval", None)):
+        encoder.eval()  # a torch module is born in training mode
     return cast(Encoder, encoder.to(device))
 
 

@@ -1,0 +1,61 @@
+"""Small items to check an encoder with: images of every kind, or sequences of several lengths."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class Sample(NamedTuple):
+    """Items, and a label for each."""
+
+    items: list[Any]
+    labels: NDArray[np.int64]  # [n], 0 or 1
+
+
+def sample_images(n: int = 12, *, seed: int = 0) -> Sample:
+    """Stripes across (label 0) or along (label 1), of many sizes, kinds and colours."""
+    rng = np.random.default_rng(seed)
+    items, labels = [], np.arange(n) % 2
+    for i, label in enumerate(labels.tolist()):
+        height, width = [(40, 40), (33, 47), (64, 48)][i % 3]
+        along = np.arange(width if label else height)
+        wave = 0.5 + 0.4 * np.sin(2 * np.pi * along / rng.uniform(9, 14) + rng.uniform(0, 6))
+        plane = np.broadcast_to(wave[None, :] if label else wave[:, None], (height, width))
+        colour = rng.uniform(0.6, 1.0, 3)
+        pixels = plane[:, :, None] * colour + rng.normal(0, 0.03, (height, width, 3))
+        items.append(_as_kind(np.clip(pixels, 0, 1), i % 4))
+    return Sample(items, labels.astype(np.int64))
+
+
+def sample_sequences(n: int = 12, *, n_features: int = 6, seed: int = 0) -> Sample:
+    """Rising (label 0) or falling (label 1) curves, float32 [t, n_features] of different t."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    items = []
+    for label in labels.tolist():
+        length = int(rng.integers(5, 12))
+        ramp = np.linspace(-1, 1, length) * (-1 if label else 1)
+        noise = rng.normal(0, 0.1, (length, n_features))
+        items.append((ramp[:, None] * rng.uniform(0.5, 1.5, n_features) + noise).astype(np.float32))
+    return Sample(items, labels.astype(np.int64))
+
+
+def sample_for(encoder: Any, *, seed: int = 0) -> Sample:
+    """Items of the encoder's modality; its ``n_features``, if it has one, sizes the sequences."""
+    if encoder.modality == "sequence":
+        return sample_sequences(n_features=getattr(encoder, "n_features", None) or 6, seed=seed)
+    return sample_images(seed=seed)
+
+
+def _as_kind(pixels: NDArray[np.float64], kind: int) -> Any:
+    """One picture as PIL colour, PIL grey, a uint8 array or a float array."""
+    bytes_ = np.rint(pixels * 255).astype(np.uint8)
+    if kind == 0:
+        return Image.fromarray(bytes_)
+    if kind == 1:
+        return Image.fromarray(bytes_).convert("L")
+    return bytes_ if kind == 2 else pixels.astype(np.float32)

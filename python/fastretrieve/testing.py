@@ -1,0 +1,182 @@
+"""Check an encoder against the protocol: in one call, or as one test for each promise.
+
+The promises are in ``encoders/checks.py`` and ``encoders/capability_checks.py``. A package with an
+encoder has this test::
+
+    from fastretrieve.testing import parametrize_checks
+    from my_package import MyEncoder
+
+    @parametrize_checks(MyEncoder)
+    def test_encoder(check):
+        check()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.registry import create_encoder
+
+if TYPE_CHECKING:
+    import pytest
+
+    from fastretrieve.encoders.checks import Subject
+
+Load = Callable[[Path], Any]
+
+
+class Result(NamedTuple):
+    """What one check found: "passed", "failed", or "not declared" for an absent capability."""
+
+    check: str
+    outcome: str
+    reason: str = ""
+
+
+def check_encoder(
+    encoder: Any,
+    *,
+    items: Any = None,
+    labels: Any = None,
+    load: Load | None = None,
+    steps: int = 30,
+) -> list[Result]:
+    """Run every check; an ``AssertionError`` lists all that failed, else the results come back.
+
+    ``encoder`` is a class, a function that makes a new encoder, or a name. ``items`` and ``labels``
+    replace the small images or sequences that are used otherwise; ``load`` reads a saved copy back
+    where the class needs more than the directory.
+
+    >>> results = check_encoder("pixels")
+    >>> {result.outcome for result in results}
+    {'passed', 'not declared'}
+    """
+    results = run_checks(encoder, items=items, labels=labels, load=load, steps=steps)
+    failed = [result for result in results if result.outcome == "failed"]
+    if failed:
+        from fastretrieve.encoders.checks import CheckFailed
+
+        lines = "\n".join(f"  {result.check}: {result.reason}" for result in failed)
+        raise CheckFailed(
+            f"the encoder {_label(encoder)} fails {len(failed)} of {len(results)} checks:\n{lines}"
+        )
+    return results
+
+
+def run_checks(
+    encoder: Any,
+    *,
+    items: Any = None,
+    labels: Any = None,
+    load: Load | None = None,
+    steps: int = 30,
+) -> list[Result]:
+    """The result of every check; nothing that the encoder does wrong is raised."""
+    results = []
+    for name in check_names():
+        try:
+            ran = run_check(name, encoder, items=items, labels=labels, load=load, steps=steps)
+            results.append(Result(name, "passed" if ran else "not declared"))
+        except Exception as error:  # an encoder may fail in any way, and the others still run
+            is_plain = isinstance(error, (AssertionError, EncoderError))
+            reason = str(error) if is_plain else f"{type(error).__name__}: {error}"
+            results.append(Result(name, "failed", reason))
+    return results
+
+
+def run_check(
+    name: str,
+    encoder: Any,
+    *,
+    items: Any = None,
+    labels: Any = None,
+    load: Load | None = None,
+    steps: int = 30,
+) -> bool:
+    """Run one check; False where the encoder does not declare the capability that it is about."""
+    from fastretrieve.encoders.capability_checks import CAPABILITY_CHECKS
+    from fastretrieve.encoders.checks import CHECKS
+
+    subject = _subject(encoder, items, labels, load, steps)
+    if name in CHECKS:
+        CHECKS[name](subject)
+        return True
+    if name not in subject.make().capabilities:
+        return False
+    CAPABILITY_CHECKS[name](subject)
+    return True
+
+
+def check_names() -> list[str]:
+    """The names of all checks, in the order in which they run."""
+    from fastretrieve.encoders.capability_checks import CAPABILITY_CHECKS
+    from fastretrieve.encoders.checks import CHECKS
+
+    return [*CHECKS, *CAPABILITY_CHECKS]
+
+
+def parametrize_checks(*encoders: Any, **options: Any) -> pytest.MarkDecorator:
+    """A pytest parametrisation: ``check()`` is one check of one encoder.
+
+    Encoders and options are those of ``check_encoder``. A check of a capability that an encoder
+    does not declare is skipped.
+    """
+    import pytest
+
+    def bound(name: str, encoder: Any) -> Callable[[], None]:
+        def check() -> None:
+            if not run_check(name, encoder, **options):
+                pytest.skip(f"{_label(encoder)} does not declare {name!r}")
+
+        return check
+
+    return pytest.mark.parametrize(
+        "check",
+        [
+            pytest.param(bound(name, encoder), id=f"{_label(encoder)}-{name.replace(' ', '-')}")
+            for encoder in encoders
+            for name in check_names()
+        ],
+    )
+
+
+def _subject(encoder: Any, items: Any, labels: Any, load: Load | None, steps: int) -> Subject:
+    import numpy as np
+
+    from fastretrieve.encoders.checks import Subject
+    from fastretrieve.encoders.samples import Sample, sample_for
+
+    first = _make(encoder)
+    if items is None:
+        sample = sample_for(first)
+    else:
+        listed = list(items)
+        marks = np.arange(len(listed)) % 2 if labels is None else np.asarray(labels)
+        sample = Sample(listed, marks.astype(np.int64))
+
+    def make() -> Any:
+        made = _make(encoder)
+        if "fit" in made.capabilities and not made.is_trained:
+            made.fit([made.preprocess(sample.items)])
+        return made
+
+    reader = load or (lambda folder: type(first).load(folder))
+    return Subject(make=make, sample=sample, load=reader, steps=steps)
+
+
+def _make(encoder: Any) -> Any:
+    if isinstance(encoder, str):
+        return create_encoder(encoder)
+    if not callable(encoder) or (hasattr(encoder, "encode") and not isinstance(encoder, type)):
+        raise TypeError(
+            "check_encoder takes a class, a function that makes an encoder, or a name: every check "
+            f"starts from a new one; got {type(encoder).__name__}"
+        )
+    return encoder()
+
+
+def _label(encoder: Any) -> str:
+    return encoder if isinstance(encoder, str) else getattr(encoder, "__name__", repr(encoder))
