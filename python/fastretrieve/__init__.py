@@ -1,1 +1,63 @@
-"""Exact nearest neighbours at the price of a compressed scan, on GPU and CPU."""
+"""Exact nearest neighbours at the price of a compressed scan, on GPU and CPU.
+
+>>> import numpy as np
+>>> import fastretrieve as fr
+>>> index = fr.Index(128, metric="cosine")
+>>> ids = index.add(np.random.default_rng(0).standard_normal((1000, 128)))
+>>> hits = index.search(index.get([42]), k=3)
+>>> int(hits.ids[0, 0])
+42
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+# Each public name with the module that defines it; importing the package loads none of them.
+_PUBLIC = {
+    "Index": "index",
+    "Hits": "index",
+    "topk": "ops",
+    "normalize": "ops",
+    "fuse": "ops",
+    "kmeans": "ops",
+    "Clusters": "ops",
+    "backends": "runtime",
+    "BackendInfo": "runtime",
+    "BackendUnavailable": "runtime",
+    "num_threads": "runtime",
+    "set_num_threads": "runtime",
+}
+
+if TYPE_CHECKING:
+    from fastretrieve.index import Hits as Hits
+    from fastretrieve.index import Index as Index
+    from fastretrieve.ops import Clusters as Clusters
+    from fastretrieve.ops import fuse as fuse
+    from fastretrieve.ops import kmeans as kmeans
+    from fastretrieve.ops import normalize as normalize
+    from fastretrieve.ops import topk as topk
+    from fastretrieve.runtime import BackendInfo as BackendInfo
+    from fastretrieve.runtime import BackendUnavailable as BackendUnavailable
+    from fastretrieve.runtime import backends as backends
+    from fastretrieve.runtime import num_threads as num_threads
+    from fastretrieve.runtime import set_num_threads as set_num_threads
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastretrieve")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastretrieve' has no attribute {name!r}")
+    value = getattr(import_module(f"fastretrieve.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,205 @@
+// The Python module `fastretrieve._core`: check layout, release the GIL, call, return.
+// Arithmetic lives in csrc/cpu and csrc/cuda, defaults and friendly messages in
+// python/fastretrieve.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <limits>
+#include <memory>
+
+#include "bindings/arrays.hpp"
+#include "bindings/inspect.hpp"
+#include "bindings/segments.hpp"
+#include "core/backend.hpp"
+#include "core/strip.hpp"
+#include "cpu/backend.hpp"
+#include "cpu/isa.hpp"
+#include "cpu/pool.hpp"
+#include "cpu/probe.hpp"
+
+namespace fastretrieve::bindings {
+
+// True when Ctrl-C or another signal asks the call to stop; the exception is then set.
+static bool signal_arrived() {
+  const py::gil_scoped_acquire locked;
+  return PyErr_CheckSignals() != 0;
+}
+
+// Runs native work without the GIL. An interruption becomes the exception that the signal handler
+// raised.
+template <class Work>
+static void unlocked(const Work& work) {
+  try {
+    const py::gil_scoped_release released;
+    Cancel cancel(signal_arrived);
+    work(cancel);
+  } catch (const Interrupted&) {
+    if (PyErr_Occurred()) throw py::error_already_set();
+    throw;
+  }
+}
+
+// Totals for index.stats(); many threads add to them.
+struct Counters {
+  std::atomic<int64_t> queries{0}, rows_scanned{0}, rows_scored{0}, overflows{0};
+
+  void add(const SearchStats& stats) {
+    queries += stats.queries;
+    rows_scanned += stats.rows_scanned;
+    rows_scored += stats.rows_scored;
+    overflows += stats.overflows;
+  }
+  py::dict read() const {
+    return py::dict(
+        py::arg("queries") = queries.load(), py::arg("rows_scanned") = rows_scanned.load(),
+        py::arg("rows_scored") = rows_scored.load(), py::arg("overflows") = overflows.load());
+  }
+};
+
+static py::array narrowed(const py::array_t<double>& scores) {
+  py::array_t<float> out({scores.shape(0), scores.shape(1)});
+  const double* from = scores.data();
+  float* to = out.mutable_data();
+  for (int64_t i = 0; i < scores.size(); ++i) to[i] = static_cast<float>(from[i]);
+  return out;
+}
+
+static py::tuple search(const Backend& backend, const py::handle& queries, const Segments& segments,
+                        int64_t k, Counters& counters, bool float64) {
+  const Matrix q = as_matrix(queries, "queries");
+  FR_CHECK(q.dim == segments.dim(), "queries have dim ", q.dim, " but the index has dim ",
+           segments.dim());
+  FR_CHECK(1 <= k && k <= std::numeric_limits<int32_t>::max(), "k must be in [1, 2147483647], got ",
+           k);
+  py::array_t<double> scores({q.n_rows, k});
+  py::array_t<int64_t> ids({q.n_rows, k});
+  SearchStats stats;
+  const SearchArgs args{q,
+                        segments.data(),
+                        segments.size(),
+                        segments.metric(),
+                        {scores.mutable_data(), ids.mutable_data(), k},
+                        &stats};
+  unlocked([&](Cancel& cancel) { backend.search(args, cancel, nullptr); });
+  counters.add(stats);
+  return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
+}
+
+static void encode(const Backend& backend, const py::handle& rows, const std::string& metric,
+                   int64_t n_strips, int64_t codes) {
+  const Matrix x = as_matrix(rows, "rows");
+  FR_CHECK(n_strips * kStripRows <= x.n_rows, n_strips, " strips need ", n_strips * kStripRows,
+           " rows, got ", x.n_rows);
+  const EncodeArgs args{x, as_metric(metric), n_strips, as_address<uint8_t>(codes)};
+  unlocked([&](Cancel& cancel) { backend.encode(args, cancel, nullptr); });
+}
+
+static int64_t ingest(const Backend& backend, const py::handle& rows, int64_t out,
+                      const std::string& dtype) {
+  const IngestArgs args{as_matrix(rows, "rows"), as_address<void>(out), as_dtype(dtype)};
+  int64_t bad = -1;
+  unlocked([&](Cancel& cancel) { bad = backend.ingest(args, cancel, nullptr); });
+  return bad;
+}
+
+// `layers` are (rows, mean or None, weight); means are float32 arrays of the layer's dimension.
+static void fuse(const Backend& backend, const std::vector<py::tuple>& layers, bool weigh,
+                 int64_t out, const std::string& dtype) {
+  std::vector<Layer> parts;
+  for (const py::tuple& layer : layers) {
+    const Matrix rows = as_matrix(layer[0], "rows");
+    const float* mean = nullptr;
+    if (!layer[1].is_none()) {
+      const Matrix values = as_matrix(layer[1], "mean");
+      FR_CHECK(values.dtype == DType::float32 && values.n_rows == 1 && values.dim == rows.dim,
+               "mean must be one float32 row of ", rows.dim, " numbers");
+      mean = static_cast<const float*>(values.data);
+    }
+    FR_CHECK(parts.empty() || parts[0].rows.n_rows == rows.n_rows, "layers have ",
+             parts.empty() ? 0 : parts[0].rows.n_rows, " and ", rows.n_rows, " rows");
+    parts.push_back({rows, mean, layer[2].cast<double>()});
+  }
+  FR_CHECK(!parts.empty(), "there must be at least one layer");
+  const FuseArgs args{parts.data(), static_cast<int64_t>(parts.size()), weigh,
+                      as_address<void>(out), as_dtype(dtype)};
+  unlocked([&](Cancel& cancel) { backend.fuse(args, cancel, nullptr); });
+}
+
+static py::tuple cluster_sums(const Backend& backend, const py::handle& rows,
+                              const py::array_t<int64_t, py::array::c_style>& labels,
+                              int64_t n_clusters) {
+  const Matrix x = as_matrix(rows, "rows");
+  FR_CHECK(labels.ndim() == 1 && labels.shape(0) == x.n_rows, "need one label a row, got ",
+           labels.size(), " for ", x.n_rows);
+  FR_CHECK(n_clusters >= 1, "there must be at least one cluster, got ", n_clusters);
+  py::array_t<double> sums({n_clusters, x.dim});
+  py::array_t<int64_t> counts(n_clusters);
+  const ClusterArgs args{x, labels.data(), n_clusters, sums.mutable_data(), counts.mutable_data()};
+  unlocked([&](Cancel& cancel) { backend.cluster_sums(args, cancel, nullptr); });
+  return py::make_tuple(sums, counts);
+}
+
+static std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const cpu::Kernels* kernels : cpu::available_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+static std::unique_ptr<cpu::CpuBackend> cpu_backend(const std::string& isa) {
+  return std::make_unique<cpu::CpuBackend>(cpu::kernels_by_name(isa));
+}
+
+static double probe_read_bandwidth(int64_t n_bytes, int threads) {
+  const py::gil_scoped_release released;
+  return cpu::probe_read_bandwidth(cpu::kernels_by_name(""), n_bytes, threads);
+}
+
+static double probe_int8_peak(int threads, double seconds) {
+  const py::gil_scoped_release released;
+  return cpu::probe_int8_peak(cpu::kernels_by_name(""), threads, seconds);
+}
+
+PYBIND11_MODULE(_core, m) {
+  py::register_exception<Error>(m, "Error", PyExc_ValueError);
+  m.attr("STRIP_ROWS") = kStripRows;
+  m.attr("MAX_DIM") = kMaxDim;
+
+  py::class_<Counters>(m, "Counters").def(py::init<>()).def("read", &Counters::read);
+  bind_segments(m);
+
+  py::class_<Backend>(m, "Backend")
+      .def_property_readonly("name", &Backend::name)
+      .def(
+          "strip_bytes",
+          [](const Backend& b, int64_t dim, const std::string& metric) {
+            return b.strip_bytes(dim, as_metric(metric));
+          },
+          py::arg("dim"), py::arg("metric"))
+      .def("encode", &encode, py::arg("rows"), py::kw_only(), py::arg("metric"),
+           py::arg("n_strips"), py::arg("codes"))
+      .def("search", &search, py::arg("queries"), py::arg("segments"), py::arg("k"),
+           py::arg("counters"), py::arg("float64"))
+      .def("ingest", &ingest, py::arg("rows"), py::kw_only(), py::arg("out"), py::arg("dtype"))
+      .def("fuse", &fuse, py::arg("layers"), py::kw_only(), py::arg("weigh"), py::arg("out"),
+           py::arg("dtype"))
+      .def("cluster_sums", &cluster_sums, py::arg("rows"), py::arg("labels"),
+           py::arg("n_clusters"));
+  py::class_<cpu::CpuBackend, Backend>(m, "CpuBackend");
+  m.def("cpu_backend", &cpu_backend, py::arg("isa") = "");
+  m.def("instruction_sets", &instruction_sets);
+
+  m.def("num_threads", &cpu::num_threads);
+  m.def(
+      "set_num_threads",
+      [](int n) {
+        const py::gil_scoped_release released;
+        cpu::set_num_threads(n);
+      },
+      py::arg("n"));
+  m.def("probe_read_bandwidth", &probe_read_bandwidth, py::arg("bytes"), py::arg("threads"));
+  m.def("probe_int8_peak", &probe_int8_peak, py::arg("threads"), py::arg("seconds"));
+  bind_inspect(m);
+}
+
+}  // namespace fastretrieve::bindings

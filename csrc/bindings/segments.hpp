@@ -1,0 +1,38 @@
+// A snapshot of an index as the backends see it: views of segments, and the Python objects that
+// keep them alive.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace fastretrieve::bindings {
+
+class Segments {
+ public:
+  Segments(const std::string& metric, int64_t dim, const pybind11::list& parts);
+
+  Metric metric() const { return metric_; }
+  int64_t dim() const { return dim_; }
+  int64_t size() const { return static_cast<int64_t>(segments_.size()); }
+  int64_t n_rows() const;
+  const Segment* data() const { return segments_.data(); }
+
+  // The same segments with a row mask for one search: an address of words for each segment,
+  // `stride` words between the masks of two queries (0: one mask for all). `owner` keeps the words
+  // alive.
+  Segments masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
+                  const pybind11::object& owner) const;
+
+ private:
+  Metric metric_;
+  int64_t dim_;
+  std::vector<Segment> segments_;
+  pybind11::object owner_;
+};
+
+void bind_segments(pybind11::module_& m);
+
+}  // namespace fastretrieve::bindings

@@ -1,0 +1,76 @@
+// What a backend does. Everything above it (segments, ids, masks, files) is the same for all of
+// them.
+//
+// A backend owns no long-lived memory: Python allocates, passes addresses and keeps them alive.
+// `stream` is the caller's CUDA stream; the CPU ignores it and returns when the work is done.
+#pragma once
+#include <string>
+
+#include "core/cancel.hpp"
+#include "core/types.hpp"
+
+namespace fastretrieve {
+
+struct EncodeArgs {
+  Matrix rows;  // n_strips * kStripRows of them, finite
+  Metric metric;
+  int64_t n_strips;
+  uint8_t* codes;  // n_strips records of strip_bytes()
+};
+
+struct SearchArgs {
+  Matrix queries;
+  const Segment* segments;
+  int64_t n_segments;
+  Metric metric;
+  TopK out;
+  SearchStats* stats;
+};
+
+// Layers of features for the same rows. With `weigh` each is normalised and weighed first
+// (fr.fuse); then they are joined and the whole row is normalised. One layer without `weigh` is
+// plain normalisation.
+struct Layer {
+  Matrix rows;
+  const float* mean;  // subtracted from every row; null: none
+  double weight;
+};
+
+struct FuseArgs {
+  const Layer* layers;
+  int64_t n_layers;
+  bool weigh;
+  void* out;  // [n_rows, sum of dims], adjacent rows
+  DType out_dtype;
+};
+
+// Copies rows into memory of the index's own, rounding to its number format.
+struct IngestArgs {
+  Matrix rows;
+  void* out;  // [n_rows, dim], adjacent rows
+  DType out_dtype;
+};
+
+// Sums of the rows of each cluster, in float64, in order of row.
+struct ClusterArgs {
+  Matrix rows;
+  const int64_t* labels;  // [n_rows], in [0, n_clusters)
+  int64_t n_clusters;
+  double* sums;     // [n_clusters, dim]
+  int64_t* counts;  // [n_clusters]
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual int64_t strip_bytes(int64_t dim, Metric metric) const = 0;
+  virtual void encode(const EncodeArgs& args, Cancel& cancel, void* stream) const = 0;
+  virtual void search(const SearchArgs& args, Cancel& cancel, void* stream) const = 0;
+  virtual void fuse(const FuseArgs& args, Cancel& cancel, void* stream) const = 0;
+  virtual void cluster_sums(const ClusterArgs& args, Cancel& cancel, void* stream) const = 0;
+  // The first row that is not finite in the new format, or -1. The rest is copied all the same.
+  virtual int64_t ingest(const IngestArgs& args, Cancel& cancel, void* stream) const = 0;
+};
+
+}  // namespace fastretrieve

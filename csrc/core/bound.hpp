@@ -1,0 +1,147 @@
+// The certified bound: what int8 codes can say about a score. Derived line by line in
+// docs/exactness.md.
+//
+// A row is x = x' + dx, where x' = scale * codes, and a query q = q' + dq. By Cauchy-Schwarz
+//   |q.x - q'.x'| <= |q| |dx| + |dq| |x'|,  and  | |q-x| - |q'-x'| | <= |dq| + |dx|.
+// For cosine both are divided by their norms first. All slack is relative to norms, never to a
+// result, and covers every rounding: of the planes, of the arithmetic here, of the float32 filter
+// in the kernels and of the canonical score itself.
+//
+// Inside a scan everything is a *value* that is better when larger: the similarity, or minus the
+// squared distance.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/number.hpp"
+#include "core/types.hpp"
+
+namespace fastretrieve {
+
+// Rows and queries whose norm is neither zero nor in this range always survive and never supply a
+// threshold, so that no float32 in the filter overflows or loses its last bits.
+constexpr double kMinNorm = 0x1p-60, kMaxNorm = 0x1p60;
+constexpr double kSlack = 0x1p-20;          // relative to |q| max(|x|, |x'|)
+constexpr double kDistanceSlack = 0x1p-19;  // relative to |q|^2 + |x|^2
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// What the scan keeps of a row, one number in each plane.
+struct RowBound {
+  float scale;        // x' = scale * codes; zero for a row that the codes cannot describe
+  float error;        // >= |dx| (1 + 2^-20) + 2^-20 max(|x|, |x'|); infinity: always survives
+  float norm;         // >= |x'|, within 2^-23 of it
+  float half_square;  // |x|^2 / 2, within 2^-24 of it; distances only
+};
+
+// Computed once for each query.
+struct QueryBound {
+  double scale = 1;        // q' = scale * codes
+  double norm = 0;         // |q| (1 + 2^-20); infinity: every row survives
+  double error = 0;        // |dq| (1 + 2^-20)
+  double square = 0;       // |q|^2
+  double code_square = 0;  // |q'|^2
+};
+
+// Everything measured while encoding, in float64: norms of x (divided by |x| for cosine), x' and x
+// - x'.
+struct Measured {
+  double norm, error, code_norm;
+  bool in_range;
+};
+
+FR_HD inline bool norm_in_range(double norm) {
+  return norm == 0 || (norm >= kMinNorm && norm <= kMaxNorm);
+}
+
+FR_HD inline RowBound row_bound(const Measured& m, float scale) {
+  if (!m.in_range) return {0.0f, HUGE_VALF, 0.0f, 0.0f};
+  const double larger = m.norm > m.code_norm ? m.norm : m.code_norm;
+  return {scale, round_up(m.error * (1 + kSlack) + kSlack * larger), round_up(m.code_norm),
+          static_cast<float>(m.norm * m.norm / 2)};
+}
+
+FR_HD inline QueryBound query_bound(const Measured& m, float scale) {
+  QueryBound bound;
+  if (!m.in_range) {
+    bound.norm = kInfinity;
+    return bound;
+  }
+  if (scale > 0) bound.scale = scale;
+  bound.norm = m.norm * (1 + kSlack);
+  bound.error = m.error * (1 + kSlack);
+  bound.square = m.norm * m.norm;
+  bound.code_square = m.code_norm * m.code_norm;
+  return bound;
+}
+
+struct Interval {
+  double lower, upper;  // contain the canonical value
+};
+
+FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, double product,
+                                        double radius) {
+  const double x_square = 2.0 * double{x.half_square};
+  const double slack = kDistanceSlack * (q.square + x_square);
+  const double centre = q.square + x_square - 2 * product;
+  double low = centre - 2 * radius - slack, high = centre + 2 * radius + slack;
+
+  // The triangle inequality on the decoded vectors is the sharper one when rows are far from the
+  // origin.
+  const double norm_square = double{x.norm} * double{x.norm};
+  const double coded = q.code_square + norm_square - 2 * product;
+  const double coded_slack = kSlack * (q.code_square + norm_square);
+  const double reach = q.error + double{x.error};
+  const double inner = sqrt(fmax(0.0, coded - coded_slack)) - reach;
+  const double outer = sqrt(fmax(0.0, coded + coded_slack)) + reach;
+  if (inner > 0) low = fmax(low, inner * inner * (1 - 0x1p-30));
+  high = fmin(high, outer * outer * (1 + 0x1p-30));
+  return {-high, -low};
+}
+
+// `dot` is the exact integer product of the codes.
+FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBound& x, int32_t dot) {
+  const double product = q.scale * double{x.scale} * dot;
+  const double radius = q.norm * double{x.error} + q.error * double{x.norm};
+  if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
+  if (metric == Metric::sqeuclidean || metric == Metric::l2)
+    return distance_interval(q, x, product, radius);
+  return {product - radius, product + radius};
+}
+
+// The float32 filter in the scan kernels keeps a pair unless
+//   dot * scale + reach * weight - fall * half_square < threshold,
+// where weight = error + ratio * norm bounds a row for every query of a panel (ratio: the largest
+// error / norm of its queries). It never drops a pair whose canonical value is at least the
+// threshold it was made from.
+struct Filter {
+  float reach;      // |q| / scale, rounded up
+  float fall;       // 1 / scale, with slack; distances only
+  float threshold;  // minus infinity until k rows are known
+};
+
+FR_HD inline Filter make_filter(Metric metric, const QueryBound& q) {
+  const bool distance = metric == Metric::sqeuclidean || metric == Metric::l2;
+  return {round_up(q.norm / q.scale),
+          distance ? static_cast<float>((1 - kDistanceSlack) / q.scale) : 0.0f, -HUGE_VALF};
+}
+
+FR_HD inline float filter_threshold(Metric metric, const QueryBound& q, double value) {
+  const bool distance = metric == Metric::sqeuclidean || metric == Metric::l2;
+  if (!distance) return round_down(value / q.scale);
+  return round_down((value + q.square * (1 - kDistanceSlack)) / (2 * q.scale));
+}
+
+FR_HD inline double error_ratio(const QueryBound& q) {
+  return q.norm > 0 && q.norm < kInfinity ? q.error / q.norm : 0.0;
+}
+
+// A value that the interval of every row with this canonical score or a better one reaches.
+inline double value_of_score(Metric metric, double score) {
+  if (metric == Metric::l2)
+    return -(score * score) * (1 + 0x1p-50);  // undoes the rounding of the root
+  return metric == Metric::sqeuclidean ? -score : score;
+}
+
+}  // namespace fastretrieve

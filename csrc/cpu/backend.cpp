@@ -1,0 +1,40 @@
+#include "cpu/backend.hpp"
+
+#include "core/fpenv.hpp"
+#include "core/strip.hpp"
+#include "cpu/encode.hpp"
+#include "cpu/search.hpp"
+#include "cpu/transform.hpp"
+
+namespace fastretrieve::cpu {
+
+int64_t CpuBackend::strip_bytes(int64_t dim, Metric metric) const {
+  return StripLayout(dim, metric).bytes();
+}
+
+void CpuBackend::encode(const EncodeArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  encode_strips(kernels_, args, cancel);
+}
+
+void CpuBackend::search(const SearchArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  cpu::search(kernels_, args, cancel);
+}
+
+void CpuBackend::fuse(const FuseArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  cpu::fuse(kernels_, args, cancel);
+}
+
+void CpuBackend::cluster_sums(const ClusterArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  cpu::cluster_sums(kernels_, args, cancel);
+}
+
+int64_t CpuBackend::ingest(const IngestArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  return cpu::ingest(kernels_, args, cancel);
+}
+
+}  // namespace fastretrieve::cpu

@@ -1,0 +1,159 @@
+#include "cpu/collector.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace fastretrieve::cpu {
+
+static Sums sums_of(Metric metric) {
+  if (metric == Metric::cosine) return Sums::product_and_square;
+  return metric == Metric::ip ? Sums::product : Sums::squared_difference;
+}
+
+static double canonical_score(Metric metric, double sum, double query_norm, double row_square) {
+  switch (metric) {
+    case Metric::ip:
+      return sum;
+    case Metric::sqeuclidean:
+      return sum;
+    case Metric::l2:
+      return std::sqrt(sum);
+    case Metric::cosine:
+      break;
+  }
+  const double norms = query_norm * std::sqrt(row_square);
+  return norms > 0 ? sum / norms : 0.0;
+}
+
+void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
+                std::vector<Scored>& out) {
+  const size_t n = scratch.rows.size();
+  scratch.sums.resize(n);
+  scratch.squares.resize(n);
+  const Sums what = sums_of(problem.metric);
+  problem.kernels.score({query.values, scratch.rows.data(), dtype, static_cast<int64_t>(n),
+                         problem.dim, what, scratch.sums.data(), scratch.squares.data()});
+  for (size_t i = 0; i < n; ++i) {
+    const double square = what == Sums::product_and_square ? scratch.squares[i] : 0;
+    const double score = canonical_score(problem.metric, scratch.sums[i], query.norm, square);
+    out.push_back({key_of_score(problem.metric, score), scratch.ids[i]});
+  }
+}
+
+void Collector::drop_hopeless() {
+  const auto hopeless = [this](const Survivor& s) { return s.upper < threshold_; };
+  survivors_.erase(std::remove_if(survivors_.begin(), survivors_.end(), hopeless),
+                   survivors_.end());
+}
+
+void Collector::tighten(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                        SearchStats& stats) {
+  std::vector<double>& values = scratch.values;
+  values.clear();
+  for (const Survivor& s : survivors_) values.push_back(s.lower);
+  for (const Scored& s : scored_)
+    values.push_back(value_of_score(problem.metric, score_of_key(problem.metric, s.key)));
+  if (static_cast<int64_t>(values.size()) >= k_) {
+    const auto kth = values.begin() + (k_ - 1);
+    std::nth_element(values.begin(), kth, values.end(), [](double a, double b) { return a > b; });
+    raise(*kth);
+    drop_hopeless();
+  }
+  if (static_cast<int64_t>(survivors_.size()) > capacity() / 2) {
+    settle(problem, query, scratch, stats);
+    ++stats.overflows;
+  }
+  next_tighten_ = static_cast<int64_t>(survivors_.size()) + std::max(k_ / 2, kSlackEntries);
+}
+
+void Collector::settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                       SearchStats& stats) {
+  stats.rows_scored += static_cast<int64_t>(survivors_.size());
+  for (size_t begin = 0; begin < survivors_.size();) {  // runs of one number format
+    const DType dtype = problem.segments[survivors_[begin].segment].rows.dtype;
+    scratch.rows.clear();
+    scratch.ids.clear();
+    size_t end = begin;
+    for (; end < survivors_.size(); ++end) {
+      const Segment& segment = problem.segments[survivors_[end].segment];
+      if (segment.rows.dtype != dtype) break;
+      scratch.rows.push_back(segment.rows.row(survivors_[end].row));
+      scratch.ids.push_back(segment.id(survivors_[end].row));
+    }
+    score_rows(problem, query, dtype, scratch, scored_);
+    begin = end;
+  }
+  survivors_.clear();
+  keep_best(problem);
+}
+
+void Collector::keep_best(const Problem& problem) {
+  if (static_cast<int64_t>(scored_.size()) < k_) return;
+  const auto kth = scored_.begin() + (k_ - 1);
+  std::nth_element(scored_.begin(), kth, scored_.end(), better);
+  scored_.resize(static_cast<size_t>(k_));
+  raise(value_of_score(problem.metric, score_of_key(problem.metric, scored_.back().key)));
+}
+
+void Collector::add_scored(const Problem& problem, const QueryRow& query, const Segment& segment,
+                           const int64_t* rows, int64_t n_rows, ScoreScratch& scratch,
+                           SearchStats& stats) {
+  scratch.rows.clear();
+  scratch.ids.clear();
+  for (int64_t i = 0; i < n_rows; ++i) {
+    scratch.rows.push_back(segment.rows.row(rows[i]));
+    scratch.ids.push_back(segment.id(rows[i]));
+  }
+  stats.rows_scored += n_rows;
+  score_rows(problem, query, segment.rows.dtype, scratch, scored_);
+  if (static_cast<int64_t>(scored_.size()) >= 2 * k_ + kSlackEntries) keep_best(problem);
+}
+
+void Collector::merge(Collector&& other) {
+  survivors_.insert(survivors_.end(), other.survivors_.begin(), other.survivors_.end());
+  scored_.insert(scored_.end(), other.scored_.begin(), other.scored_.end());
+  raise(other.threshold_);
+}
+
+void Collector::finish(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                       SearchStats& stats, double* scores, int64_t* ids) {
+  tighten(problem, query, scratch, stats);
+  settle(problem, query, scratch, stats);
+  std::sort(scored_.begin(), scored_.end(), better);
+  const int64_t found = std::min<int64_t>(k_, static_cast<int64_t>(scored_.size()));
+  for (int64_t i = 0; i < found; ++i) {
+    scores[i] = score_of_key(problem.metric, scored_[static_cast<size_t>(i)].key);
+    ids[i] = scored_[static_cast<size_t>(i)].id;
+  }
+  std::fill(scores + found, scores + k_, std::numeric_limits<double>::quiet_NaN());
+  std::fill(ids + found, ids + k_, int64_t{-1});
+}
+
+void smallest_ids(const Problem& problem, int64_t query, double* scores, int64_t* ids) {
+  std::vector<int64_t> found;
+  const size_t k = static_cast<size_t>(problem.k);
+  const auto keep_smallest = [&] {
+    if (found.size() <= k) return;
+    std::nth_element(found.begin(), found.begin() + (problem.k - 1), found.end());
+    found.resize(k);
+  };
+  for (int64_t s = 0; s < problem.n_segments; ++s) {
+    const Segment& segment = problem.segments[s];
+    int64_t taken = 0;
+    for (int64_t row = 0; row < segment.rows.n_rows; ++row) {
+      if (!row_allowed(segment, query, row)) continue;
+      found.push_back(segment.id(row));
+      if (!segment.ids && ++taken == problem.k) break;  // ids ascend within the segment
+      if (found.size() >= 2 * k + 1024) keep_smallest();
+    }
+  }
+  keep_smallest();
+  std::sort(found.begin(), found.end());
+  std::fill(scores, scores + k, std::numeric_limits<double>::quiet_NaN());
+  std::fill(ids, ids + k, int64_t{-1});
+  std::fill(scores, scores + found.size(), 0.0);
+  std::copy(found.begin(), found.end(), ids);
+}
+
+}  // namespace fastretrieve::cpu

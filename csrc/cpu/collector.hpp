@@ -1,0 +1,104 @@
+// The survivors of one query: what a scan has not been able to rule out so far.
+//
+// `threshold` only rises, and k rows are known to reach it; a row whose upper value is below it
+// cannot place. When more survive than the buffer holds, they are scored exactly and only the best
+// k stay: never a wrong answer, never an unbounded buffer.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/bound.hpp"
+#include "core/order.hpp"
+#include "core/types.hpp"
+#include "cpu/kernels.hpp"
+
+namespace fastretrieve::cpu {
+
+// What a search is about; shared by all its threads.
+struct Problem {
+  const Kernels& kernels;
+  const Segment* segments;
+  int64_t n_segments;
+  int64_t dim;
+  Metric metric;
+  int64_t k;
+};
+
+// One query, for exact scores.
+struct QueryRow {
+  const float* values;
+  double norm;
+};
+
+struct Survivor {
+  double lower, upper;
+  int64_t row;
+  int64_t segment;
+};
+
+// Memory that the collectors of one thread take turns with.
+struct ScoreScratch {
+  std::vector<const void*> rows;
+  std::vector<int64_t> ids;
+  std::vector<double> sums, squares, values;
+};
+
+class Collector {
+ public:
+  explicit Collector(int64_t k) : k_(k), next_tighten_(k + kSlackEntries) {}
+
+  double threshold() const { return threshold_; }
+  void raise(double threshold) { threshold_ = threshold > threshold_ ? threshold : threshold_; }
+
+  void add(const Interval& interval, int64_t segment, int64_t row) {
+    if (interval.upper < threshold_) return;  // NaN stays
+    survivors_.push_back({interval.lower, interval.upper, row, segment});
+  }
+  bool wants_tightening() const { return static_cast<int64_t>(survivors_.size()) >= next_tighten_; }
+
+  // Raises the threshold to the k-th best lower value, drops what cannot place, scores everything
+  // if too much is left.
+  void tighten(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+               SearchStats& stats);
+
+  // Scores these rows of a segment at once.
+  void add_scored(const Problem& problem, const QueryRow& query, const Segment& segment,
+                  const int64_t* rows, int64_t n_rows, ScoreScratch& scratch, SearchStats& stats);
+
+  // Takes what another thread collected for the same query.
+  void merge(Collector&& other);
+
+  // Scores what is left and writes the k best, in order.
+  void finish(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+              SearchStats& stats, double* scores, int64_t* ids);
+
+ private:
+  static constexpr int64_t kSlackEntries = 16;
+  int64_t capacity() const { return 8 * k_ + 512; }
+  void drop_hopeless();
+  void settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+              SearchStats& stats);
+  void keep_best(const Problem& problem);
+
+  int64_t k_;
+  int64_t next_tighten_;
+  double threshold_ = -kInfinity;
+  std::vector<Survivor> survivors_;
+  std::vector<Scored> scored_;
+};
+
+// Canonical scores of rows given by address; appends to `out`.
+void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
+                std::vector<Scored>& out);
+
+// The answer for a query whose score is zero with everything: the k smallest ids.
+void smallest_ids(const Problem& problem, int64_t query, double* scores, int64_t* ids);
+
+// Whether a search may return this row for this query.
+inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
+  const uint64_t bit = uint64_t{1} << (row % 64);
+  if (segment.live && !(segment.live[row / 64] & bit)) return false;
+  return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
+}
+
+}  // namespace fastretrieve::cpu

@@ -1,0 +1,111 @@
+// The operations that an instruction set implements: kernels_<isa>.cpp holds them, isa.cpp the
+// table.
+//
+// Those files are compiled for processors that the running one may not be, so they contain no
+// inline function with external linkage and nothing of the standard library: the linker could pick
+// their copy for everybody.
+#pragma once
+#include <cstdint>
+
+#include "core/types.hpp"
+
+namespace fastretrieve::cpu {
+
+constexpr int64_t kLanes = 8;  // part of the definition of a score, see docs/exactness.md
+
+using HitHandler = void (*)(void* context, int64_t query, uint64_t rows, const int32_t* dots);
+
+// One strip against a panel of queries: integer products, the float32 filter of core/bound.hpp, and
+// a call of `on_hit` for every query with survivors. `on_hit` may raise `threshold`; the next strip
+// sees it.
+struct ScanTile {
+  const uint8_t* codes;  // kBlocks blocks of `groups` groups
+  const float* scale;    // planes of the strip, 64 each
+  const float* error;
+  const float* norm;
+  const float* half_square;  // null for similarities
+  const uint8_t* next;       // what will be read after this strip, or null
+  int64_t groups;
+
+  const int8_t* queries;  // [n_queries, 4 * groups]
+  const int32_t* bias;    // -128 * sum of the codes of a query
+  const float* reach;
+  const float* fall;
+  const float* threshold;
+  float ratio;
+  int64_t n_queries;
+
+  uint64_t allowed;       // rows that any query may return
+  const uint64_t* where;  // further masks, one word a query, or null
+  int64_t where_stride;
+
+  int32_t* dots;  // scratch, [kScratchQueries or n_queries rounded up to 4][64], see scan_scratch
+  HitHandler on_hit;
+  void* context;
+};
+
+// Dimensions are walked in slices that leave a strip of codes in the L1 cache. More than one slice
+// needs the partial products of the whole panel; a single slice needs those of four queries.
+constexpr int64_t kSliceGroups = 96;
+inline constexpr int64_t kStreamQueries =
+    8;  // up to here a scan streams memory instead of tiling it
+constexpr int64_t scan_scratch(int64_t groups, int64_t n_queries) {
+  return (groups > kSliceGroups ? (n_queries + 3) / 4 * 4 : kStreamQueries) * 64;
+}
+
+enum class Sums { product, product_and_square, squared_difference };
+
+// Canonical sums of one query against rows anywhere: eight lanes, then pairwise.
+struct ScoreArgs {
+  const float* query;
+  const void* const* rows;
+  DType dtype;
+  int64_t n_rows;
+  int64_t dim;
+  Sums what;
+  double* sums;     // T(q, x), or the sum of squared differences
+  double* squares;  // T(x, x) for product_and_square
+};
+
+struct Survey {
+  double square;      // T(x, x)
+  uint32_t max_bits;  // of the largest |x[i]|; 0x7f800000 and up: not finite
+};
+
+struct Quantised {
+  double error_square;  // sum of (x * inverse - scale * code)^2
+  int64_t code_square;  // sum of code^2, exact
+  int64_t code_sum;
+};
+
+struct Kernels {
+  const char* name;
+  bool (*supported)();
+  void (*scan)(const ScanTile&);
+  void (*score)(const ScoreArgs&);
+  Survey (*survey)(const float* x, int64_t dim);
+  // codes[i] = nearest(x[i] * to_code), at most 127 in size; the error is measured against `scale`
+  // as stored.
+  Quantised (*quantise)(const float* x, int64_t dim, float to_code, double inverse, double scale,
+                        int8_t* codes);
+  void (*widen)(const void* x, DType dtype, int64_t dim, float* out);  // exact
+
+  // For normalize and fuse: out[i] = x[i] - mean[i]; sum of squares in lanes; in-place weight /
+  // norm; the last step.
+  void (*centre)(const float* x, const float* mean, int64_t dim, double* out);
+  double (*square_sum)(const double* x, int64_t dim);
+  void (*weigh)(double* x, int64_t dim, double norm, double weight);
+  void (*divide)(const double* x, int64_t dim, double norm, float* out);
+
+  // The machine's limits, for benchmarks: reads memory as a scan does; multiplies codes in
+  // registers, returning how many products it made.
+  uint64_t (*read_all)(const uint8_t* data, int64_t n_bytes);
+  int64_t (*multiply_all)(int64_t rounds, int32_t* sink);
+};
+
+// Best first; the running processor may lack some of them.
+const Kernels* avx512_kernels();
+const Kernels* avx2_kernels();
+const Kernels* scalar_kernels();
+
+}  // namespace fastretrieve::cpu

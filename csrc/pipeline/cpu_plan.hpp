@@ -1,0 +1,20 @@
+// How a search on the CPU is cut into tasks: a pure function that can be printed and tested. It
+// never changes a result.
+#pragma once
+#include <cstdint>
+#include <ostream>
+
+namespace fastretrieve {
+
+struct CpuPlan {
+  int64_t panel_queries;  // queries that walk a strip together
+  int64_t n_panels;
+  int64_t chunk_strips;  // strips in one task
+  int64_t n_chunks;      // 1: a task walks all rows for its panel
+  const char* because;
+};
+
+CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t groups, int n_threads);
+std::ostream& operator<<(std::ostream& out, const CpuPlan& plan);
+
+}  // namespace fastretrieve

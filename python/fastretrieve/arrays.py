@@ -1,0 +1,154 @@
+"""From any array to rows that the core reads, and back to the caller's kind.
+
+The core reads float32, float16 and the bits of bfloat16 (as uint16) without a copy. Everything else
+is converted by one rule, stated in :func:`as_rows`, or refused. Torch is never imported here: a
+tensor can only come from a loaded torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+DType = Literal["float32", "float16", "bfloat16"]
+DTYPES: tuple[DType, ...] = ("float32", "float16", "bfloat16")
+Rows = NDArray[Any]  # float32, float16, or uint16 holding bfloat16
+
+MAX_EXACT_INTEGER = 2**24  # float32 holds every integer up to here
+
+
+def storage_dtype(dtype: DType) -> np.dtype[Any]:
+    """The NumPy type whose memory holds numbers of type ``dtype``."""
+    return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+
+
+def is_tensor(array: object) -> bool:
+    """Whether ``array`` is a torch tensor, asked without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
+    """Return ``array`` as a matrix of rows; a single vector becomes one row.
+
+    float32, float16 and bfloat16 stay as they are; float64 is rounded to float32; integers become
+    float32 and must not exceed 2**24 in size; anything else is an error. The result is adjacent
+    within a row, copied only where it was not.
+
+    >>> as_rows([[1, 2], [3, 4]], name="vectors").dtype
+    dtype('float32')
+    """
+    matrix = _from_tensor(array, name) if is_tensor(array) else _from_other(array, name)
+    if matrix.ndim == 1:
+        matrix = matrix[None, :]
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must have one or two dimensions, got shape {tuple(matrix.shape)}")
+    if dim is not None and matrix.shape[1] != dim:
+        raise ValueError(
+            f"{name} have dimension {matrix.shape[1]} but the index has dimension {dim}"
+        )
+    if matrix.shape[1] > 1 and matrix.strides[1] != matrix.itemsize:
+        return np.ascontiguousarray(matrix)
+    return matrix
+
+
+def _from_other(array: Any, name: str) -> Rows:
+    if not isinstance(array, np.ndarray):
+        if hasattr(array, "__dlpack__"):
+            array = np.from_dlpack(array)
+        elif hasattr(array, "__array__"):
+            array = np.asarray(array)
+        else:
+            array = _from_sequence(array, name)
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "f" and size in (2, 4) and array.dtype.isnative:
+        return array
+    if kind == "f":
+        with np.errstate(over="ignore"):  # what overflows is refused as not finite, by row
+            return array.astype(np.float32)
+    if kind in "iu":
+        return _from_integers(array, name)
+    if array.dtype.name == "bfloat16":  # ml_dtypes, as JAX uses it
+        return array.view(np.uint16)
+    raise TypeError(
+        f"{name} must be floating point or integers, got dtype {array.dtype}; "
+        f"convert them to float32"
+    )
+
+
+def _from_sequence(array: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"{name} must be rows of equal length: {error}") from error
+
+
+def _from_integers(array: NDArray[Any], name: str) -> Rows:
+    too_large = (array > MAX_EXACT_INTEGER) | (
+        array < -MAX_EXACT_INTEGER if array.dtype.kind == "i" else False
+    )
+    if too_large.any():
+        where = tuple(int(i) for i in np.argwhere(too_large)[0])
+        raise ValueError(
+            f"{name} hold the integer {array[where]} at {where}, which float32 cannot represent "
+            f"exactly; scale them below 2**24 or convert to float yourself"
+        )
+    return array.astype(np.float32)
+
+
+def _from_tensor(tensor: torch.Tensor, name: str) -> Rows:
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} are on {tensor.device} but the index is on the CPU; "
+            f"call .cpu() on them or build the index there"
+        )
+    if tensor.layout != torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {tensor.layout}; call .to_dense()"
+        )
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return _from_other(tensor.numpy(), name)
+
+
+def like(result: NDArray[Any], original: Any) -> Any:
+    """Return ``result`` as the kind of array that ``original`` is: a tensor for a tensor, else
+    NumPy or its namespace.
+    """
+    if isinstance(original, np.ndarray):
+        return result
+    if is_tensor(original):
+        import torch
+
+        return torch.from_numpy(result)
+    if hasattr(original, "__array_namespace__"):
+        return original.__array_namespace__().from_dlpack(result)
+    return result
+
+
+def core_matrix(array: Rows) -> tuple[int, str, int, int, int]:
+    """The rows as the core's description of memory: address, type, rows, dimension, stride."""
+    name = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+    return (
+        address(array),
+        name,
+        array.shape[0],
+        array.shape[1],
+        array.strides[0] // array.itemsize,
+    )
+
+
+def address(array: NDArray[Any] | None) -> int:
+    """Where the array begins; 0 for none."""
+    return 0 if array is None else int(array.__array_interface__["data"][0])

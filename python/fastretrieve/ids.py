@@ -1,0 +1,125 @@
+"""Which row has which id.
+
+Rows with consecutive ids need no map: a segment knows its first. :class:`IdMap` serves the rows
+whose ids the user chose, at 16 bytes a row: sorted runs, newest first, merged when they become
+many, and a small dictionary for the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64s = NDArray[np.int64]
+
+MAX_RECENT = 4096  # ids in the dictionary before they become a sorted run
+
+
+class IdMap:
+    """Positions by id. The latest position that was put in wins; whether it is alive is the index's
+    affair.
+    """
+
+    def __init__(self) -> None:
+        self._recent: dict[int, int] = {}
+        self._runs: list[tuple[Int64s, Int64s]] = []  # (sorted ids, positions), oldest first
+
+    @property
+    def nbytes(self) -> int:
+        return sum(ids.nbytes + positions.nbytes for ids, positions in self._runs) + 100 * len(
+            self._recent
+        )
+
+    def put(self, ids: Int64s, first_position: int) -> None:
+        """The ids now live at consecutive positions from ``first_position`` on."""
+        if len(ids) + len(self._recent) <= MAX_RECENT:
+            self._recent.update(
+                zip(ids.tolist(), range(first_position, first_position + len(ids)), strict=True)
+            )
+            return
+        self._flush()
+        order = np.argsort(ids, kind="stable")
+        self._push(ids[order], first_position + order.astype(np.int64))
+
+    def find(self, ids: Int64s) -> Int64s:
+        """The position of each id; -1 where there is none."""
+        positions = np.full(len(ids), -1, dtype=np.int64)
+        for run_ids, run_positions in self._runs:  # newer runs overwrite what older ones found
+            at = np.searchsorted(run_ids, ids)
+            at[at == len(run_ids)] = 0
+            found = run_ids[at] == ids
+            positions[found] = run_positions[at[found]]
+        if self._recent:
+            latest = np.fromiter(
+                (self._recent.get(i, -1) for i in ids.tolist()), np.int64, len(ids)
+            )
+            positions = np.where(latest >= 0, latest, positions)
+        return positions
+
+    def _flush(self) -> None:
+        if not self._recent:
+            return
+        ids = np.fromiter(self._recent.keys(), np.int64, len(self._recent))
+        positions = np.fromiter(self._recent.values(), np.int64, len(self._recent))
+        order = np.argsort(ids)
+        self._recent = {}
+        self._push(ids[order], positions[order])
+
+    def _push(self, ids: Int64s, positions: Int64s) -> None:
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(ids):  # geometric sizes: few runs
+            ids, positions = _merge(self._runs.pop(), (ids, positions))
+        self._runs.append((ids, positions))
+
+
+def _merge(older: tuple[Int64s, Int64s], newer: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s]:
+    ids = np.concatenate([older[0], newer[0]])
+    positions = np.concatenate([older[1], newer[1]])
+    order = np.argsort(ids, kind="stable")  # of equal ids the newer comes last
+    ids, positions = ids[order], positions[order]
+    last = np.append(ids[1:] != ids[:-1], True)
+    return ids[last], positions[last]
+
+
+def as_ids(ids: object, *, name: str = "ids") -> Int64s:
+    """Return ids as int64, refusing what is not a whole number of at least 0.
+
+    >>> as_ids([3, 1])
+    array([3, 1])
+    >>> as_ids([-1])
+    Traceback (most recent call last):
+    ...
+    ValueError: ids must be 0 or more, got -1 at position 0
+    """
+    if hasattr(ids, "detach"):
+        ids = ids.detach().cpu().numpy()
+    array = np.atleast_1d(np.asarray(ids))
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    if len(array) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit 63 bits, got {array.max()}")
+    result = np.ascontiguousarray(array, dtype=np.int64)
+    if result.min() < 0:
+        where = int(np.argmax(result < 0))
+        raise ValueError(f"{name} must be 0 or more, got {result[where]} at position {where}")
+    return result
+
+
+def first_duplicate(ids: Int64s) -> int | None:
+    """The smallest id that occurs twice, or None."""
+    if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):
+        return None
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    return int(twice[0]) if len(twice) else None
+
+
+def named(ids: Iterable[int]) -> str:
+    """A few ids for a message."""
+    some = [str(i) for i, _ in zip(ids, range(5), strict=False)]
+    return ", ".join(some)

@@ -1,0 +1,248 @@
+"""Search, normalise, fuse and cluster without keeping an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve import memory
+from fastretrieve.arrays import (
+    DTYPES,
+    DType,
+    Rows,
+    address,
+    as_rows,
+    is_tensor,
+    like,
+    storage_dtype,
+)
+from fastretrieve.index import Hits, Index, Metric
+from fastretrieve.runtime import backend_for
+
+
+def topk(
+    queries: Any,
+    rows: Any,
+    k: int = 10,
+    *,
+    metric: Metric = "cosine",
+    score_dtype: Literal["float32", "float64"] = "float32",
+) -> Hits:
+    """Return the exact top ``k`` of ``rows`` for each query; the ids are row numbers.
+
+    >>> fr.topk([[1, 0]], [[0, 1], [2, 0]], k=1, metric="ip").ids
+    array([[1]])
+    """
+    matrix = as_rows(rows, name="rows")
+    if matrix.shape[1] == 0:
+        raise ValueError("rows must have at least one column")
+    index = Index(matrix.shape[1], metric=metric)
+    index.add(matrix)
+    return index.search(queries, k, score_dtype=score_dtype)
+
+
+def normalize(x: Any, mean: Any = None, *, dtype: DType | None = None, out: Any = None) -> Any:
+    """Return the rows of ``x``, less ``mean``, divided by their L2 norms; a zero row stays zero.
+
+    Everything is float64 inside: ``float32(float64(x - mean) / norm)``. ``dtype`` is that of the
+    result (float32). ``out`` receives it: an array of the right shape and type, adjacent in memory.
+
+    >>> fr.normalize([[3, 4]])
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    return _fused([x], [mean], [1.0], weigh=False, dtype=dtype, out=out)
+
+
+def fuse(
+    layers: Sequence[Any],
+    weights: Sequence[float] | None = None,
+    *,
+    means: Sequence[Any] | None = None,
+    dtype: DType | None = None,
+    out: Any = None,
+) -> Any:
+    """Join several layers of features: normalise each, weigh it, join them and normalise the whole,
+    in one pass.
+
+    >>> fr.fuse([[[2, 0]], [[0, 5]]], weights=[3, 4])
+    array([[0.6, 0. , 0. , 0.8]], dtype=float32)
+    """
+    if len(layers) == 0:
+        raise ValueError("there must be at least one layer to fuse")
+    weights = [1.0] * len(layers) if weights is None else [float(w) for w in weights]
+    means = [None] * len(layers) if means is None else means
+    if len(weights) != len(layers) or len(means) != len(layers):
+        raise ValueError(
+            f"{len(layers)} layers need as many weights and means, "
+            f"got {len(weights)} and {len(means)}"
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"weights must be finite, got {weights}")
+    return _fused(layers, means, weights, weigh=True, dtype=dtype, out=out)
+
+
+def _fused(
+    layers: Sequence[Any],
+    means: Sequence[Any],
+    weights: Sequence[float],
+    *,
+    weigh: bool,
+    dtype: DType | None,
+    out: Any,
+) -> Any:
+    rows = [as_rows(layer, name=f"layer {i}" if weigh else "x") for i, layer in enumerate(layers)]
+    counts = {len(r) for r in rows}
+    if len(counts) > 1:
+        raise ValueError(f"layers must have the same number of rows, got {[len(r) for r in rows]}")
+    kind = dtype or "float32"
+    if kind not in DTYPES:
+        raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype!r}")
+    target = _target((len(rows[0]), sum(r.shape[1] for r in rows)), kind, out)
+    parts = [
+        (r, None if m is None else _mean(m, r.shape[1]), w)
+        for r, m, w in zip(rows, means, weights, strict=True)
+    ]
+    backend_for("cpu").fuse(parts, weigh=weigh, out=address(target), dtype=kind)
+    if out is not None:
+        return out
+    return _returned(target, kind, layers[0])
+
+
+def _mean(mean: Any, dim: int) -> NDArray[np.float32]:
+    row = as_rows(mean, name="mean")
+    if row.shape != (1, dim):
+        raise ValueError(f"mean must have {dim} numbers, got shape {np.shape(mean)}")
+    if row.dtype == np.uint16:
+        return (row.astype(np.uint32) << 16).view(np.float32)
+    return row.astype(np.float32, copy=False)
+
+
+def _target(shape: tuple[int, int], kind: DType, out: Any) -> Rows:
+    """Memory for the result: new, or that of ``out``."""
+    if out is None:
+        return memory.empty(shape, storage_dtype(kind))
+    if is_tensor(out):
+        if not out.is_contiguous() or str(out.dtype) != f"torch.{kind}" or out.device.type != "cpu":
+            raise ValueError(
+                f"out must be a contiguous {kind} tensor on the CPU, "
+                f"got {out.dtype} on {out.device}"
+            )
+        bits = out.view(_torch_int16()) if kind == "bfloat16" else out
+        array: Rows = bits.detach().numpy()
+        array = array.view(np.uint16) if kind == "bfloat16" else array
+    else:
+        array = out
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != storage_dtype(kind)
+        or not array.flags.c_contiguous
+    ):
+        raise ValueError(
+            f"out must be a contiguous {kind} array, "
+            f"got {type(out).__name__} {getattr(out, 'dtype', '')}"
+        )
+    if array.reshape(-1, shape[1]).shape != shape or (array.ndim != 2 and shape[0] != 1):
+        raise ValueError(f"out must have shape {shape}, got {array.shape}")
+    if not array.flags.writeable:
+        raise ValueError("out must be writeable")
+    return array
+
+
+def _torch_int16() -> Any:
+    import torch
+
+    return torch.int16
+
+
+def _returned(result: Rows, kind: DType, original: Any) -> Any:
+    shaped = result[0] if np.ndim(original) == 1 else result
+    if kind != "bfloat16":
+        return like(shaped, original)
+    if is_tensor(original):
+        import torch
+
+        return torch.from_numpy(shaped.view(np.int16)).view(torch.bfloat16)
+    raise ValueError("dtype='bfloat16' needs torch tensors: NumPy has no such type")
+
+
+class Clusters(NamedTuple):
+    """What :func:`kmeans` found."""
+
+    centroids: Any  # [k, dim] float32
+    assignments: Any  # [n_rows] int64
+    inertia: float  # sum of the squared distances to the assigned centroids
+    iterations: int
+
+
+def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Clusters:
+    """Cluster the rows of ``x`` into ``k`` groups by Lloyd's algorithm, with exact assignments.
+
+    The result depends on ``x``, ``k`` and ``seed`` only: not on threads, machine or backend.
+    Seeding is k-means++ on a sample; a cluster that loses all rows moves to the row that is
+    farthest from its centroid.
+
+    >>> labels = fr.kmeans([[0.0], [0.1], [9.0], [9.2]], 2).assignments
+    >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+    True
+    """
+    rows = as_rows(x, name="x")
+    if rows.dtype != np.float32:
+        rows = (
+            (rows.astype(np.uint32) << 16).view(np.float32)
+            if rows.dtype == np.uint16
+            else rows.astype(np.float32)
+        )
+    if not 1 <= k <= len(rows):
+        raise ValueError(f"k must be in [1, {len(rows)}], the number of rows, got {k}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    centroids = _seed_centroids(rows, k, np.random.default_rng(seed))
+    assignments = np.full(len(rows), -1, dtype=np.int64)
+    backend = backend_for("cpu")
+    for iteration in range(1, max_iterations + 1):
+        hits = topk(rows, centroids, 1, metric="sqeuclidean", score_dtype="float64")
+        distances, nearest = hits.scores[:, 0], hits.ids[:, 0]
+        settled = bool((nearest == assignments).all())
+        assignments = nearest
+        if settled or iteration == max_iterations:
+            break
+        sums, counts = backend.cluster_sums(rows, assignments, k)
+        filled = counts > 0
+        centroids = centroids.copy()
+        centroids[filled] = sums[filled] / counts[filled, None]
+        empty = np.flatnonzero(~filled)
+        if len(empty):
+            farthest = np.lexsort((np.arange(len(rows)), -distances))[: len(empty)]
+            centroids[empty] = rows[farthest]
+    inertia = float(np.cumsum(distances)[-1])  # a fixed order of additions
+    return Clusters(like(centroids, x), like(assignments, x), inertia, iteration)
+
+
+def _seed_centroids(rows: Rows, k: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """k-means++: each next centroid is a row drawn with probability proportional to its squared
+    distance so far.
+    """
+    n_sample = min(len(rows), max(32 * k, 4096))
+    sample = rows[np.sort(random.choice(len(rows), n_sample, replace=False))]
+    chosen = np.empty((k, rows.shape[1]), dtype=np.float32)
+    chosen[0] = sample[random.integers(n_sample)]
+    distances = _squared_distances(sample, chosen[0])
+    for i in range(1, k):
+        total = np.cumsum(distances)
+        if total[-1] > 0:
+            pick = int(np.searchsorted(total, random.random() * total[-1], side="right"))
+        else:
+            pick = int(random.integers(n_sample))
+        chosen[i] = sample[min(pick, n_sample - 1)]
+        distances = np.minimum(distances, _squared_distances(sample, chosen[i]))
+    return chosen
+
+
+def _squared_distances(rows: Rows, centre: NDArray[np.float32]) -> NDArray[np.float64]:
+    scores = topk(centre[None], rows, len(rows), metric="sqeuclidean", score_dtype="float64")
+    distances = np.empty(len(rows))
+    distances[scores.ids[0]] = scores.scores[0]
+    return distances

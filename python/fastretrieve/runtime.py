@@ -1,0 +1,73 @@
+"""Which backends and instruction sets there are, and how many threads they use."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from fastretrieve import _core
+
+
+class BackendInfo(NamedTuple):
+    """One row of :func:`backends`: whether a backend can be used here, and why not if it cannot."""
+
+    name: str
+    available: bool
+    reason: str
+    instruction_set: str
+
+
+class BackendUnavailable(RuntimeError):
+    """The device that was asked for cannot be used; the message says why and what would help."""
+
+
+def backends() -> list[BackendInfo]:
+    """List the backends, available or not.
+
+    >>> fr.backends()[0].name
+    'cpu'
+    """
+    sets = _core.instruction_sets()
+    cpu = BackendInfo("cpu", True, f"this machine runs {', '.join(sets)}", cpu_backend().name)
+    cuda = BackendInfo("cuda", False, "this build has no CUDA backend", "")
+    return [cpu, cuda]
+
+
+@cache
+def cpu_backend(isa: str = "") -> _core.Backend:
+    """The CPU backend for an instruction set; by default the best, or what ``FASTRETRIEVE_ISA``
+    names.
+    """
+    return _core.cpu_backend(isa)
+
+
+def backend_for(device: str) -> _core.Backend:
+    """The backend that serves ``device``.
+
+    >>> backend_for("tpu")
+    Traceback (most recent call last):
+    ...
+    ValueError: device must be cpu or cuda, got 'tpu'
+    """
+    kind = device.partition(":")[0]
+    if kind == "cpu":
+        return cpu_backend()
+    for backend in backends():
+        if backend.name == kind:
+            raise BackendUnavailable(f"{kind}: {backend.reason}")
+    raise ValueError(f"device must be cpu or cuda, got {device!r}")
+
+
+def num_threads() -> int:
+    """The number of threads one call may use."""
+    return _core.num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Let every call use up to ``n`` threads. Waits for running calls; never changes a result.
+
+    >>> fr.set_num_threads(2)
+    >>> fr.num_threads()
+    2
+    """
+    _core.set_num_threads(n)

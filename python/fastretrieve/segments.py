@@ -1,0 +1,213 @@
+"""Immutable views of growing memory: how an index changes while others search it.
+
+A :class:`Block` is memory for rows, their codes and their ids. Rows are only ever appended, and
+what has been published is never written again, so a :class:`View` of its first rows stays true
+forever. A :class:`State` is a tuple of views: one assignment publishes it, and a search keeps the
+one it started with. Codes cover whole strips of 64 rows; the rows after the last whole strip are
+scored directly until the strip is full.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve import _core, memory
+from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
+
+STRIP_ROWS: int = _core.STRIP_ROWS
+MIN_BLOCK_ROWS = 1024
+MAX_SPARE_BYTES = 64 << 20  # an index never reserves more than this beyond what it holds
+
+Bits = NDArray[np.uint64]  # bit r % 64 of word r // 64 belongs to row r
+
+
+class Format(NamedTuple):
+    """What all rows of an index have in common."""
+
+    dim: int
+    metric: str
+    dtype: DType
+    backend: _core.Backend
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dim * storage_dtype(self.dtype).itemsize
+
+    @property
+    def strip_bytes(self) -> int:
+        return self.backend.strip_bytes(self.dim, self.metric)
+
+
+class Block:
+    """Memory for ``capacity`` rows. ``slot`` numbers its first row among all rows the index ever
+    had.
+
+    How many of its rows count is written in views alone, so work that fails half-way leaves nothing
+    to undo.
+    """
+
+    def __init__(
+        self, form: Format, capacity: int, *, slot: int, first_id: int, own_ids: bool
+    ) -> None:
+        self.form = form
+        self.capacity = -(-capacity // STRIP_ROWS) * STRIP_ROWS
+        self.slot = slot
+        self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
+        self.rows: Rows = memory.empty((self.capacity, form.dim), storage_dtype(form.dtype))
+        self.codes = memory.empty((self.capacity // STRIP_ROWS, form.strip_bytes), np.uint8)
+        self.ids: NDArray[np.int64] | None = None
+        if own_ids:
+            self.own_ids()
+
+    def own_ids(self) -> None:
+        """Give the rows ids of their own; only while none has been published."""
+        self.ids = memory.empty((self.capacity,), np.int64)
+
+    def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
+        """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
+        or -1.
+        """
+        end = begin + len(rows)
+        if self.ids is not None:
+            self.ids[begin:end] = ids
+        return self.form.backend.ingest(
+            rows, out=address(self.rows[begin:end]), dtype=self.form.dtype
+        )
+
+    def encode(self, n_strips: int, n_rows: int) -> int:
+        """Encode the strips after the first ``n_strips`` that ``n_rows`` rows complete; how many
+        there are then.
+        """
+        complete = n_rows // STRIP_ROWS
+        if complete > n_strips:
+            self.form.backend.encode(
+                core_matrix(self.rows[n_strips * STRIP_ROWS : complete * STRIP_ROWS]),
+                metric=self.form.metric,
+                n_strips=complete - n_strips,
+                codes=address(self.codes) + n_strips * self.form.strip_bytes,
+            )
+        return complete
+
+
+class View(NamedTuple):
+    """The first rows of a block, as they were when the view was made."""
+
+    block: Block
+    n_rows: int
+    n_strips: int
+    live: Bits | None  # None: none removed
+    n_live: int
+
+    @property
+    def free(self) -> int:
+        """Rows that still fit the block."""
+        return self.block.capacity - self.n_rows
+
+    def may_continue(self, first_id: int) -> bool:
+        """Whether the next row may have this id without ids of its own being stored."""
+        return self.block.ids is None and first_id == self.block.first_id + self.n_rows
+
+    def part(self) -> tuple[object, ...]:
+        """What ``_core.Segments`` wants to know."""
+        block = self.block
+        rows = core_matrix(block.rows[: self.n_rows])
+        live = address(self.live)
+        owner = (block, self.live)
+        return (
+            rows,
+            address(block.codes),
+            self.n_strips,
+            address(block.ids),
+            block.first_id,
+            live,
+            owner,
+        )
+
+    def row_ids(self) -> NDArray[np.int64]:
+        """The id of every row, removed ones included."""
+        if self.block.ids is None:
+            return np.arange(self.block.first_id, self.block.first_id + self.n_rows)
+        return self.block.ids[: self.n_rows]
+
+    def live_mask(self) -> NDArray[np.bool_]:
+        """Which rows have not been removed."""
+        return (
+            np.ones(self.n_rows, dtype=bool)
+            if self.live is None
+            else unpack(self.live, self.n_rows)
+        )
+
+    def holds(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these slots are rows of this view, removed ones included."""
+        return (slots >= self.block.slot) & (slots < self.block.slot + self.n_rows)
+
+    def without(self, rows: NDArray[np.int64]) -> View:
+        """The view after these live rows were removed."""
+        live = pack(np.ones(self.n_rows, dtype=bool)) if self.live is None else self.live.copy()
+        np.bitwise_and.at(
+            live.view(np.uint8), rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8))
+        )
+        return self._replace(live=live, n_live=self.n_live - len(rows))
+
+    def grown(self, added: int) -> View:
+        """The view with the next ``added`` rows, which have been written and have to be encoded
+        now.
+        """
+        n_rows = self.n_rows + added
+        live = self.live
+        if live is not None:
+            live = pack(np.concatenate([unpack(live, self.n_rows), np.ones(added, dtype=bool)]))
+        return View(
+            self.block, n_rows, self.block.encode(self.n_strips, n_rows), live, self.n_live + added
+        )
+
+
+class State:
+    """All rows of an index at one moment."""
+
+    def __init__(self, form: Format, views: tuple[View, ...]) -> None:
+        self.form = form
+        self.views = views
+
+    def __len__(self) -> int:
+        return sum(view.n_live for view in self.views)
+
+    @cached_property
+    def native(self) -> _core.Segments:
+        """The state as the core sees it; made by the first search."""
+        return _core.Segments(self.form.metric, self.form.dim, [view.part() for view in self.views])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the rows hold: vectors, codes, ids and marks of removal."""
+        total = 0
+        for view in self.views:
+            total += view.n_rows * self.form.row_bytes + view.n_strips * self.form.strip_bytes
+            total += 8 * view.n_rows if view.block.ids is not None else 0
+            total += view.live.nbytes if view.live is not None else 0
+        return total
+
+
+def new_capacity(form: Format, n_rows: int, held: int) -> int:
+    """Rows of the next block: exact for the first, then as many as are held, within reason."""
+    if held == 0 and n_rows >= MIN_BLOCK_ROWS:
+        return n_rows
+    spare = max(MAX_SPARE_BYTES // form.row_bytes, STRIP_ROWS)
+    return max(n_rows, min(max(held, MIN_BLOCK_ROWS), spare))
+
+
+def pack(mask: NDArray[np.bool_]) -> Bits:
+    """Booleans as words of 64 bits."""
+    words = np.zeros(-(-len(mask) // 64), dtype=np.uint64)
+    packed = np.packbits(mask, bitorder="little")
+    words.view(np.uint8)[: len(packed)] = packed
+    return words
+
+
+def unpack(words: Bits, n: int) -> NDArray[np.bool_]:
+    """The first ``n`` bits of words, as booleans."""
+    return np.unpackbits(words.view(np.uint8), count=n, bitorder="little").view(bool)
