@@ -22,6 +22,7 @@ from fastretrieve.encoders.checks import (
     vectors,
 )
 from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.protocol import Figure
 from fastretrieve.encoders.steps import make_optimizers, training_step
 
 CLASSES = ("across", "along")
@@ -34,7 +35,7 @@ def check_trainable(subject: Subject) -> None:
         encoder.set_classes(CLASSES)
     figure = encoder.progress_figure
     require(
-        isinstance(figure, tuple) and figure.direction in ("lower", "higher"),
+        isinstance(figure, Figure) and figure.direction in ("lower", "higher"),
         f"progress_figure is Figure(name, 'lower' or 'higher'), got {figure!r}",
     )
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,276 @@
+"""How well do vectors retrieve? ``evaluate`` measures it and ``classify`` uses it.
+
+Vectors come from an encoder and a data set, or are given. ``fastretrieve`` itself searches, so the
+figures are those of the exact ranking. The metrics are defined in ``metrics.py``; ``report.py``
+draws the report. (This module is not called ``evaluate``: it would shadow the function.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve.data import Dataset, Skipped
+from fastretrieve.labelled import Labelled, from_items, from_vectors, is_vectors
+from fastretrieve.ranking import Metric, Ranking, rank_class_mates
+
+_N_BINS = 4  # quartiles, for a column with many numbers
+_MANY_VALUES = 12
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures, and what they were measured on."""
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]  # class -> metrics and "n_queries"
+    by: dict[str, dict[str, dict[str, float]]]  # column -> value -> metrics and "n_queries"
+    n_queries: int  # that were scored
+    n_gallery: int
+    n_unscored: int  # queries without a label, or without any item of their class in the gallery
+    metric: str
+    depth: int
+    skipped: list[Skipped] = field(repr=False)
+    neighbours: NDArray[np.int64] = field(repr=False)  # [n_queries, k], positions in the gallery
+    rows: NDArray[np.int64] = field(repr=False)  # [n_queries], positions in the queries
+    values: dict[str, NDArray[np.float64]] = field(repr=False)  # metric -> [n_queries]
+    queries: Dataset | None = field(repr=False, default=None)
+    gallery: Dataset | None = field(repr=False, default=None)
+
+    def __getitem__(self, name: str) -> float:
+        return self.metrics[name]
+
+    def __str__(self) -> str:
+        lines = [f"{self.n_queries} queries against {self.n_gallery} items, {self.metric}"]
+        lines += [f"  {name:<14}{value:.4f}" for name, value in self.metrics.items()]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        return {
+            "metrics": self.metrics,
+            "per_class": self.per_class,
+            "by": self.by,
+            "n_queries": self.n_queries,
+            "n_gallery": self.n_gallery,
+            "n_unscored": self.n_unscored,
+            "metric": self.metric,
+            "depth": self.depth,
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+        }
+
+    def to_json(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", "utf-8")
+
+    def report(self, path: str | Path, *, n_rows: int = 8, k: int = 8) -> None:
+        """Write a report: ``.html`` with tables and pictures, ``.png`` with the pictures alone."""
+        from fastretrieve.report import write_report
+
+        write_report(self, Path(path), n_rows=n_rows, k=k)
+
+
+def evaluate(
+    encoder_or_vectors: Any,
+    dataset: Any = None,
+    *,
+    gallery: Any = None,
+    labels: Any = None,
+    k: int | Sequence[int] = (1, 5, 10),
+    metric: Metric = "cosine",
+    by: str | Sequence[str] = (),
+    depth: int | None = None,
+    device: str | None = None,
+    batch_size: int = 256,
+    workers: int | None = None,
+) -> Evaluation:
+    """Search for the class mates of every item and say how many come first.
+
+    ``encoder_or_vectors`` is an encoder (or its name or directory) with a data set, or vectors
+    [n, dim] with ``labels`` or a data set of the same length. ``gallery`` is what is searched: a
+    data set, or ``(vectors, labels)``; without one, every item searches all others.
+    ``by`` names columns of the data set to break the figures down by. ``depth`` cuts the ranking
+    (the default is all of it, which takes a while for large galleries); ``map`` and ``ndcg`` are
+    then those at that depth.
+
+    >>> vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
+    >>> evaluate(vectors, labels=["a", "a", "b", "b"])["accuracy"]
+    1.0
+    """
+    ks = sorted({int(each) for each in ([k] if isinstance(k, int) else k)})
+    if not ks or ks[0] < 1:
+        raise ValueError(f"k lists numbers of neighbours, at least 1 each, got {k}")
+    if is_vectors(encoder_or_vectors):
+        queries = from_vectors(
+            encoder_or_vectors, dataset if labels is None else labels, name="vectors"
+        )
+        rows = queries if gallery is None else from_vectors(*_pair(gallery), name="gallery")
+    else:
+        encoder = _encoder(encoder_or_vectors, device)
+        options = {"batch_size": batch_size, "workers": workers}
+        queries = from_items(encoder, dataset, labels, **options)
+        rows = queries if gallery is None else from_items(encoder, gallery, **options)
+    ranking = rank_class_mates(
+        queries,
+        rows.relabel(queries.classes),
+        alone=gallery is None,
+        ks=ks,
+        metric=metric,
+        depth=depth,
+    )
+    return _evaluation(queries, rows, ranking, [by] if isinstance(by, str) else by)
+
+
+def _evaluation(
+    queries: Labelled, rows: Labelled, ranking: Ranking, columns: Sequence[str]
+) -> Evaluation:
+    scored, values = ranking.rows, ranking.values
+    names = np.array([queries.classes[label] for label in queries.labels[scored]], object)
+    return Evaluation(
+        metrics=_means(values),
+        per_class=_broken_down(values, names),
+        by={name: _broken_down(values, _binned(queries.column(name)[scored])) for name in columns},
+        n_queries=len(scored),
+        n_gallery=len(rows),
+        n_unscored=len(queries) - len(scored),
+        metric=ranking.metric,
+        depth=ranking.depth,
+        skipped=[*queries.skipped, *(() if rows is queries else rows.skipped)],
+        neighbours=ranking.neighbours,
+        rows=scored,
+        values=values,
+        queries=queries.dataset,
+        gallery=rows.dataset,
+    )
+
+
+def _means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def _broken_down(
+    values: Mapping[str, NDArray[np.float64]], groups: NDArray[Any]
+) -> dict[str, dict[str, float]]:
+    """The metrics of each group of queries, in order of the group's name."""
+    table = {}
+    for name in sorted(set(groups.tolist()), key=str):
+        mine = groups == name
+        table[str(name)] = {"n_queries": float(mine.sum())} | _means(
+            {metric: value[mine] for metric, value in values.items()}
+        )
+    return table
+
+
+def _binned(column: NDArray[Any]) -> NDArray[Any]:
+    """A column as groups: its values, or quarters of its range where it holds many numbers."""
+    values = column.tolist()
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    present = [value for value in values if value is not None]
+    groups = np.empty(len(values), object)
+    if len(numbers) < len(present) or len(set(numbers)) <= _MANY_VALUES:
+        groups[:] = ["(none)" if value in (None, "") else str(value) for value in values]
+        return groups
+    edges = np.quantile(numbers, np.linspace(0, 1, _N_BINS + 1))
+    for i, value in enumerate(values):
+        place = (
+            min(int(np.searchsorted(edges, value, "right")) - 1, _N_BINS - 1)
+            if value is not None
+            else -1
+        )
+        groups[i] = "(none)" if place < 0 else f"{edges[place]:g} to {edges[place + 1]:g}"
+    return groups
+
+
+class Classification(NamedTuple):
+    """Labels by vote; ``head`` holds the encoder's own probabilities where it has a head."""
+
+    names: list[str]  # [n]
+    labels: NDArray[np.int64]  # [n], positions in classes
+    shares: NDArray[np.float64]  # [n, n_classes], of the votes
+    classes: tuple[str, ...]
+    neighbours: NDArray[np.int64]  # [n, k], positions in the gallery
+    head: NDArray[np.float32] | None  # [n, n_head_classes]
+    head_classes: tuple[str, ...]
+    skipped: list[Skipped]  # items that could not be read; the others keep their order
+
+
+def classify(
+    items: Any,
+    gallery: Any,
+    *,
+    encoder: Any = None,
+    k: int = 10,
+    metric: Metric = "cosine",
+    weights: Literal["uniform", "rank"] = "uniform",
+    device: str | None = None,
+) -> Classification:
+    """Label each item by a vote of its ``k`` nearest labelled neighbours in the gallery.
+
+    Without an encoder, ``items`` are vectors and ``gallery`` is ``(vectors, labels)``; with one,
+    both are data sets. ``weights="rank"`` counts a neighbour as one over its rank. Of classes with
+    equally many votes, the one with the nearest neighbour wins.
+
+    >>> rows = np.array([[1, 0], [0, 1]], np.float32)
+    >>> classify([[2.0, 0.1]], (rows, ["cat", "dog"]), k=1).names
+    ['cat']
+    """
+    import fastretrieve as fr
+
+    if encoder is None:
+        asked = from_vectors(items, None, name="items")
+        rows = from_vectors(*_pair(gallery), name="gallery")
+    else:
+        encoder = _encoder(encoder, device)
+        asked = from_items(encoder, items, probabilities=True)
+        rows = from_items(encoder, gallery)
+    labelled = np.flatnonzero(rows.labels >= 0)
+    if len(labelled) == 0:
+        raise ValueError("no item of the gallery has a label, so there is nothing to vote with")
+    hits = fr.topk(asked.vectors, rows.vectors[labelled], k=min(k, len(labelled)), metric=metric)
+    found = labelled[np.asarray(hits.ids)]
+    shares, best = _vote(rows.labels[found], len(rows.classes), weights)
+    return Classification(
+        names=[rows.classes[label] for label in best],
+        labels=best,
+        shares=shares,
+        classes=rows.classes,
+        neighbours=found,
+        head=asked.probabilities,
+        head_classes=tuple(getattr(encoder, "classes", ())),
+        skipped=list(asked.skipped),
+    )
+
+
+def _vote(
+    labels: NDArray[np.int64], n_classes: int, weights: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    if weights not in ("uniform", "rank"):
+        raise ValueError(f"weights is 'uniform' or 'rank', got {weights!r}")
+    n, k = labels.shape
+    vote = 1 / np.arange(1, k + 1) if weights == "rank" else np.ones(k)
+    shares = np.zeros((n, n_classes))
+    np.add.at(shares, (np.arange(n)[:, None], labels), np.broadcast_to(vote, (n, k)))
+    shares /= vote.sum()
+    mine = np.take_along_axis(shares, labels, axis=1)  # of each neighbour's class, nearest first
+    winner = (mine >= mine.max(axis=1, keepdims=True) - 1e-12).argmax(axis=1)
+    return shares, labels[np.arange(n), winner]
+
+
+def _encoder(source: Any, device: str | None) -> Any:
+    from fastretrieve.encoders import as_encoder
+
+    return as_encoder(source, device=device)
+
+
+def _pair(gallery: Any) -> tuple[Any, Any]:
+    if isinstance(gallery, tuple) and len(gallery) == 2 and is_vectors(gallery[0]):
+        return gallery
+    raise ValueError(
+        "a gallery of vectors is (vectors, labels) or (vectors, Dataset), got "
+        f"{type(gallery).__name__}; to give images, give an encoder too"
+    )

@@ -1,0 +1,83 @@
+"""Vectors with what is known about each: label, item, metadata.
+
+They come from either kind of input: vectors that the caller has, or items that an encoder turns
+into vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve.data import Dataset, Skipped, open_dataset
+from fastretrieve.data.dataset import encode_labels
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Row ``i`` of the vectors is item ``i`` of the data set, where there is one."""
+
+    vectors: NDArray[np.float32]  # [n, dim]
+    labels: NDArray[np.int64]  # [n], positions in classes, -1 where there is none
+    classes: tuple[str, ...]
+    dataset: Dataset | None = None
+    skipped: tuple[Skipped, ...] = ()
+    probabilities: NDArray[np.float32] | None = None  # [n, n_head_classes], of the encoder's head
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def relabel(self, classes: tuple[str, ...]) -> Labelled:
+        """The same with labels numbered by ``classes``; a class that is not there becomes -1."""
+        position = {name: i for i, name in enumerate(classes)}
+        table = np.array([position.get(name, -1) for name in self.classes] + [-1], np.int64)
+        return replace(self, labels=table[self.labels], classes=classes)
+
+    def column(self, name: str) -> NDArray[Any]:
+        if self.dataset is None:
+            raise ValueError(f"by={name!r} needs a data set with that column, only vectors came")
+        return self.dataset.column(name)
+
+
+def is_vectors(source: Any) -> bool:
+    """Whether the caller gave vectors, not an encoder, a name or a class."""
+    if source is None or isinstance(source, (str, Path, type)):
+        return False
+    return isinstance(source, (list, np.ndarray)) or (
+        hasattr(source, "__dlpack__") or hasattr(source, "__array__")
+    )
+
+
+def from_vectors(vectors: Any, about: Any, *, name: str) -> Labelled:
+    """Vectors and their labels, or a data set of the same length, or None."""
+    array = vectors.detach().cpu().float() if hasattr(vectors, "detach") else vectors
+    matrix = np.asarray(array, np.float32)
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} are vectors [n, dim], got shape {matrix.shape}")
+    if isinstance(about, Dataset):
+        if len(about) != len(matrix):
+            raise ValueError(f"there are {len(matrix)} {name} for a data set of {len(about)} items")
+        return Labelled(matrix, about.labels, about.classes, about)
+    labels, classes = encode_labels(about, len(matrix))
+    return Labelled(matrix, labels, classes)
+
+
+def from_items(encoder: Any, items: Any, labels: Any = None, **options: Any) -> Labelled:
+    """What an encoder makes of the items that could be read; ``options`` go to the encoding."""
+    from fastretrieve.encoders.encoding import encode_dataset
+
+    dataset = open_dataset(items, labels=labels, modality=encoder.modality)
+    found = encode_dataset(encoder, dataset, **options)
+    kept = dataset.subset(found.rows)
+    return Labelled(
+        found.vectors,
+        kept.labels,
+        kept.classes,
+        kept,
+        (*dataset.skipped, *found.skipped),
+        found.probabilities,
+    )

@@ -1,0 +1,213 @@
+"""A report of an evaluation, drawn with Pillow: an HTML page with tables, or the pictures alone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from fastretrieve.data import DataError, Dataset
+from fastretrieve.encoders.files import replacing
+from fastretrieve.encoders.images import to_image
+
+if TYPE_CHECKING:
+    from fastretrieve.evaluation import Evaluation
+
+_TILE, _GAP, _CAPTION = 96, 8, 16
+_GREY, _GREEN, _RED = "#767676", "#1a7f37", "#cf222e"
+_SHOWN = ("n_queries", "accuracy", "recall@5", "recall@10", "map", "map@r", "ndcg", "mrr")
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .2rem .8rem; text-align: right }
+th:first-child, td:first-child { text-align: left } tr:nth-child(even) { background: #f4f4f4 }
+img { max-width: 100% } .note { color: #555 }
+@media (prefers-color-scheme: dark) { body { background: #111; color: #eee }
+tr:nth-child(even) { background: #222 } .note { color: #aaa } }
+"""
+
+
+class Tile(NamedTuple):
+    """One picture of a grid; ``colour`` is its frame's."""
+
+    image: Image.Image
+    caption: str
+    colour: str = _GREY
+
+
+def write_report(evaluation: Evaluation, path: Path, *, n_rows: int, k: int) -> None:
+    """Write ``.html``, or ``.png`` with the result grids alone."""
+    suffix = path.suffix.lower()
+    if suffix not in (".html", ".htm", ".png"):
+        raise ValueError(f"a report is .html or .png, got {path.name!r}")
+    grids = result_grids(evaluation, n_rows=n_rows, k=k)
+    if suffix == ".png":
+        if not grids:
+            raise ValueError(
+                "there are no pictures to draw: this evaluation was given vectors without items; "
+                "write an .html report, or evaluate data sets"
+            )
+        data = _png(_stacked([grid for _, grid in grids]))
+    else:
+        data = _page(evaluation, grids).encode()
+    with replacing(path) as file:
+        file.write(data)
+
+
+def result_grids(evaluation: Evaluation, *, n_rows: int, k: int) -> list[tuple[str, Image.Image]]:
+    """Pictures of queries with their neighbours: some of all, and those that went worst."""
+    if evaluation.queries is None or evaluation.gallery is None or n_rows < 1:
+        return []
+    spread = np.linspace(0, evaluation.n_queries - 1, min(n_rows, evaluation.n_queries))
+    worst = np.argsort(evaluation.values["map@r"], kind="stable")[:n_rows]
+    return [
+        ("Queries from the whole set", _grid(evaluation, np.unique(spread.round().astype(int)), k)),
+        ("The queries that went worst", _grid(evaluation, worst, k)),
+    ]
+
+
+def draw_grid(rows: Sequence[Sequence[Tile]]) -> Image.Image:
+    """Tiles in rows; the first of each row is the query and stands apart.
+
+    >>> draw_grid([[Tile(Image.new("L", (8, 8)), "query")]]).size
+    (128, 128)
+    """
+    pitch, height = _TILE + _GAP, _TILE + _CAPTION + _GAP
+    width = max(len(row) for row in rows) * pitch + 3 * _GAP
+    canvas = Image.new("RGB", (width, len(rows) * height + _GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    for y, row in enumerate(rows):
+        for x, tile in enumerate(row):
+            left = _GAP + x * pitch + (_GAP if x else 0)
+            top = _GAP + y * height
+            picture = ImageOps.contain(tile.image.convert("RGB"), (_TILE - 6, _TILE - 6))
+            draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), tile.colour)
+            draw.rectangle((left + 3, top + 3, left + _TILE - 4, top + _TILE - 4), "white")
+            place = (left + (_TILE - picture.width) // 2, top + (_TILE - picture.height) // 2)
+            canvas.paste(picture, place)
+            draw.text((left + 2, top + _TILE + 1), _cut(tile.caption, draw, font), "black", font)
+    return canvas
+
+
+def thumbnail(dataset: Dataset, index: int) -> Image.Image:
+    """A picture of any item: an image, the middle frame of a sequence, or its numbers as shades."""
+    try:
+        item = dataset.read(index, size=_TILE)
+        if dataset.modality == "image":
+            return to_image(item)
+        return (
+            _shades(item)
+            if isinstance(item, np.ndarray) and item.ndim == 2
+            else to_image(item[len(item) // 2])
+        )
+    except (DataError, ValueError):
+        cross = Image.new("L", (_TILE, _TILE), 230)
+        ImageDraw.Draw(cross).line((0, 0, _TILE, _TILE), 120, 2)
+        return cross
+
+
+def _shades(values: NDArray[Any]) -> Image.Image:
+    low, high = float(values.min()), float(values.max())
+    grey = np.rint((values.T - low) / (high - low or 1) * 255).astype(np.uint8)
+    return Image.fromarray(grey).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+
+
+def _grid(evaluation: Evaluation, picked: NDArray[np.int64], k: int) -> Image.Image:
+    queries, gallery = evaluation.queries, evaluation.gallery
+    assert queries is not None
+    assert gallery is not None
+    rows = []
+    for i in picked.tolist():
+        row = int(evaluation.rows[i])
+        name = queries.label_name(row)
+        tiles = [Tile(thumbnail(queries, row), str(name))]
+        for found in evaluation.neighbours[i, :k].tolist():
+            label = gallery.label_name(found)
+            tiles.append(
+                Tile(thumbnail(gallery, found), str(label), _GREEN if label == name else _RED)
+            )
+        rows.append(tiles)
+    return draw_grid(rows)
+
+
+def _cut(text: str, draw: ImageDraw.ImageDraw, font: Any) -> str:
+    while text and draw.textlength(text, font) > _TILE - 4:
+        text = text[:-2] + "…" if len(text) > 2 else ""
+    return text
+
+
+def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    width = max(picture.width for picture in pictures)
+    canvas = Image.new("RGB", (width, sum(picture.height for picture in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _page(evaluation: Evaluation, grids: Sequence[tuple[str, Image.Image]]) -> str:
+    parts = [
+        "<h1>Retrieval report</h1>",
+        f"<p>{evaluation.n_queries} queries against {evaluation.n_gallery} items by "
+        f"{html.escape(evaluation.metric)}; {evaluation.n_unscored} queries had no class mate to "
+        f"find and {len(evaluation.skipped)} items could not be read.</p>",
+        _table({"all queries": evaluation.metrics}, columns=list(evaluation.metrics)),
+        "<h2>By class</h2>",
+        _table(_worst_first(evaluation.per_class)),
+    ]
+    for column, groups in evaluation.by.items():
+        parts += [f"<h2>By {html.escape(column)}</h2>", _table(groups)]
+    for title, grid in grids:
+        image = base64.b64encode(_png(grid)).decode()
+        parts += [
+            f"<h2>{title}</h2><p class='note'>The query comes first, then what was found, best "
+            "first; a green frame is the query's class.</p>",
+            f"<img alt='{title}' src='data:image/png;base64,{image}'>",
+        ]
+    if evaluation.skipped:
+        rows = "".join(
+            f"<tr><td>{html.escape(s.key)}</td><td>{html.escape(s.reason)}</td></tr>"
+            for s in evaluation.skipped[:1000]
+        )
+        parts.append(f"<h2>Not read</h2><table><tr><th>item</th><th>reason</th></tr>{rows}</table>")
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Retrieval report</title>"
+        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _worst_first(groups: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return dict(sorted(groups.items(), key=lambda group: group[1]["accuracy"]))
+
+
+def _table(groups: Mapping[str, Mapping[str, float]], columns: Sequence[str] = _SHOWN) -> str:
+    """One row a group; the columns that the groups have."""
+    first = next(iter(groups.values()), {})
+    shown = [name for name in columns if name in first]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *shown])
+    lines = [
+        f"<tr><td>{html.escape(group)}</td>"
+        + "".join(
+            f"<td>{values[name]:.0f}</td>"
+            if name == "n_queries"
+            else f"<td>{values[name]:.4f}</td>"
+            for name in shown
+        )
+        + "</tr>"
+        for group, values in groups.items()
+    ]
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
