@@ -81,3 +81,13 @@ def from_items(encoder: Any, items: Any, labels: Any = None, **options: Any) -> 
         (*dataset.skipped, *found.skipped),
         found.probabilities,
     )
+
+
+def gallery_pair(gallery: Any) -> tuple[Any, Any]:
+    """The vectors of a gallery, and their labels or data set."""
+    if isinstance(gallery, tuple) and len(gallery) == 2 and is_vectors(gallery[0]):
+        return gallery
+    raise ValueError(
+        "a gallery of vectors is (vectors, labels) or (vectors, Dataset), got "
+        f"{type(gallery).__name__}; to give images, give an encoder too"
+    )

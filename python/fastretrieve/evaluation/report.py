@@ -18,7 +18,7 @@ from fastretrieve.encoders.files import replacing
 from fastretrieve.encoders.images import to_image
 
 if TYPE_CHECKING:
-    from fastretrieve.evaluation import Evaluation
+    from fastretrieve.evaluation.retrieval import Evaluation
 
 _TILE, _GAP, _CAPTION = 96, 8, 16
 _GREY, _GREEN, _RED = "#767676", "#1a7f37", "#cf222e"

@@ -1,8 +1,8 @@
-"""How well do vectors retrieve? ``evaluate`` measures it and ``classify`` uses it.
+"""``evaluate``: how well do vectors retrieve their class mates?
 
 Vectors come from an encoder and a data set, or are given. ``fastretrieve`` itself searches, so the
-figures are those of the exact ranking. The metrics are defined in ``metrics.py``; ``report.py``
-draws the report. (This module is not called ``evaluate``: it would shadow the function.)
+figures are those of the exact ranking. ``ranking.py`` ranks, ``metrics.py`` defines the figures,
+``report.py`` draws them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset, Skipped
-from fastretrieve.labelled import Labelled, from_items, from_vectors, is_vectors
-from fastretrieve.ranking import Metric, Ranking, rank_class_mates
+from fastretrieve.encoders import as_encoder
+from fastretrieve.evaluation.labelled import (
+    Labelled,
+    from_items,
+    from_vectors,
+    gallery_pair,
+    is_vectors,
+)
+from fastretrieve.evaluation.ranking import Metric, Ranking, rank_class_mates
 
 _N_BINS = 4  # quartiles, for a column with many numbers
 _MANY_VALUES = 12
@@ -70,7 +77,7 @@ class Evaluation:
 
     def report(self, path: str | Path, *, n_rows: int = 8, k: int = 8) -> None:
         """Write a report: ``.html`` with tables and pictures, ``.png`` with the pictures alone."""
-        from fastretrieve.report import write_report
+        from fastretrieve.evaluation.report import write_report
 
         write_report(self, Path(path), n_rows=n_rows, k=k)
 
@@ -109,9 +116,9 @@ def evaluate(
         queries = from_vectors(
             encoder_or_vectors, dataset if labels is None else labels, name="vectors"
         )
-        rows = queries if gallery is None else from_vectors(*_pair(gallery), name="gallery")
+        rows = queries if gallery is None else from_vectors(*gallery_pair(gallery), name="gallery")
     else:
-        encoder = _encoder(encoder_or_vectors, device)
+        encoder = as_encoder(encoder_or_vectors, device=device)
         options = {"batch_size": batch_size, "workers": workers}
         queries = from_items(encoder, dataset, labels, **options)
         rows = queries if gallery is None else from_items(encoder, gallery, **options)
@@ -184,93 +191,3 @@ def _binned(column: NDArray[Any]) -> NDArray[Any]:
         )
         groups[i] = "(none)" if place < 0 else f"{edges[place]:g} to {edges[place + 1]:g}"
     return groups
-
-
-class Classification(NamedTuple):
-    """Labels by vote; ``head`` holds the encoder's own probabilities where it has a head."""
-
-    names: list[str]  # [n]
-    labels: NDArray[np.int64]  # [n], positions in classes
-    shares: NDArray[np.float64]  # [n, n_classes], of the votes
-    classes: tuple[str, ...]
-    neighbours: NDArray[np.int64]  # [n, k], positions in the gallery
-    head: NDArray[np.float32] | None  # [n, n_head_classes]
-    head_classes: tuple[str, ...]
-    skipped: list[Skipped]  # items that could not be read; the others keep their order
-
-
-def classify(
-    items: Any,
-    gallery: Any,
-    *,
-    encoder: Any = None,
-    k: int = 10,
-    metric: Metric = "cosine",
-    weights: Literal["uniform", "rank"] = "uniform",
-    device: str | None = None,
-) -> Classification:
-    """Label each item by a vote of its ``k`` nearest labelled neighbours in the gallery.
-
-    Without an encoder, ``items`` are vectors and ``gallery`` is ``(vectors, labels)``; with one,
-    both are data sets. ``weights="rank"`` counts a neighbour as one over its rank. Of classes with
-    equally many votes, the one with the nearest neighbour wins.
-
-    >>> rows = np.array([[1, 0], [0, 1]], np.float32)
-    >>> classify([[2.0, 0.1]], (rows, ["cat", "dog"]), k=1).names
-    ['cat']
-    """
-    import fastretrieve as fr
-
-    if encoder is None:
-        asked = from_vectors(items, None, name="items")
-        rows = from_vectors(*_pair(gallery), name="gallery")
-    else:
-        encoder = _encoder(encoder, device)
-        asked = from_items(encoder, items, probabilities=True)
-        rows = from_items(encoder, gallery)
-    labelled = np.flatnonzero(rows.labels >= 0)
-    if len(labelled) == 0:
-        raise ValueError("no item of the gallery has a label, so there is nothing to vote with")
-    hits = fr.topk(asked.vectors, rows.vectors[labelled], k=min(k, len(labelled)), metric=metric)
-    found = labelled[np.asarray(hits.ids)]
-    shares, best = _vote(rows.labels[found], len(rows.classes), weights)
-    return Classification(
-        names=[rows.classes[label] for label in best],
-        labels=best,
-        shares=shares,
-        classes=rows.classes,
-        neighbours=found,
-        head=asked.probabilities,
-        head_classes=tuple(getattr(encoder, "classes", ())),
-        skipped=list(asked.skipped),
-    )
-
-
-def _vote(
-    labels: NDArray[np.int64], n_classes: int, weights: str
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    if weights not in ("uniform", "rank"):
-        raise ValueError(f"weights is 'uniform' or 'rank', got {weights!r}")
-    n, k = labels.shape
-    vote = 1 / np.arange(1, k + 1) if weights == "rank" else np.ones(k)
-    shares = np.zeros((n, n_classes))
-    np.add.at(shares, (np.arange(n)[:, None], labels), np.broadcast_to(vote, (n, k)))
-    shares /= vote.sum()
-    mine = np.take_along_axis(shares, labels, axis=1)  # of each neighbour's class, nearest first
-    winner = (mine >= mine.max(axis=1, keepdims=True) - 1e-12).argmax(axis=1)
-    return shares, labels[np.arange(n), winner]
-
-
-def _encoder(source: Any, device: str | None) -> Any:
-    from fastretrieve.encoders import as_encoder
-
-    return as_encoder(source, device=device)
-
-
-def _pair(gallery: Any) -> tuple[Any, Any]:
-    if isinstance(gallery, tuple) and len(gallery) == 2 and is_vectors(gallery[0]):
-        return gallery
-    raise ValueError(
-        "a gallery of vectors is (vectors, labels) or (vectors, Dataset), got "
-        f"{type(gallery).__name__}; to give images, give an encoder too"
-    )

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.encoders.encoding import track
-from fastretrieve.labelled import Labelled
-from fastretrieve.metrics import all_metrics
+from fastretrieve.evaluation.labelled import Labelled
+from fastretrieve.evaluation.metrics import all_metrics
 
 Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
 _CHUNK = 4 << 20  # ranked pairs at once; each takes about 40 bytes on its way to the metrics
@@ -61,7 +61,8 @@ def rank_class_mates(
     index = fr.Index(gallery.vectors.shape[1], metric=metric)
     index.add(gallery.vectors)
     parts, firsts = [], []
-    chunks = np.array_split(scored, -(-len(scored) * (depth + 1) // _CHUNK))
+    n_chunks = min(-(-len(scored) * (depth + 1) // _CHUNK), len(scored))
+    chunks = np.array_split(scored, n_chunks)
     for chunk in track(chunks, len(chunks), text="evaluating"):
         hits = index.search(queries.vectors[chunk], k=depth + alone)
         ids = np.asarray(hits.ids)
