@@ -1,0 +1,85 @@
+# `make demo` and `make test` need Python 3.10+, make and a C++ compiler; the rest they install into
+# .venv, at the versions of constraints.txt. Each step leaves a stamp, so that a second run is quick.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STAMPS := $(VENV)/stamps
+NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
+RESULTS := benchmarks/results
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench bench-suite lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+build: $(STAMPS)/build ## build the package into .venv
+
+demo: $(STAMPS)/demo ## index real pictures, search them, draw what was found (no torch)
+	@$(BIN)/python -m fastretrieve.datasets || $(INSTALL) scikit-learn
+	$(BIN)/fastretrieve demo --no-download $(ARGS)
+
+test: $(STAMPS)/test ## run the tests; ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMPS)/bench ## measure beside the peers, judge the bars, keep the figures and the picture
+	$(BIN)/fastretrieve bench --peers --json $(RESULTS)/cpu.json --plot docs/images/latency.png $(ARGS)
+
+bench-suite: $(STAMPS)/bench ## the same cases under pytest-benchmark, to compare two commits
+	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-autosave $(ARGS)
+
+lint: $(STAMPS)/dev ## formatting, lint and types; changes nothing
+	$(BIN)/pre-commit run --all-files
+
+format: $(STAMPS)/dev ## let the formatters change the files
+	$(BIN)/ruff check --fix python tests benchmarks examples
+	$(BIN)/ruff format python tests benchmarks examples
+	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.hpp' | grep -E '\.(cpp|hpp|cu|cuh)$$' | xargs -r $(BIN)/clang-format -i
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist out .benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMPS)/venv: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fastretrieve needs Python 3.10 or newer; say which: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "this Python cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || \
+	  { echo "this Python came without its headers; on Debian: apt install python3-dev"; exit 1; }
+	@$(CXX) --version >/dev/null || { echo "no C++ compiler: $(CXX); on Debian: apt install g++"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip
+	@mkdir -p $(STAMPS) && touch $@
+
+# scikit-build-core knows whether this machine's cmake and ninja will do, or must come from pip.
+$(STAMPS)/build-tools: $(STAMPS)/venv
+	$(INSTALL) scikit-build-core pybind11
+	$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as r; print(*r())' | xargs -r $(INSTALL)
+	@touch $@
+
+# Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`.
+$(STAMPS)/build: $(STAMPS)/build-tools $(NATIVE)
+	$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
+	@touch $@
+
+# Without torch. FAISS only stands beside us in the demo's table, so no wheel for it is no error.
+$(STAMPS)/demo: $(STAMPS)/build
+	$(INSTALL) numpy pillow typer rich
+	$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
+	@touch $@
+
+# fastretrieve itself is installed by now, so that pip only adds what an extra asks for.
+$(STAMPS)/test: $(STAMPS)/build
+	$(INSTALL) 'fastretrieve[test]'
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/build
+	$(INSTALL) 'fastretrieve[bench,plot]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/test
+	$(INSTALL) 'fastretrieve[dev]'
+	@touch $@

@@ -1,0 +1,80 @@
+"""``fastretrieve doctor``: what this machine and this build can do, for people and bug reports."""
+
+import json
+import platform
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import fastretrieve as fr
+from fastretrieve import _core
+from fastretrieve.benchmarking.environment import cpu_model, huge_pages, usable_cores
+from fastretrieve.benchmarking.peers import version_of
+
+HUGE_PAGES_ADVICE = "a scan reads memory at up to 1.5x the rate with `madvise` or `always`"
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Say what this machine and this build can do.
+
+    Example: fastretrieve doctor --json
+    """
+    facts = examine()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name.replace('_', ' ')}[/bold]", _as_text(value))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for advice in advices(facts):
+        console.print(f"[yellow]note:[/yellow] {advice}")
+
+
+def examine() -> dict[str, object]:
+    """Every fact, ready for JSON. Imports no torch: its version is read from its metadata."""
+    backends = {backend.name: backend._asdict() for backend in fr.backends()}
+    return {
+        "fastretrieve": version_of("fastretrieve"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "threads": fr.num_threads(),
+        "instruction_sets": _core.instruction_sets(),
+        "instruction_set": backends["cpu"]["instruction_set"],
+        "huge_pages": huge_pages(),
+        "backends": backends,
+        "cuda_architectures": list(getattr(_core, "CUDA_ARCHITECTURES", ())),
+        "numpy": np.__version__,
+        "torch": version_of("torch"),
+    }
+
+
+def advices(facts: dict[str, object]) -> list[str]:
+    """What the user could change for the better."""
+    found = []
+    if facts["huge_pages"] == "never":
+        found.append(f"transparent huge pages are off; {HUGE_PAGES_ADVICE}")
+    if facts["torch"] is None:
+        found.append("torch is not installed; search works without it, encoders need it")
+    return found
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, dict):
+        return "\n".join(_backend(row) for row in value.values())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "not installed" if value is None else str(value)
+
+
+def _backend(row: dict[str, object]) -> str:
+    state = "available" if row["available"] else "not available"
+    return f"{row['name']}: {state}, {row['reason']}"
