@@ -75,6 +75,7 @@ def run_checks(
     steps: int = 30,
 ) -> list[Result]:
     """The result of every check; nothing that the encoder does wrong is raised."""
+    refuse_instance(encoder)
     results = []
     for name in check_names():
         try:
@@ -170,12 +171,18 @@ def _subject(encoder: Any, items: Any, labels: Any, load: Load | None, steps: in
 def _make(encoder: Any) -> Any:
     if isinstance(encoder, str):
         return create_encoder(encoder)
-    if not callable(encoder) or (hasattr(encoder, "encode") and not isinstance(encoder, type)):
+    refuse_instance(encoder)
+    return encoder()
+
+
+def refuse_instance(encoder: Any) -> None:
+    """An encoder itself cannot be checked: a check changes it."""
+    is_instance = hasattr(encoder, "encode") and not isinstance(encoder, type)
+    if not isinstance(encoder, str) and (is_instance or not callable(encoder)):
         raise TypeError(
             "check_encoder takes a class, a function that makes an encoder, or a name: every check "
             f"starts from a new one; got {type(encoder).__name__}"
         )
-    return encoder()
 
 
 def _label(encoder: Any) -> str:

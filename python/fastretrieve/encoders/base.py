@@ -7,6 +7,7 @@ It is optional: ``protocol.Encoder`` is what counts.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -50,6 +51,13 @@ class TorchEncoder(torch.nn.Module):
         super().__init__()
         if dim < 1:
             raise ValueError(f"dim must be at least 1, got {dim}")
+        try:
+            inspect.signature(type(self)).bind(**config)
+        except TypeError as error:
+            raise TypeError(
+                f"config must hold keyword arguments of {type(self).__name__}, since load calls it "
+                f"with them: {error}"
+            ) from error
         self.dim = dim
         self.config = dict(config)
         self.is_trained = "trainable" not in self.capabilities
@@ -169,3 +177,8 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def normal_noise(shape: tuple[int, ...], *, seed: int) -> torch.Tensor:
+    """Standard normal numbers on the CPU, so that a seed gives the same ones on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
