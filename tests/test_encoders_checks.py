@@ -10,7 +10,7 @@ from fastretrieve.testing import (
     run_check,
     run_checks,
 )
-from wrong_encoders import WRONG, RightEncoder
+from wrong_encoders import WRONG, GreyOnly, RightEncoder
 
 
 @parametrize_checks(RightEncoder)
@@ -55,3 +55,9 @@ def test_results_tell_what_was_not_declared():
 def test_an_instance_is_refused_with_the_reason():
     with pytest.raises(TypeError, match="every check starts from a new one"):
         check_encoder(RightEncoder())
+
+
+def test_a_preprocess_that_raises_is_a_failed_check_with_the_error():
+    failed = [result for result in run_checks(GreyOnly) if result.outcome == "failed"]
+    assert failed
+    assert {result.reason for result in failed} == {"ValueError: colour"}
