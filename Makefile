@@ -5,10 +5,13 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 STAMPS := $(VENV)/stamps
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 RESULTS := benchmarks/results
+EXTRAS_test := test
+EXTRAS_bench := bench,plot
+EXTRAS_dev := test,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench bench-suite lint format clean
@@ -18,9 +21,9 @@ help: ## list the targets
 
 build: $(STAMPS)/build ## build the package into .venv
 
-demo: $(STAMPS)/demo ## index real pictures, search them, draw what was found (no torch)
+demo: $(STAMPS)/demo $(STAMPS)/build ## index real pictures, search them, draw what was found (no torch)
 	@$(BIN)/python -m fastretrieve.datasets || $(INSTALL) scikit-learn
-	$(BIN)/fastretrieve demo --no-download $(ARGS)
+	@$(BIN)/fastretrieve demo --no-download $(ARGS)
 
 test: $(STAMPS)/test ## run the tests; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
@@ -50,36 +53,34 @@ $(STAMPS)/venv: constraints.txt
 	@$(PYTHON) -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || \
 	  { echo "this Python came without its headers; on Debian: apt install python3-dev"; exit 1; }
 	@$(CXX) --version >/dev/null || { echo "no C++ compiler: $(CXX); on Debian: apt install g++"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --upgrade pip
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --upgrade pip
 	@mkdir -p $(STAMPS) && touch $@
 
 # scikit-build-core knows whether this machine's cmake and ninja will do, or must come from pip.
 $(STAMPS)/build-tools: $(STAMPS)/venv
-	$(INSTALL) scikit-build-core pybind11
-	$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as r; print(*r())' | xargs -r $(INSTALL)
+	@echo "installing the build tools"
+	@$(INSTALL) scikit-build-core pybind11
+	@$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as r; print(*r())' | xargs -r $(INSTALL)
 	@touch $@
 
 # Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`.
 $(STAMPS)/build: $(STAMPS)/build-tools $(NATIVE)
-	$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
+	@echo "building fastretrieve"
+	@$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
 	@touch $@
 
-# Without torch. FAISS only stands beside us in the demo's table, so no wheel for it is no error.
-$(STAMPS)/demo: $(STAMPS)/build
-	$(INSTALL) numpy pillow typer rich
-	$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
+# Before the build, and without torch: pip would complain of what an installed fastretrieve lacks.
+# FAISS only stands beside us in the demo's table, so no wheel for it is no error.
+$(STAMPS)/demo: $(STAMPS)/venv
+	@echo "installing what the demo needs"
+	@$(INSTALL) numpy pillow typer rich
+	@$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
 	@touch $@
 
 # fastretrieve itself is installed by now, so that pip only adds what an extra asks for.
-$(STAMPS)/test: $(STAMPS)/build
-	$(INSTALL) 'fastretrieve[test]'
-	@touch $@
-
-$(STAMPS)/bench: $(STAMPS)/build
-	$(INSTALL) 'fastretrieve[bench,plot]'
-	@touch $@
-
-$(STAMPS)/dev: $(STAMPS)/test
-	$(INSTALL) 'fastretrieve[dev]'
+$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
+	@echo "installing the requirements of fastretrieve[$(EXTRAS_$(@F))]"
+	@$(INSTALL) 'fastretrieve[$(EXTRAS_$(@F))]'
 	@touch $@
