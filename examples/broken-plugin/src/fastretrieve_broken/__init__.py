@@ -1,0 +1,1 @@
+"""Encoders that are broken on purpose, one a module."""
