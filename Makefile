@@ -9,9 +9,9 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 STAMPS := $(VENV)/stamps
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 RESULTS := benchmarks/results
-EXTRAS_test := test
+EXTRAS_test := test,bench,plot
 EXTRAS_bench := bench,plot
-EXTRAS_dev := test,dev
+EXTRAS_dev := test,bench,plot,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench bench-suite lint format clean

@@ -41,9 +41,9 @@ def test_the_demo_searches_checks_times_and_draws(
     assert "400 pictures" in shown.output
     assert "equal, bit for bit" in shown.output
     assert "in 100.00% of the queries" in shown.output
-    sheet = Image.open(tmp_path / "new" / "neighbours.png")
-    assert sheet.mode == "RGB"
-    assert sheet.height > 10 * demo.TILE
+    with Image.open(tmp_path / "new" / "neighbours.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.height > 10 * demo.TILE
 
 
 def test_the_frame_is_green_for_the_right_label_and_red_for_a_wrong_one() -> None:
