@@ -1,0 +1,38 @@
+// Every PTX instruction the project uses, each as one function. No other file contains inline PTX.
+//
+// With nvcc a function is its instruction, or a trap where the architecture lacks it, so that a
+// kernel compiles for every architecture and its launcher picks a device that can run it. With
+// FR_EMU the same names come from tests/cuda_on_cpu/emu/ptx_*.hpp; keep the two in step.
+#pragma once
+
+#include "cuda/launch.hpp"
+
+#ifdef FR_EMU
+
+#define FR_HAS_MMA_S8 1
+#define FR_HAS_WGMMA 1
+namespace fastretrieve::cuda {
+namespace ptx = ::emu::ptx;
+}
+
+#else
+
+// While nvcc compiles for the host both are 0: ask them in device code only.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define FR_HAS_MMA_S8 1  // and cp.async
+#else
+#define FR_HAS_MMA_S8 0
+#endif
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define FR_HAS_WGMMA 1  // and setmaxnreg
+#else
+#define FR_HAS_WGMMA 0
+#endif
+
+#include "cuda/ptx_async.cuh"
+#include "cuda/ptx_mma.cuh"
+#include "cuda/ptx_wgmma.cuh"
+
+#endif
+
+#include "cuda/ptx_descriptor.hpp"
