@@ -134,7 +134,7 @@ def latency_table(timings: dict[str, Timing]) -> Table:
     """Milliseconds for one query."""
     table = Table(title=f"one query, k={K}", title_justify="left")
     table.add_column("who")
-    for heading in ("median ms", "p90 ms", "times ours"):
+    for heading in ("median ms", "p90 ms", "times us"):
         table.add_column(heading, justify="right")
     for name, timing in timings.items():
         ratio = "" if name == OURS else f"{timing.ratio_to(timings[OURS]):.1f}"

@@ -61,7 +61,7 @@ def bench_normalize(case: Case, rows: Matrix, settings: Settings) -> Result:
 
         calls["torch"] = normalize_with_torch
     timings = interleave(calls, seconds=settings.seconds)
-    figures = {"bytes_per_second": 2 * rows.nbytes / timings[OURS].median}
+    figures = {"gigabytes_per_second": 2e-9 * rows.nbytes / timings[OURS].median}
     return _result("normalize", case, rows, settings, contenders(timings, {}), figures)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastretrieve.benchmarking.bars import Verdict
-from fastretrieve.benchmarking.measure import OURS, Result
+from fastretrieve.benchmarking.measure import LARGE_K, OURS, Result
 
 FORMAT = 1
 
@@ -39,11 +39,11 @@ def result_table(result: Result) -> Table:
     about = f"{result.n_rows:,} x {result.dim}, {result.metric}"
     title = f"{result.name}: {about}" + (f", k={result.k}" if result.k else "")
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("who")
-    for heading in ("median ms", "p10", "p90", "calls", "times ours", "recall"):
-        table.add_column(heading, justify="right")
+    table.add_column("who", no_wrap=True, min_width=len(f"{OURS} k={LARGE_K}"))
+    for heading in ("ms", "p10", "p90", "calls", "times us", "recall"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for who in result.contenders:
-        times = [f"{ms:.4g}" for ms in (who.median_ms, who.p10_ms, who.p90_ms)]
+        times = [_milliseconds(ms) for ms in (who.median_ms, who.p10_ms, who.p90_ms)]
         ratio = "" if who.name == OURS else f"{who.ratio:.2f}"
         # Ours is not a recall but equality with the oracle, or there would be no time.
         recall = "exact" if who.name.startswith(OURS) else _optional(who.recall)
@@ -51,23 +51,28 @@ def result_table(result: Result) -> Table:
     return table
 
 
+FIGURES = {
+    "queries_per_second": "{:,.0f} queries/s",
+    "scored_per_query": "{:.1f} rows a query scored exactly",
+    "query_bytes": "{:,.0f} bytes a query beyond the index",
+    "rows_per_second": "{:,.0f} rows/s",
+    "bytes_ratio": "{:.3f} of the rows' bytes held",
+    "gigabytes_per_second": "{:.3g} GB/s read and written",
+}
+
+
 def figure_line(result: Result) -> str:
     """The figures of a result that a person wants to see, in one line."""
-    show = {
-        "share_of_read": "{:.0%} of the read rate",
-        "read_rate": "read rate {:.3g} B/s",
-        "share_of_int8": "{:.0%} of the int8 peak",
-        "int8_rate": "int8 peak {:.3g} MAC/s",
-        "queries_per_second": "{:,.0f} queries/s",
-        "query_bytes": "{:,.0f} bytes a query beyond the index",
-        "rows_per_second": "{:,.0f} rows/s",
-        "bytes_ratio": "{:.3f} of the rows' bytes held",
-        "bytes_per_second": "{:.3g} B/s read and written",
-        "scored_per_query": "{:.1f} rows a query scored exactly",
-    }
-    return ", ".join(
-        text.format(result.figures[k]) for k, text in show.items() if k in result.figures
-    )
+    figures = result.figures
+    parts = []
+    for share, rate, limit, unit in (
+        ("share_of_read", "read_rate", "the read rate", "GB/s"),
+        ("share_of_int8", "int8_rate", "the int8 peak", "G multiply-adds/s"),
+    ):
+        if share in figures:
+            parts.append(f"{figures[share]:.0%} of {limit}, {figures[rate] / 1e9:.4g} {unit}")
+    parts += [text.format(figures[name]) for name, text in FIGURES.items() if name in figures]
+    return "; ".join(parts)
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -95,3 +100,7 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 def _optional(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _milliseconds(ms: float) -> str:
+    return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
