@@ -104,6 +104,9 @@ def test_depth_cuts_the_ranking():
     assert cut.depth == 1
     assert cut["map"] == cut["accuracy"]
     assert evaluate(vectors, labels=labels, k=1)["map"] > cut["map"]
+    deep = evaluate(np.eye(6, dtype=np.float32), labels=[0] * 6, depth=1, k=2)
+    assert deep.depth == 2  # never less than k
+    assert "map@r" not in deep.metrics  # R is 5
 
 
 def test_queries_without_class_mates_are_counted_not_scored():

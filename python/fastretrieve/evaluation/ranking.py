@@ -48,7 +48,7 @@ def rank_class_mates(
     import fastretrieve as fr
 
     n_others = len(gallery) - alone
-    depth = n_others if depth is None else min(depth, n_others)
+    depth = n_others if depth is None else min(max(depth, *ks, 1), n_others)
     if depth < 1:
         raise ValueError("there is nothing to search: give a gallery, or at least two items")
     n_relevant = _class_sizes(queries, gallery) - alone
@@ -72,6 +72,8 @@ def rank_class_mates(
         parts.append(all_metrics(relevant, n_relevant[chunk], ks=ks))
         firsts.append(ids[:, : max(ks)])
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if depth < n_relevant.max():
+        del values["map@r"]  # its first R ranks were not all looked at
     return Ranking(scored, values, np.concatenate(firsts), metric, depth)
 
 

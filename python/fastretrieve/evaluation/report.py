@@ -66,7 +66,7 @@ def result_grids(evaluation: Evaluation, *, n_rows: int, k: int) -> list[tuple[s
     if evaluation.queries is None or evaluation.gallery is None or n_rows < 1:
         return []
     spread = np.linspace(0, evaluation.n_queries - 1, min(n_rows, evaluation.n_queries))
-    worst = np.argsort(evaluation.values["map@r"], kind="stable")[:n_rows]
+    worst = np.argsort(evaluation.values["map"], kind="stable")[:n_rows]
     return [
         ("Queries from the whole set", _grid(evaluation, np.unique(spread.round().astype(int)), k)),
         ("The queries that went worst", _grid(evaluation, worst, k)),

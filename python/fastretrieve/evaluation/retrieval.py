@@ -103,7 +103,7 @@ def evaluate(
     data set, or ``(vectors, labels)``; without one, every item searches all others.
     ``by`` names columns of the data set to break the figures down by. ``depth`` cuts the ranking
     (the default is all of it, which takes a while for large galleries); ``map`` and ``ndcg`` are
-    then those at that depth.
+    then those at that depth, and ``map@r`` is left out where it would need more.
 
     >>> vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
     >>> evaluate(vectors, labels=["a", "a", "b", "b"])["accuracy"]

@@ -1,5 +1,5 @@
 """Offers a function where a class is wanted."""
 
 
-def Encoder() -> None:  # noqa: N802
+def Encoder() -> None:
     """Not an encoder."""

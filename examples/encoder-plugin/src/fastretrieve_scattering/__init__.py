@@ -41,7 +41,7 @@ class ScatteringEncoder:
         channels: int = 3,
         colour_weight: float = 0.5,
     ) -> None:
-        """``channels=1`` leaves colour out; ``colour_weight`` is its share of the squared length."""
+        """``channels=1`` leaves colour out; ``colour_weight`` is its share of the vector."""
         if not 0 <= colour_weight <= 1:
             raise ValueError(f"colour_weight lies between 0 and 1, got {colour_weight}")
         self.config = {
