@@ -1,0 +1,257 @@
+"""A search returns what the oracle returns: the same ids and the same bits, whatever runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import cases
+import numpy as np
+import oracle
+import pytest
+import torch
+
+import fastretrieve as fr
+from fastretrieve import _core, segments
+
+UseThreads = Callable[[int], None]
+
+
+def build(rows: np.ndarray, metric: str, *, ids: Any = None, adds: Any = (), **options: Any) -> Any:
+    """An index that got its rows in pieces of these sizes, and the rest at once."""
+    index = fr.Index(rows.shape[1], metric=metric, **options)
+    bounds = [0, *np.cumsum(adds, dtype=int).tolist(), len(rows)]
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        index.add(rows[begin:end], ids=None if ids is None else ids[begin:end])
+    return index
+
+
+def search(index: Any, queries: Any, k: int) -> fr.Hits:
+    return index.search(queries, k, score_dtype="float64")
+
+
+@cache
+def exact(name: str, metric: str) -> np.ndarray:
+    return oracle.all_scores(*cases.case(name), metric)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("name", cases.MAKERS)
+def test_hard_cases(name: str, metric: str, isa: str, use_threads: UseThreads) -> None:
+    queries, rows = cases.case(name)
+    index = build(rows, metric)
+    n = len(rows)
+    for threads, k in [(1, 1), (2, 10), (3, 100), (5, 10), (2, n), (1, n + 5)]:
+        use_threads(threads)
+        expected = oracle.best(exact(name, metric), k, metric)
+        oracle.assert_same(search(index, queries, k), expected)
+
+
+@cache
+def by_dim(dim: int, metric: str) -> tuple[cases.Case, np.ndarray]:
+    made = cases.gaussian(150 if dim < 4096 else 70, dim, n_queries=11, seed=dim)
+    return made, oracle.all_scores(*made, metric)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("dim", cases.DIMS)
+def test_dimensions(dim: int, metric: str, isa: str) -> None:
+    (queries, rows), scores = by_dim(dim, metric)
+    index = build(rows, metric)
+    expected = oracle.best(scores, 7, metric)
+    for n in (1, 3, 11):  # a stream of few queries, and tiles of four with a rest
+        found = search(index, queries[:n], 7)
+        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+
+
+def test_the_largest_dimension(isa: str) -> None:
+    queries, rows = cases.gaussian(65, _core.MAX_DIM, n_queries=1)
+    rows = np.sign(rows)  # codes at their limit: the largest sums an int32 ever sees
+    queries = np.concatenate([np.sign(queries), rows[:1], np.ones_like(queries)])
+    expected = oracle.topk(queries, rows, 3, "ip")
+    oracle.assert_same(search(build(rows, "ip"), queries, 3), expected)
+
+
+BATCHES = (*range(1, 10), 12, 33, 64, 127, 128, 129, 300)
+
+
+@cache
+def batch_case(metric: str) -> tuple[cases.Case, oracle.Best]:
+    made = cases.gaussian(3000, 100, n_queries=300, seed=1)
+    return made, oracle.topk(*made, 10, metric)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_batch_splits(metric: str, threads: int, isa: str, use_threads: UseThreads) -> None:
+    (queries, rows), expected = batch_case(metric)
+    index = build(rows, metric, adds=[1000, 900])
+    use_threads(threads)
+    for n in BATCHES:
+        found = search(index, queries[:n], 10)
+        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+
+
+def reasons(n_rows: int, dim: int, threads: int, batches: Any = BATCHES) -> set[str]:
+    plans = [_core.cpu_plan(n, n_rows // 64, dim, threads) for n in batches]
+    return {re.search('because="(.*)"', plan)[1] for plan in plans}
+
+
+def test_the_batches_reach_every_branch_of_the_plan() -> None:
+    split = {"little work", "threads share the queries", "threads share the rows"}
+    assert reasons(2900, 100, 1) == {"one thread"}
+    assert reasons(2900, 100, 2) == split
+    assert reasons(2900, 100, 3) == split
+    assert reasons(2900, 100, 5) == {"little work", "threads share the rows"}
+    assert reasons(WIDE_ROWS, 392, 3, [1]) == {"threads share the rows"}
+
+
+def test_a_plan_covers_all_queries_and_all_strips_once() -> None:
+    for n_queries in (1, 2, 63, 64, 255, 256, 257, 1000, 5000):
+        for n_strips in (0, 1, 15, 16, 17, 1000, 15625):
+            for threads in (1, 2, 3, 16, 64):
+                plan = _core.cpu_plan(n_queries, n_strips, 128, threads)
+                panel, panels, chunk, chunks = map(int, re.findall(r"=(\d+)", plan))
+                assert (panels - 1) * panel < n_queries <= panels * panel, plan
+                assert (chunks - 1) * chunk <= n_strips <= chunks * chunk or n_strips == 0, plan
+                assert panel <= 256, plan
+
+
+WIDE_ROWS = 11_000
+
+
+@cache
+def wide_case(metric: str) -> tuple[cases.Case, oracle.Best]:
+    made = cases.gaussian(WIDE_ROWS, 392, n_queries=10, seed=2)
+    return made, oracle.topk(*made, 5, metric)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])
+def test_one_query_uses_every_thread(metric: str, isa: str, use_threads: UseThreads) -> None:
+    (queries, rows), expected = wide_case(metric)
+    index = build(rows, metric)
+    use_threads(3)
+    for n in (1, 10):
+        found = search(index, queries[:n], 5)
+        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+
+
+SEGMENTS = {
+    "one row at a time": [1] * 70,
+    "around a strip": [1, 63, 64, 65, 1000],
+    "never a whole strip": [63, 1, 63, 1, 63],
+    "whole strips": [64, 128, 64],
+    "empty adds between": [0, 10, 0, 0, 100],
+}
+
+
+@pytest.mark.parametrize("own_ids", [False, True])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("sizes", SEGMENTS.values(), ids=SEGMENTS)
+def test_segments(sizes: list[int], metric: str, own_ids: bool, isa: str) -> None:
+    queries, rows = cases.gaussian(1300, 19, seed=3)
+    rows[200:260] = rows[700:760]  # ties between segments, decided by id
+    random = np.random.default_rng(4)
+    ids = random.permutation(5000)[: len(rows)].astype(np.int64) if own_ids else None
+    index = build(rows, metric, ids=ids, adds=sizes)
+    queries = np.concatenate([queries, rows[200:203]])
+    oracle.assert_same(search(index, queries, 12), oracle.topk(queries, rows, 12, metric, ids=ids))
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The float32 of what is stored."""
+    return torch.from_numpy(values).to(getattr(torch, dtype)).float().numpy()
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_stored_in_16_bits(dtype: str, metric: str, isa: str) -> None:
+    queries, rows = cases.gaussian(700, 45, n_queries=6, seed=5)
+    queries[1], rows[5] = 0, 0
+    rows[7] *= 1e-6  # subnormal in float16
+    index = build(rows, metric, dtype=dtype, adds=[100, 37])
+    stored = rounded(rows, dtype)
+    np.testing.assert_array_equal(index.get(index.ids).astype(np.float32), stored)
+    for kind in ("float32", "float16", "bfloat16"):
+        sent = torch.from_numpy(queries).to(getattr(torch, kind))
+        found = search(index, sent, 9)
+        expected = oracle.topk(sent.float().numpy(), stored, 9, metric)
+        oracle.assert_same(fr.Hits(found.scores.numpy(), found.ids.numpy()), expected)
+
+
+def masked(index: Any, masks: list[np.ndarray], stride: bool) -> Any:
+    """The segments of an index with one mask [n_queries, n_rows] for each."""
+    words = [np.stack([segments.pack(row) for row in mask]) for mask in masks]
+    strides = [w.shape[1] if stride else 0 for w in words]
+    where = [int(w.ctypes.data) for w in words]
+    return index._state.native.masked(where, strides, words)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("density", [0.0, 0.003, 0.5, 1.0])
+@pytest.mark.parametrize("for_each_query", [False, True])
+def test_masks(
+    for_each_query: bool, density: float, metric: str, isa: str, use_threads: UseThreads
+) -> None:
+    queries, rows = cases.gaussian(1200, 21, n_queries=70, seed=6)
+    queries[3] = 0
+    random = np.random.default_rng(7)
+    allowed = random.random((len(queries) if for_each_query else 1, len(rows))) < density
+    index = build(rows, metric, adds=[130])
+    sizes = [view.n_rows for view in index._state.views]
+    masks = np.split(allowed, np.cumsum(sizes)[:-1], axis=1)
+    use_threads(3)
+    for n in (1, 6, 70):
+        scores, ids = index._form.backend.search(
+            queries[:n], masked(index, masks, for_each_query), 10, index._counters, True
+        )
+        expected = oracle.topk(queries[:n], rows, 10, metric, allowed=allowed[: max(n, 1)])
+        oracle.assert_same(fr.Hits(scores, ids), expected)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("keep", [0, 1, 64, 500])
+def test_removed_rows_never_come_back(keep: int, metric: str, isa: str) -> None:
+    queries, rows = cases.gaussian(1000, 17, seed=8)
+    queries[0] = 0
+    index = build(rows, metric, adds=[64, 65, 300])
+    stay = np.zeros(1000, bool)
+    stay[np.random.default_rng(9).permutation(1000)[:keep]] = True
+    index.remove(np.flatnonzero(~stay))
+    oracle.assert_same(
+        search(index, queries, 10), oracle.topk(queries, rows, 10, metric, allowed=stay)
+    )
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_zero_queries_in_segments_with_ids_in_any_order(metric: str, isa: str) -> None:
+    _, rows = cases.gaussian(3000, 8, seed=10)
+    ids = np.random.default_rng(11).permutation(3000).astype(np.int64)
+    queries = np.zeros((2, 8), np.float32)
+    index = build(rows, metric, ids=ids, adds=[1500])
+    oracle.assert_same(search(index, queries, 20), oracle.topk(queries, rows, 20, metric, ids=ids))
+
+
+def test_scores_come_as_float32_of_the_float64_score(isa: str) -> None:
+    queries, rows = cases.case("ordinary")
+    index = build(rows, "ip")
+    narrow, wide = index.search(queries, 10), search(index, queries, 10)
+    assert narrow.scores.dtype == np.float32
+    np.testing.assert_array_equal(narrow.scores, wide.scores.astype(np.float32))
+
+
+def test_float32_scores_may_overflow_while_the_order_stands(isa: str) -> None:
+    queries, rows = cases.case("as large as float32 goes")
+    found = build(rows, "sqeuclidean").search(queries, 5)
+    expected = oracle.topk(queries, rows, 5, "sqeuclidean")
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(found.scores, expected.scores.astype(np.float32))
+
+
+def test_instruction_sets_are_named_and_forced(isa: str) -> None:
+    assert fr.Index(3)._form.backend.name == isa
+    with pytest.raises(ValueError, match=r"instruction set 'neon' .* this machine has .*scalar"):
+        _core.cpu_backend("neon")
