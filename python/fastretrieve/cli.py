@@ -22,6 +22,7 @@ VERBS = {
     "demo": Verb(
         "fastretrieve.demo:demo", "Index real pictures, search them, draw what was found."
     ),
+    "encoders": Verb("fastretrieve.encoders.commands:app", "List, check or start encoders."),
     "bench": Verb(
         "fastretrieve.benchmarking.command:bench", "Measure speed here, beside the peers."
     ),
