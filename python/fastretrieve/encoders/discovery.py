@@ -88,11 +88,12 @@ def provider(name: str) -> Plugin | None:
 
 def _entry_points() -> Iterator[Plugin]:
     for entry in metadata.entry_points(group=GROUP):
-        dist = entry.dist
+        # A distribution that is half installed has no name or version.
+        described = entry.dist.metadata if entry.dist else None
         yield Plugin(
             name=entry.name,
-            distribution=_normal(dist.name) if dist else "unknown",
-            version=dist.version if dist else "unknown",
+            distribution=_normal((described and described.get("Name")) or "unknown"),
+            version=(described and described.get("Version")) or "unknown",
             target=entry.value.split("[")[0].strip(),
         )
 
