@@ -19,7 +19,8 @@ constexpr int64_t kGroupBytes = kBlockRows * kGroupDims;
 constexpr int32_t kCodeOffset = 128;
 constexpr int32_t kMaxCode = 127;
 
-enum Plane : int64_t { kScale, kError, kNorm, kHalfSquare };  // bound.hpp says what they mean
+// bound.hpp says what they mean; the filter reads them in this order.
+enum Plane : int64_t { kError, kNorm, kScale, kHalfSquare };
 
 struct StripLayout {
   int64_t groups;  // of four dimensions, the last one padded with zeros
