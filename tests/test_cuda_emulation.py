@@ -117,6 +117,7 @@ class Fault(NamedTuple):
     mode: str
     caught: str  # what the output says
     threads: int = 1
+    seed: int = 0
 
 
 RACE = "ThreadSanitizer: data race"
@@ -133,6 +134,7 @@ FAULTS = {
     "sum_adds_without_atomic": Fault("sum", "tsan", RACE, threads=2),
     "sum_mask_shifts_by_32": Fault("sum", "asan", "shift exponent 32 is too large"),
     "last_block_has_no_fence": Fault("maximum", "tsan", RACE, threads=2),
+    "append_asks_before_it_takes": Fault("append", "plain", WRONG, seed=1),
     "histogram_is_not_cleared": Fault("histogram", "plain", WRONG),
     "histogram_writes_past_shared": Fault(
         "histogram", "plain", "write past the end of dynamic shared memory, 0 bytes after its 200"
@@ -164,6 +166,7 @@ FAULTS = {
     "wgmma_has_no_register_fence": Fault("wgmma", "plain", "without a wgmma.fence since the last"),
     "wgmma_has_no_barrier_at_end": Fault("wgmma", "tsan", RACE),
     "wgmma_warps_differ": Fault("wgmma", "plain", "warps of a warpgroup issue different instr"),
+    "pair_waits_for_one_too_few": Fault("pair", "plain", WRONG),
     "pipe_consumer_does_not_wait": Fault("pipe", "tsan", RACE),
     "pipe_producer_does_not_wait": Fault("pipe", "tsan", RACE),
     "pipe_counts_one_warp_too_many": Fault("pipe", "plain", "for 160 threads in a block of 128"),
@@ -174,7 +177,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_planted_fault_is_caught(zoo: Callable[[str], Zoo], name: str) -> None:
     fault = FAULTS[name]
-    done = zoo(fault.mode).run(fault.check, "--plant", name, threads=fault.threads)
+    done = zoo(fault.mode).run(fault.check, "--plant", name, threads=fault.threads, seed=fault.seed)
     assert done.returncode != 0, f"{name} passed unnoticed"
     assert re.search(fault.caught, done.stderr), done.stderr
 

@@ -10,15 +10,14 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zoo_expected import expected_rounding, expected_warp
 
 Array = NDArray[Any]
-WGMMA_SHAPES = [(8, 32), (16, 64), (32, 128), (64, 128), (128, 64), (256, 128)]  # N, swizzle
 
 
 class Zoo:
@@ -77,51 +76,21 @@ def check_histogram(zoo: Zoo) -> None:
     np.testing.assert_array_equal(counts, np.bincount(values, minlength=50))
 
 
+def check_append(zoo: Zoo) -> None:
+    values = _rng().integers(0, 1000, 3 * 64, dtype=np.int32)
+    capacity = 20
+    kept, count = np.full(capacity + 100, -1, np.int32), np.zeros(1, np.int32)
+    zoo.append(values, 3, capacity, kept, count)
+    assert count[0] == (values % 2).sum() > capacity
+    assert np.isin(kept[:capacity], values[values % 2 == 1]).all()
+    assert (kept[capacity:] == -1).all()
+
+
 def check_warp(zoo: Zoo) -> None:
     values = _rng().integers(0, 8, 32, dtype=np.int32)
     out = np.full((20, 32), -99, np.int32)
     zoo.warp(values, out)
     np.testing.assert_array_equal(out, expected_warp(values))
-
-
-def expected_warp(values: Array) -> Array:
-    lane = np.arange(32)
-    odd = sum(1 << int(j) for j in lane if values[j] % 2)
-    upper_odd = bin(odd >> 16).count("1")
-    down = np.where(lane % 16 + 7 < 16, lane + 7, lane)
-    same = [sum(1 << int(j) for j in lane if values[j] == v) for v in values]
-    bits = [f"{v:032b}" for v in values]
-    shifted = [(0x01234567_89ABCDEF << int(v) >> 32) & 0xFFFFFFFF for v in values]
-    bytes_a = np.array([0x01F203E4 * int(v) & 0xFFFFFFFF for v in values], np.uint32)
-    dots = bytes_a.view(np.int8).reshape(32, 4).astype(int) @ np.array([1, -1, -128, 127]) - values
-    rows = [
-        np.full(32, values[5]),
-        values[lane // 8 * 8 + (lane + 9) % 8],
-        values[lane ^ 3],
-        values[np.where(lane >= 2, lane - 2, lane)],
-        values[down],
-        values[lane ^ 16] * 3,
-        np.full(32, odd),
-        np.full(32, int((values == 3).any())),
-        np.full(32, 1),
-        np.array(same),
-        np.full(32, values.sum()),
-        np.full(32, values.min() - 8),
-        np.full(32, values.max()),
-        np.full(32, np.bitwise_or.reduce(1 << values)),
-        np.where(lane < 16, values[lane ^ 15], values[16] + upper_odd),
-        np.array([(b[::-1].find("1") + 1) * 100 + (b.find("1") if "1" in b else 32) for b in bits]),
-        np.array([int(b[::-1], 2) for b in bits]),
-        dots,
-        np.array([_byte_perm(0x33221100 + int(v), 0x77665544, 0x7250) for v in values]),
-        np.array(shifted),
-    ]
-    return np.stack([np.asarray(row, np.int64).astype(np.uint32).view(np.int32) for row in rows])
-
-
-def _byte_perm(x: int, y: int, selector: int) -> int:
-    source = x.to_bytes(4, "little") + y.to_bytes(4, "little")
-    return int.from_bytes(bytes(source[selector >> 4 * i & 7] for i in range(4)), "little")
 
 
 def check_reverse(zoo: Zoo) -> None:
@@ -160,54 +129,21 @@ def check_mma(zoo: Zoo) -> None:
 
 
 def check_wgmma(zoo: Zoo) -> None:
-    for width, swizzle in WGMMA_SHAPES:
+    for width in (8, 16, 32, 64, 128, 256):  # each with another layout of shared memory
         for from_registers in (0, 1):
-            m, n, dim = 128, width, 2 * swizzle
+            m, n, dim = 128, width, 256
             a, b = _codes(m, dim), _codes(n, dim)
             out = np.full((m, n), -7, np.int32)
-            zoo.wgmma(a, b, m, n, dim, width, swizzle, from_registers, out)
+            zoo.wgmma(a, b, m, n, dim, width, from_registers, out)
             expected = a.astype(np.int32) @ b.T.astype(np.int32)
             np.testing.assert_array_equal(out, expected, err_msg=f"N={width} {from_registers=}")
 
 
-def _round(exact: Fraction, dtype: type[np.floating[Any]], mode: str) -> float:
-    """The neighbour of ``exact`` in ``dtype``: nearest, largest below, or smallest above."""
-    near = dtype(exact.numerator / exact.denominator)  # Python rounds this division to nearest
-    if dtype is np.float32:  # and float32 from float64 rounds twice, so look at the neighbours
-        around = [np.nextafter(near, s * dtype(np.inf)) for s in (-1, 1)]
-        near = min([near, *around], key=lambda x: (abs(Fraction(float(x)) - exact), _odd(x)))
-    if mode == "rd" and Fraction(float(near)) > exact:
-        return float(np.nextafter(near, dtype(-np.inf)))
-    if mode == "ru" and Fraction(float(near)) < exact:
-        return float(np.nextafter(near, dtype(np.inf)))
-    return float(near)
-
-
-def _odd(x: np.floating[Any]) -> int:
-    return int(x.view(f"u{x.dtype.itemsize}")) & 1
-
-
-def expected_rounding(a: float, b: float, c: float) -> list[float]:
-    x, y, z = Fraction(a), Fraction(b), Fraction(c)
-    f = [Fraction(float(np.float32(v))) for v in (a, b, c)]
-    f64, f32 = np.float64, np.float32
-    product = Fraction(_round(x * y, f64, "rn"))
-    square = float(f32(f[0]) * f32(f[0]))
-    return [
-        *(_round(x + y, f64, mode) for mode in ("rn", "rd", "ru")),
-        *(_round(x * y, f64, mode) for mode in ("rn", "rd", "ru")),
-        _round(x - y, f64, "rn"),
-        _round(x / y, f64, "rn"),
-        float(np.sqrt(f64(a) * f64(a))),
-        _round(x * y + z, f64, "rn"),
-        _round(product + z, f64, "rn"),
-        *(_round(f[0] + f[1], f32, mode) for mode in ("rn", "rd", "ru")),
-        *(_round(f[0] * f[1], f32, mode) for mode in ("rn", "rd", "ru")),
-        *(_round(f[0] * f[1] + f[2], f32, mode) for mode in ("rd", "ru")),
-        _round(f[0] / f[1], f32, "rn"),
-        float(np.sqrt(f32(square))),
-        *(_round(x, f32, mode) for mode in ("rn", "rd", "ru")),
-    ]
+def check_pair(zoo: Zoo) -> None:
+    a, b = _codes(256, 128), _codes(32, 128)
+    out = np.full((256, 32), -7, np.int32)
+    zoo.pair(a, b, 256, out)
+    np.testing.assert_array_equal(out, a.astype(np.int32) @ b.T.astype(np.int32))
 
 
 def check_rounding(zoo: Zoo) -> None:

@@ -1,11 +1,12 @@
-// Atomics: relaxed, as on the device, so they order nothing else. Fences order what comes before
+// Atomics: relaxed, as on the device, so they order nothing else; another thread may run before one
+// does, where a seed wants it. Fences order what comes before
 // one fence with what comes after a later one; a ThreadSanitizer build knows them through a tag.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#include "emu/block.hpp"
+#include "emu/scheduler.hpp"
 
 namespace emu {
 
@@ -47,6 +48,7 @@ inline char device_fence_tag;
 template <class T>
 inline T atomicAdd(T* p, emu::Same<T> value) {
   static_assert(emu::kAddable<T>, "CUDA has atomicAdd for int, unsigned, u64, float, double");
+  emu::maybe_interrupt();
   if constexpr (std::is_integral<T>::value) {
     return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
   } else {
@@ -56,22 +58,26 @@ inline T atomicAdd(T* p, emu::Same<T> value) {
 template <class T>
 inline T atomicSub(T* p, emu::Same<T> value) {
   static_assert(emu::kIsOneOf<T, int, unsigned>, "CUDA has atomicSub for int, unsigned");
+  emu::maybe_interrupt();
   return __atomic_fetch_sub(p, value, __ATOMIC_RELAXED);
 }
 template <class T>
 inline T atomicMax(T* p, emu::Same<T> value) {
   static_assert(emu::kOrderable<T>, "CUDA has atomicMax for 32- and 64-bit integers");
+  emu::maybe_interrupt();
   return emu::atomic_update(p, [value](T old) { return old > value ? old : value; });
 }
 template <class T>
 inline T atomicMin(T* p, emu::Same<T> value) {
   static_assert(emu::kOrderable<T>, "CUDA has atomicMin for 32- and 64-bit integers");
+  emu::maybe_interrupt();
   return emu::atomic_update(p, [value](T old) { return old < value ? old : value; });
 }
 template <class T>
 inline T atomicExch(T* p, emu::Same<T> value) {
   static_assert(emu::kBitwise<T> || std::is_same<T, float>::value,
                 "CUDA has atomicExch for int, unsigned, u64, float");
+  emu::maybe_interrupt();
   T old;
   __atomic_exchange(p, &value, &old, __ATOMIC_RELAXED);
   return old;
@@ -80,36 +86,45 @@ template <class T>
 inline T atomicCAS(T* p, emu::Same<T> expected, emu::Same<T> desired) {
   static_assert(emu::kBitwise<T> || std::is_same<T, unsigned short>::value,
                 "CUDA has atomicCAS for int, unsigned, u64, unsigned short");
+  emu::maybe_interrupt();
   __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return expected;
 }
 template <class T>
 inline T atomicAnd(T* p, emu::Same<T> value) {
   static_assert(emu::kBitwise<T>, "CUDA has atomicAnd for int, unsigned, u64");
+  emu::maybe_interrupt();
   return __atomic_fetch_and(p, value, __ATOMIC_RELAXED);
 }
 template <class T>
 inline T atomicOr(T* p, emu::Same<T> value) {
   static_assert(emu::kBitwise<T>, "CUDA has atomicOr for int, unsigned, u64");
+  emu::maybe_interrupt();
   return __atomic_fetch_or(p, value, __ATOMIC_RELAXED);
 }
 template <class T>
 inline T atomicXor(T* p, emu::Same<T> value) {
   static_assert(emu::kBitwise<T>, "CUDA has atomicXor for int, unsigned, u64");
+  emu::maybe_interrupt();
   return __atomic_fetch_xor(p, value, __ATOMIC_RELAXED);
 }
 
 #if FR_EMU_TSAN
 inline void __threadfence() {
+  emu::maybe_interrupt();
   emu::release(&emu::device_fence_tag);
   emu::acquire(&emu::device_fence_tag);
 }
 inline void __threadfence_block() {
+  emu::maybe_interrupt();
   emu::release(&emu::block_here().fence_tag);
   emu::acquire(&emu::block_here().fence_tag);
 }
 #else
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() {
+  emu::maybe_interrupt();
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+inline void __threadfence_block() { __threadfence(); }
 #endif
 inline void __threadfence_system() { __threadfence(); }

@@ -83,6 +83,15 @@ FR_EMU_SWITCH_PATH inline void give_way() {
   }
 }
 
+// With a seed, a thread may be interrupted at an atomic or a fence: what is true before one may be
+// false after.
+FR_EMU_SWITCH_PATH inline void maybe_interrupt() {
+  Block& block = block_here();
+  if (block.random == 0) return;
+  const Untracked bookkeeping;
+  if (next_random(block) % 4 == 0) run_next(block);
+}
+
 inline void complete_barrier(Block& block, Barrier& barrier);  // barriers.hpp
 
 __attribute__((noinline)) inline void check_exit(Block& block, const Thread& me) {

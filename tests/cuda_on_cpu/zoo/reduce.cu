@@ -101,6 +101,18 @@ __global__ void histogram_kernel(const uint8_t* values, int n, int n_bins, int* 
   for (int b = threadIdx.x; b < n_bins; b += blockDim.x) counts[b] = bins[b];
 }
 
+// Keeps the first `capacity` odd values that come; `count` says how many came.
+__global__ void append_kernel(const int* values, int capacity, int* kept, int* count, Fault fault) {
+  const int value = values[blockIdx.x * blockDim.x + threadIdx.x];
+  if (value % 2 == 0) return;
+  if (planted(fault, Fault::append_asks_before_it_takes)) {
+    if (atomicAdd(count, 0) < capacity) kept[atomicAdd(count, 1)] = value;
+    return;
+  }
+  const int slot = atomicAdd(count, 1);
+  if (slot < capacity) kept[slot] = value;
+}
+
 }  // namespace
 
 extern "C" int zoo_sum(const int* values, int64_t n, int n_blocks, u64* total) {
@@ -120,5 +132,10 @@ extern "C" int zoo_maximum(const float* values, int64_t n, int n_blocks, float* 
 extern "C" int zoo_histogram(const uint8_t* values, int n, int n_bins, int* counts) {
   FR_LAUNCH(histogram_kernel, 1, 96, n_bins * sizeof(int), nullptr, values, n, n_bins, counts,
             planted_fault);
+  return cudaGetLastError();
+}
+
+extern "C" int zoo_append(const int* values, int n_blocks, int capacity, int* kept, int* count) {
+  FR_LAUNCH(append_kernel, n_blocks, 64, 0, nullptr, values, capacity, kept, count, planted_fault);
   return cudaGetLastError();
 }

@@ -2,9 +2,10 @@
 #include <cstring>
 
 #include "collectives.cu"
-#include "matrix.cu"
+#include "mma.cu"
 #include "numbers.cu"
 #include "reduce.cu"
+#include "wgmma.cu"
 #include "zoo.cuh"
 
 // Breaks the kernels from now on; 0 if there is no such fault.

@@ -18,6 +18,7 @@
   X(sum_adds_without_atomic)       \
   X(sum_mask_shifts_by_32)         \
   X(last_block_has_no_fence)       \
+  X(append_asks_before_it_takes)   \
   X(histogram_is_not_cleared)      \
   X(histogram_writes_past_shared)  \
   X(warp_lane_outside_its_mask)    \
@@ -41,6 +42,7 @@
   X(wgmma_has_no_register_fence)   \
   X(wgmma_has_no_barrier_at_end)   \
   X(wgmma_warps_differ)            \
+  X(pair_waits_for_one_too_few)    \
   X(pipe_consumer_does_not_wait)   \
   X(pipe_producer_does_not_wait)   \
   X(pipe_counts_one_warp_too_many)
