@@ -88,14 +88,18 @@ def provider(name: str) -> Plugin | None:
 
 def _entry_points() -> Iterator[Plugin]:
     for entry in metadata.entry_points(group=GROUP):
-        # A distribution that is half installed has no name or version.
-        described = entry.dist.metadata if entry.dist else None
         yield Plugin(
             name=entry.name,
-            distribution=_normal((described and described.get("Name")) or "unknown"),
-            version=(described and described.get("Version")) or "unknown",
+            distribution=_normal(_described(entry, "Name")),
+            version=_described(entry, "Version"),
             target=entry.value.split("[")[0].strip(),
         )
+
+
+def _described(entry: metadata.EntryPoint, name: str) -> str:
+    """A field of the distribution's metadata; one that is half installed has none."""
+    fields = entry.dist.metadata if entry.dist else None
+    return fields[name] if fields is not None and name in fields else "unknown"
 
 
 def _normal(distribution: str) -> str:
