@@ -17,7 +17,8 @@ from fastretrieve.encoders.registry import check_plugins
 from fastretrieve.encoders.scaffold import write_package
 
 app = typer.Typer(
-    help="List the installed encoders, check one, or start a new one.",
+    help="List the installed encoders, check one, or start a new one.\n\n"
+    "Example: fastretrieve encoders --check",
     invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
