@@ -1,0 +1,58 @@
+"""Changed views of a batch of images: random crops, mirror images, brightness, contrast, colour.
+
+``fr.train`` shows a network mildly changed images, so that it does not learn them by heart; the
+contrastive losses compare two strongly changed views of each image. Random numbers come from
+torch's global state, which ``fr.train`` seeds at every step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+
+class Views(NamedTuple):
+    """What may change, and how far."""
+
+    crop: float = 0.0  # the smallest share of each side that stays; 1 only shifts nothing, 0 is off
+    shift: float = 0.0  # the largest shift, as a share of the side
+    flip: bool = False  # mirror half of the images left to right
+    colour: float = 0.0  # strength of brightness, contrast and, for RGB, saturation
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return changed images, each another way; the batch stays as it is."""
+        if self.crop or self.shift or self.flip:
+            images = _moved(images, self)
+        return _recoloured(images, self.colour) if self.colour else images
+
+
+MILD = Views(shift=0.08, flip=True, colour=0.1)
+STRONG = Views(crop=0.5, flip=True, colour=0.4)
+
+
+def _moved(images: torch.Tensor, views: Views) -> torch.Tensor:
+    n, device = len(images), images.device
+    smallest = views.crop or 1.0
+    scale = smallest + (1 - smallest) * torch.rand(n, 2, device=device)  # of width and height
+    room = (1 - scale) + 2 * views.shift
+    mirrored = torch.rand(n, device=device) < 0.5 * views.flip
+    affine = torch.zeros(n, 2, 3, device=device)
+    affine[:, 0, 0] = torch.where(mirrored, -scale[:, 0], scale[:, 0])
+    affine[:, 1, 1] = scale[:, 1]
+    affine[:, :, 2] = (2 * torch.rand(n, 2, device=device) - 1) * room
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _recoloured(images: torch.Tensor, strength: float) -> torch.Tensor:
+    def factor() -> torch.Tensor:
+        return 1 + strength * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1)
+
+    if images.shape[1] == 3:
+        grey = images.mean(1, keepdim=True)
+        images = grey + (images - grey) * factor()
+    middle = images.mean((1, 2, 3), keepdim=True)
+    images = middle + (images - middle) * factor()
+    return (images * factor()).clamp(0, 1)

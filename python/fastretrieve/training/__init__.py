@@ -1,0 +1,26 @@
+"""Fit an encoder to data: ``fr.train``.
+
+``fitting.py`` holds ``train``; ``run.py`` the loop; ``stepping.py`` one step; ``validation.py`` the
+figures after an epoch; ``checkpoint.py`` what survives a kill; ``journal.py`` and ``pictures.py``
+the log, curves and sheets; ``augmentation.py`` decides how images may be changed; ``synthetic.py``
+adds generated ones. What an encoder must offer is in ``encoders/protocol.py``; five optional things
+are known here: its ``recipe`` (``encoders/recipe.py``); its ``views``, if it makes changed views
+itself; ``needs_class_mates``, where its loss compares items of one class; and the methods
+``before_training(batches)`` and ``after_training(batches)``, which see training items before the
+first step and after every epoch.
+"""
+
+from fastretrieve.encoders.views import Views
+from fastretrieve.training.checkpoint import CheckpointError
+from fastretrieve.training.fitting import TrainingResult, train
+from fastretrieve.training.stepping import DivergedError
+from fastretrieve.training.synthetic import Synthesis
+
+__all__ = [
+    "CheckpointError",
+    "DivergedError",
+    "Synthesis",
+    "TrainingResult",
+    "Views",
+    "train",
+]

@@ -1,0 +1,62 @@
+"""Which changes of an image leave its meaning alone, decided by looking at the data.
+
+Mirroring is the dangerous one: a mirrored face is a face, a mirrored letter is not a letter. So
+images are mirrored only if the data themselves are as mirrored as not: if mirror images lie about
+as close to their nearest neighbours in the data as the images do to theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from fastretrieve.encoders.protocol import Trainable
+from fastretrieve.encoders.views import MILD, Views
+from fastretrieve.training.options import Augment
+
+MIRROR_TOLERANCE = 1.1  # how much farther away mirror images may be, as a ratio of distances
+_SAMPLE = 512  # of which the second half asks and the first half answers
+_SIDE = 16  # at this size the comparison sees shapes, not noise
+_FEWEST = 32  # below, the comparison is luck
+
+
+def choose_views(encoder: Trainable, sample: Any, augment: Augment) -> Views | None:
+    """The changes for this encoder and these data, or None for none.
+
+    An encoder that makes views of its own is told about mirroring here.
+    """
+    if encoder.modality != "image" or not isinstance(sample, torch.Tensor) or sample.ndim != 4:
+        return None
+    chosen = augment if isinstance(augment, Views) else None
+    mirrored = chosen.flip if chosen else bool(augment) and mirrors_are_at_home(sample)
+    own = getattr(encoder, "views", None)
+    if isinstance(own, Views):
+        encoder.views = own._replace(flip=mirrored)  # type: ignore[attr-defined]
+    if chosen is not None:
+        return chosen
+    if augment is False or (augment == "auto" and not getattr(encoder, "augmentable", True)):
+        return None
+    return MILD._replace(flip=mirrored)
+
+
+@torch.no_grad()
+def mirrors_are_at_home(images: torch.Tensor) -> bool:
+    """Whether mirror images look like the data [n, channels, h, w].
+
+    >>> halves = torch.zeros(40, 1, 8, 8)
+    >>> halves[:, :, :, :4] = torch.rand(40, 1, 8, 4)
+    >>> mirrors_are_at_home(halves), mirrors_are_at_home(torch.cat([halves, halves.flip(3)]))
+    (False, True)
+    """
+    sample = images[:: max(len(images) // _SAMPLE, 1)][:_SAMPLE].float()
+    if len(sample) < _FEWEST:
+        return False
+    small = F.adaptive_avg_pool2d(
+        sample, (min(_SIDE, sample.shape[2]), min(_SIDE, sample.shape[3]))
+    )
+    gallery, asking = small[0::2].flatten(1), small[1::2]
+    as_they_are = torch.cdist(asking.flatten(1), gallery).min(1).values.mean()
+    mirrored = torch.cdist(asking.flip(3).flatten(1), gallery).min(1).values.mean()
+    return bool(mirrored <= MIRROR_TOLERANCE * as_they_are)

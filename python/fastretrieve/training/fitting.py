@@ -1,0 +1,244 @@
+"""``fr.train``: fit an encoder to a data set."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastretrieve.data import Dataset, Skipped, open_dataset
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.registry import as_encoder, create_encoder
+from fastretrieve.encoders.views import Views
+from fastretrieve.training.augmentation import choose_views
+from fastretrieve.training.checkpoint import run_fingerprint
+from fastretrieve.training.journal import Journal
+from fastretrieve.training.options import Augment, Options, Precision, make_plan
+from fastretrieve.training.run import Run
+from fastretrieve.training.stepping import own_randomness, resolve_device
+from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
+from fastretrieve.training.validation import (
+    GALLERY_ITEMS,
+    Items,
+    Validator,
+    sampled,
+    split_off,
+)
+
+
+@dataclass
+class TrainingResult:
+    """What ``fr.train`` did. The encoder is the one that was given, trained in place."""
+
+    encoder: Any
+    epochs: list[dict[str, Any]]  # the figures of each epoch, as in the log
+    best_epoch: int | None  # whose weights the encoder has; None: those of the last
+    seconds: float
+    n_items: int  # trained on, without those held out
+    n_held_out: int
+    skipped: list[Skipped] = field(default_factory=list)
+    views: Views | None = None  # how images were changed
+    synthetic: Synthesis | None = None  # what generated images did
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Those of the epoch whose weights the encoder has."""
+        if not self.epochs:
+            return {}
+        return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
+
+
+def train(
+    encoder: Any,
+    dataset: Any,
+    *,
+    epochs: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    labels: Any = None,
+    validation: Any = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    augment: Augment = "auto",
+    balanced: bool = False,
+    patience: int | None = 10,
+    precision: Precision = "auto",
+    synthetic: Any = None,
+    share: float = 0.0,
+    workers: int | None = None,
+    progress: bool | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> TrainingResult:
+    """Train ``encoder`` (an encoder, its name or its directory) on ``dataset``, in place.
+
+    ``dataset`` is whatever ``open_dataset`` takes. A tenth, at most 2,000 items, is held out to
+    measure retrieval after each epoch, unless ``validation`` brings items or is False; the best
+    epoch's weights are kept, and ``patience`` epochs without a better one end the run. Fewer than
+    200 items are all trained on.
+
+    ``out`` is a directory: it receives the trained encoder, and ``out/training`` a checkpoint, a
+    log, curves and sheets. The same call goes on where a killed one stopped, to the same result;
+    ``resume=False`` starts over.
+
+    ``augment`` "auto" shifts, recolours and, where the data are as mirrored as not, mirrors images
+    of encoders that can bear it; True and False overrule the encoder, ``Views(...)`` says what.
+    ``balanced`` shows every class equally often. ``synthetic`` is a trained encoder that can
+    generate: a ``share`` of the items is then its drawings, labelled by their neighbours. The
+    encoder is trained without them first, so that the result can say what they changed.
+
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 255, (32, 8, 8), np.uint8)
+    >>> cnn = create_encoder("cnn", dim=8, image_size=8, channels=1, width=4)
+    >>> result = train(cnn, images, epochs=1, labels=[0, 1] * 16, progress=False)
+    >>> cnn.is_trained, len(result.epochs)
+    (True, 1)
+    """
+    options = Options(
+        epochs=epochs,
+        device=device,
+        seed=seed,
+        out=None if out is None else Path(out),
+        resume=resume,
+        batch_size=batch_size,
+        lr=lr,
+        augment=augment,
+        balanced=balanced,
+        patience=patience,
+        precision=precision,
+        workers=workers,
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    learner = _learner(encoder)
+    data = open_dataset(dataset, labels=labels, modality=learner.modality)
+    if "trainable" not in learner.capabilities:
+        return _fit(learner, data, options)
+    training, held_out = _divide(data, validation, seed=seed)
+    with own_randomness(resolve_device(device)):
+        if synthetic is None:
+            return _train(learner, training, held_out, options)
+        enlarged, synthesis = add_synthetic(training, synthetic, share=share, seed=seed)
+        plain = _train(copy.deepcopy(learner), training, held_out, _beside(options))
+        result = _train(learner, enlarged, held_out, options)
+        result.synthetic = compare(synthesis, plain.figures, result.figures)
+        return result
+
+
+def _train(
+    encoder: Any, dataset: Dataset, held_out: Dataset | None, options: Options
+) -> TrainingResult:
+    device = resolve_device(options.device)
+    encoder.to(device)
+    if "classify" in encoder.capabilities and dataset.is_labelled:
+        encoder.set_classes(dataset.classes)
+    plan = make_plan(encoder, options, n_items=len(dataset))
+    gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
+    views = choose_views(encoder, gallery.first(), options.augment)
+    if hasattr(encoder, "before_training"):
+        encoder.before_training(gallery.limited(GALLERY_ITEMS))
+    facts = {
+        "encoder": encoder.name,
+        "config": dict(getattr(encoder, "config", {})),
+        "seed": options.seed,
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "n_items": plan.n_items,
+        "recipe": plan.recipe._asdict(),
+        "views": None if views is None else views._asdict(),
+        "balanced": options.balanced,
+        "classes": dataset.classes,
+        "n_held_out": 0 if held_out is None else len(held_out),
+    }
+    run = Run(
+        encoder=encoder,
+        dataset=dataset,
+        plan=plan,
+        options=options,
+        device=device,
+        views=views,
+        validator=Validator(
+            encoder,
+            held_out=None if held_out is None else Items(encoder, held_out, options.workers),
+            gallery=gallery,
+        ),
+        journal=Journal(options.out and options.out / "training", start=facts),
+        fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
+    )
+    run.go()
+    return _finished(run, held_out)
+
+
+def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
+    encoder, folder = run.encoder, run.journal.folder
+    encoder.is_trained = True
+    encoder.eval()
+    result = TrainingResult(
+        encoder=encoder,
+        epochs=run.progress.epochs,
+        best_epoch=run.progress.best_epoch if run.best else None,
+        seconds=run.progress.seconds,
+        n_items=len(run.dataset),
+        n_held_out=0 if held_out is None else len(held_out),
+        skipped=run.skipped,
+        views=run.views,
+    )
+    if run.options.out is not None and folder is not None:
+        encoder.save(run.options.out)
+        end = {
+            "seconds": result.seconds,
+            "best_epoch": result.best_epoch,
+            "skipped": [item._asdict() for item in result.skipped],
+        }
+        run.journal.write(result.epochs, end=end)
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # the encoder is saved now
+    return result
+
+
+def _learner(encoder: Any) -> Any:
+    """The encoder to train: an instance, a saved one, or a new one by its name."""
+    if isinstance(encoder, str) and not Path(encoder).exists():
+        encoder = create_encoder(encoder)
+    learner = as_encoder(encoder)
+    if not {"trainable", "fit"} & set(learner.capabilities):
+        raise EncoderError(
+            f"encoder {learner.name!r} has nothing to learn (its capabilities are "
+            f"{sorted(learner.capabilities)}); use it as it is"
+        )
+    return learner
+
+
+def _divide(dataset: Dataset, validation: Any, *, seed: int) -> tuple[Dataset, Dataset | None]:
+    if len(dataset) < 2:
+        raise ValueError(f"training needs at least 2 items, the data set has {len(dataset)}")
+    if validation is None:
+        return split_off(dataset, seed=seed)
+    if validation is False:
+        return dataset, None
+    held_out = open_dataset(validation, modality=dataset.modality)
+    return dataset, held_out.relabel(dataset.classes)
+
+
+def _fit(encoder: Any, dataset: Dataset, options: Options) -> TrainingResult:
+    """An encoder that learns in closed form sees all items once."""
+    items = Items(encoder, dataset, options.workers)
+    encoder.fit(items.limited(len(dataset)))
+    if options.out is not None:
+        encoder.save(options.out)
+    return TrainingResult(
+        encoder=encoder,
+        epochs=[],
+        best_epoch=None,
+        seconds=0.0,
+        n_items=len(dataset),
+        n_held_out=0,
+        skipped=items.skipped,
+    )
+
+
+def _beside(options: Options) -> Options:
+    """The same options for the run that another is compared with."""
+    out = None if options.out is None else options.out / "training" / "without-synthetic"
+    return replace(options, out=out)

@@ -1,0 +1,71 @@
+"""What a run leaves in its folder: a log, curves, and sheets of what the encoder draws.
+
+``log.jsonl`` has a line for the start, one for each epoch, and one for the end. It is written anew
+each time, from what the checkpoint knows, so a resumed run has neither gaps nor doubles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastretrieve.encoders.base import move_batch, take_batch
+from fastretrieve.encoders.files import replacing
+from fastretrieve.encoders.protocol import Batch
+from fastretrieve.training.pictures import draw_curves, draw_sheet
+
+_SHEET_ROWS, _SHEET_COLUMNS = 4, 8
+_SHEET_SEED = 0  # one seed for all sheets: the same latents, epoch after epoch
+
+
+class Journal:
+    """Writes into ``folder``; without one it writes nothing."""
+
+    def __init__(self, folder: Path | None, *, start: Mapping[str, Any]) -> None:
+        self.folder, self.start = folder, dict(start)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, epochs: Sequence[Mapping[str, Any]], *, end: Mapping[str, Any] | None) -> None:
+        """The log and the curves so far."""
+        if self.folder is None:
+            return
+        lines = [{"event": "start", **self.start}]
+        lines += [{"event": "epoch", **epoch} for epoch in epochs]
+        lines += [{"event": "end", **end}] if end is not None else []
+        with replacing(self.folder / "log.jsonl") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        if epochs:
+            draw_curves(self.folder / "curves.png", panels_of(epochs))
+
+    def sheet(self, encoder: Any, probe: Batch | None, *, epoch: int) -> None:
+        """Draw samples, and originals above their reconstructions, as far as the encoder can."""
+        if self.folder is None or encoder.modality != "image":
+            return
+        if "generate" in encoder.capabilities:
+            drawn = encoder.generate(_SHEET_ROWS * _SHEET_COLUMNS, seed=_SHEET_SEED)
+            draw_sheet(self.folder / f"samples-{epoch:04d}.png", list(drawn.split(_SHEET_COLUMNS)))
+        if "reconstruct" in encoder.capabilities and probe is not None:
+            originals = take_batch(probe, slice(0, _SHEET_COLUMNS))
+            device = getattr(encoder, "device", torch.device("cpu"))
+            rebuilt = encoder.reconstruct(move_batch(originals, device))
+            draw_sheet(
+                self.folder / f"rebuilt-{epoch:04d}.png", [torch.as_tensor(originals), rebuilt]
+            )
+
+
+def panels_of(epochs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """The figures of the epochs as curves: losses in one, shares of 1 in the other."""
+    panels: dict[str, dict[str, list[float]]] = {"losses": {}, "shares": {}}
+    skipped = ("epoch", "seconds", "lr", "wait_share")
+    for epoch in epochs:
+        for name, value in epoch.items():
+            if name in skipped or not isinstance(value, (int, float)):
+                continue
+            is_share = any(word in name for word in ("recall", "precision", "accuracy"))
+            panels["shares" if is_share else "losses"].setdefault(name, []).append(float(value))
+    return panels

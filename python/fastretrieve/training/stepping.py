@@ -1,0 +1,100 @@
+"""One step of training: mixed precision, gradients of each player, clipping, the schedule."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from fastretrieve.encoders.protocol import Batch, Trainable
+from fastretrieve.encoders.steps import losses_of, make_optimizers
+from fastretrieve.training.options import Plan, Precision
+
+
+class DivergedError(RuntimeError):
+    """A loss became NaN or infinite."""
+
+
+class Stepper:
+    """The optimizers of an encoder."""
+
+    def __init__(
+        self, encoder: Trainable, plan: Plan, *, device: torch.device, precision: Precision
+    ) -> None:
+        self.encoder, self.plan, self.device = encoder, plan, device
+        self.half = uses_bfloat16(device, precision)
+        self.optimizers = make_optimizers(encoder, self._make_optimizer)
+
+    def step(
+        self, batch: Batch, labels: torch.Tensor | None, *, number: int
+    ) -> dict[str, torch.Tensor]:
+        """Step every optimizer on the losses of one batch; return all figures, unfetched."""
+        with self.autocast():
+            losses = losses_of(self.encoder, batch, labels)
+        for index, (name, optimizer) in enumerate(self.optimizers.items()):
+            self._set_gradients(losses[name], optimizer, last=index + 1 == len(self.optimizers))
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.lr_at(number)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return {name: value.detach() for name, value in losses.items()}
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            yield
+
+    def _set_gradients(
+        self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, *, last: bool
+    ) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        # Each player's gradient is of its own loss only; .backward() would mix them.
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=not last)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if self.plan.recipe.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, self.plan.recipe.clip)
+
+    def _make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        recipe = self.plan.recipe
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=recipe.lr, betas=recipe.betas
+        )
+
+
+def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
+    """Mixed precision by itself only on a GPU that has bfloat16: it needs no loss scaling."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bfloat16"
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" takes the GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {device!r} was asked for, but torch finds no CUDA device; use device='cpu' or "
+            "'auto'"
+        )
+    return wanted
+
+
+@contextlib.contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Torch's global random state comes back afterwards: training disturbs nobody's draws."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Let draws depend on the step alone, so that a resumed run draws what an unbroken one does."""
+    torch.manual_seed((seed * 1_000_003 + step * 7919 + 1) % (1 << 62))
