@@ -39,7 +39,9 @@ Matrix as_matrix(const py::handle& object, const char* name) {
            py::str(array.dtype()).cast<std::string>());
   FR_CHECK(array.ndim() == 2, name, " must have two dimensions, got ", array.ndim());
   const int64_t n_rows = array.shape(0), dim = array.shape(1);
-  FR_CHECK(dim <= 1 || array.strides(1) == size, name, " must be adjacent within a row");
+  // NumPy gives an empty array any strides.
+  FR_CHECK(n_rows == 0 || dim <= 1 || array.strides(1) == size, name,
+           " must be adjacent within a row");
   FR_CHECK(n_rows <= 1 || array.strides(0) % size == 0, name,
            " has rows that start between two numbers");
   const DType dtype = kind == 'u' ? DType::bfloat16 : size == 4 ? DType::float32 : DType::float16;

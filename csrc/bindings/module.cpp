@@ -12,6 +12,7 @@
 #include "bindings/inspect.hpp"
 #include "bindings/segments.hpp"
 #include "core/backend.hpp"
+#include "core/fpenv.hpp"
 #include "core/strip.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/isa.hpp"
@@ -58,6 +59,7 @@ struct Counters {
 };
 
 static py::array narrowed(const py::array_t<double>& scores) {
+  const DefaultFloatEnvironment floats;  // a subnormal score stays what it is
   py::array_t<float> out({scores.shape(0), scores.shape(1)});
   const double* from = scores.data();
   float* to = out.mutable_data();

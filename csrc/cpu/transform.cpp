@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/check.hpp"
 #include "core/number.hpp"
 #include "cpu/pool.hpp"
 
@@ -46,8 +47,8 @@ struct FuseScratch {
   std::vector<double> joined;
 };
 
-// A row of norm zero has no direction: it stays zero.
-void fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t dim,
+// False for a row that is not finite. A row of norm zero has no direction: it stays zero.
+bool fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t dim,
               FuseScratch& scratch, char* out) {
   double* joined = scratch.joined.data();
   int64_t at = 0;
@@ -64,11 +65,20 @@ void fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t
   const double norm = std::sqrt(kernels.square_sum(joined, dim));
   if (norm == 0) {
     std::memset(out, 0, static_cast<size_t>(dim * item_size(args.out_dtype)));
+  } else if (!std::isfinite(norm)) {
+    return false;
   } else if (args.out_dtype == DType::float32) {
     kernels.divide(joined, dim, norm, reinterpret_cast<float*>(out));
   } else {
     kernels.divide(joined, dim, norm, scratch.result.data());
     narrow(scratch.result.data(), dim, args.out_dtype, out);
+  }
+  return true;
+}
+
+void lower(std::atomic<int64_t>& least, int64_t value) {
+  int64_t known = least.load();
+  while (value < known && !least.compare_exchange_weak(known, value)) {
   }
 }
 
@@ -80,14 +90,19 @@ void fuse(const Kernels& kernels, const FuseArgs& args, Cancel& cancel) {
     dim += args.layers[l].rows.dim;
     widest = std::max(widest, args.layers[l].rows.dim);
   }
-  for_row_blocks(args.layers[0].rows.n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
+  const int64_t n_rows = args.layers[0].rows.n_rows;
+  std::atomic<int64_t> bad{n_rows};
+  for_row_blocks(n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
     FuseScratch scratch{std::vector<float>(static_cast<size_t>(widest)),
                         std::vector<float>(static_cast<size_t>(dim)),
                         std::vector<double>(static_cast<size_t>(dim))};
-    for (int64_t row = begin; row < end; ++row)
-      fuse_row(kernels, args, row, dim, scratch,
-               static_cast<char*>(args.out) + row * dim * item_size(args.out_dtype));
+    for (int64_t row = begin; row < end; ++row) {
+      char* out = static_cast<char*>(args.out) + row * dim * item_size(args.out_dtype);
+      if (!fuse_row(kernels, args, row, dim, scratch, out)) return lower(bad, row);
+    }
   });
+  FR_CHECK(bad == n_rows, args.weigh ? "layers hold" : "x holds",
+           " a value that is not finite in row ", bad.load(), "; remove NaN and infinity first");
 }
 
 void cluster_sums(const Kernels& kernels, const ClusterArgs& args, Cancel& cancel) {
@@ -136,10 +151,7 @@ int64_t ingest(const Kernels& kernels, const IngestArgs& args, Cancel& cancel) {
       const Matrix stored{out, args.out_dtype, 1, dim, dim};
       if (kernels.survey(as_float(kernels, stored, 0, wide.data()), dim).max_bits < 0x7f800000u)
         continue;
-      int64_t first = bad.load();
-      while (row < first && !bad.compare_exchange_weak(first, row)) {
-      }
-      return;  // the rest of this block cannot hold an earlier one
+      return lower(bad, row);  // the rest of this block cannot hold an earlier one
     }
   });
   return bad == args.rows.n_rows ? -1 : bad.load();

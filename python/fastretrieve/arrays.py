@@ -53,9 +53,9 @@ def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
         raise ValueError(
             f"{name} have dimension {matrix.shape[1]} but the index has dimension {dim}"
         )
-    if matrix.shape[1] > 1 and matrix.strides[1] != matrix.itemsize:
-        return np.ascontiguousarray(matrix)
-    return matrix
+    adjacent = matrix.shape[1] <= 1 or matrix.strides[1] == matrix.itemsize
+    whole_steps = len(matrix) <= 1 or matrix.strides[0] % matrix.itemsize == 0
+    return matrix if adjacent and whole_steps and matrix.flags.aligned else matrix.copy(order="C")
 
 
 def _from_other(array: Any, name: str) -> Rows:
@@ -66,6 +66,8 @@ def _from_other(array: Any, name: str) -> Rows:
             array = np.asarray(array)
         else:
             array = _from_sequence(array, name)
+    if np.any(getattr(array, "mask", False)):
+        raise TypeError(f"{name} must not be masked; fill the masked values first")
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f" and size in (2, 4) and array.dtype.isnative:
         return array
@@ -147,6 +149,22 @@ def core_matrix(array: Rows) -> tuple[int, str, int, int, int]:
         array.shape[1],
         array.strides[0] // array.itemsize,
     )
+
+
+def whole(value: Any, name: str) -> int:
+    """Return ``value`` as an int, refusing what is not a whole number of at least 1.
+
+    >>> whole(2.0, "k")
+    Traceback (most recent call last):
+    ...
+    TypeError: k must be a whole number, got 2.0
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = int(value.__index__())
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def address(array: NDArray[Any] | None) -> int:

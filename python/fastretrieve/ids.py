@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
+Run = tuple[Int64s, Int64s]  # sorted ids, their positions
 
-MAX_RECENT = 4096  # ids in the dictionary before they become a sorted run
+MAX_RECENT = 1024  # ids in the dictionary, copied by every put, before they become a sorted run
+MAX_ID = 2**63 - 2  # so that one more than the largest still is an int64
 
 
 class IdMap:
-    """Positions by id. The latest position that was put in wins; whether it is alive is the index's
-    affair.
+    """Positions by id, never changed: a search keeps the map of the state it sees.
+
+    The latest position that was put in wins; whether it is alive is the index's affair.
     """
 
-    def __init__(self) -> None:
-        self._recent: dict[int, int] = {}
-        self._runs: list[tuple[Int64s, Int64s]] = []  # (sorted ids, positions), oldest first
+    def __init__(self, runs: tuple[Run, ...] = (), recent: dict[int, int] | None = None) -> None:
+        self._runs = runs  # oldest first
+        self._recent = recent or {}
 
     @property
     def nbytes(self) -> int:
@@ -32,16 +35,16 @@ class IdMap:
             self._recent
         )
 
-    def put(self, ids: Int64s, first_position: int) -> None:
-        """The ids now live at consecutive positions from ``first_position`` on."""
+    def put(self, ids: Int64s, first_position: int) -> IdMap:
+        """The map in which these ids live at consecutive positions from ``first_position`` on."""
         if len(ids) + len(self._recent) <= MAX_RECENT:
-            self._recent.update(
-                zip(ids.tolist(), range(first_position, first_position + len(ids)), strict=True)
+            positions = range(first_position, first_position + len(ids))
+            return IdMap(
+                self._runs, {**self._recent, **dict(zip(ids.tolist(), positions, strict=True))}
             )
-            return
-        self._flush()
+        runs = _push(self._runs, *_sorted_run(self._recent)) if self._recent else self._runs
         order = np.argsort(ids, kind="stable")
-        self._push(ids[order], first_position + order.astype(np.int64))
+        return IdMap(_push(runs, ids[order], first_position + order.astype(np.int64)))
 
     def find(self, ids: Int64s) -> Int64s:
         """The position of each id; -1 where there is none."""
@@ -58,22 +61,22 @@ class IdMap:
             positions = np.where(latest >= 0, latest, positions)
         return positions
 
-    def _flush(self) -> None:
-        if not self._recent:
-            return
-        ids = np.fromiter(self._recent.keys(), np.int64, len(self._recent))
-        positions = np.fromiter(self._recent.values(), np.int64, len(self._recent))
-        order = np.argsort(ids)
-        self._recent = {}
-        self._push(ids[order], positions[order])
 
-    def _push(self, ids: Int64s, positions: Int64s) -> None:
-        while self._runs and len(self._runs[-1][0]) <= 2 * len(ids):  # geometric sizes: few runs
-            ids, positions = _merge(self._runs.pop(), (ids, positions))
-        self._runs.append((ids, positions))
+def _sorted_run(recent: dict[int, int]) -> Run:
+    ids = np.fromiter(recent.keys(), np.int64, len(recent))
+    positions = np.fromiter(recent.values(), np.int64, len(recent))
+    order = np.argsort(ids)
+    return ids[order], positions[order]
 
 
-def _merge(older: tuple[Int64s, Int64s], newer: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s]:
+def _push(runs: tuple[Run, ...], ids: Int64s, positions: Int64s) -> tuple[Run, ...]:
+    while runs and len(runs[-1][0]) <= 2 * len(ids):  # geometric sizes: few runs
+        ids, positions = _merge(runs[-1], (ids, positions))
+        runs = runs[:-1]
+    return (*runs, (ids, positions))
+
+
+def _merge(older: Run, newer: Run) -> Run:
     ids = np.concatenate([older[0], newer[0]])
     positions = np.concatenate([older[1], newer[1]])
     order = np.argsort(ids, kind="stable")  # of equal ids the newer comes last
@@ -101,8 +104,8 @@ def as_ids(ids: object, *, name: str = "ids") -> Int64s:
         return np.zeros(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must fit 63 bits, got {array.max()}")
+    if int(array.max()) > MAX_ID:
+        raise ValueError(f"{name} must be at most {MAX_ID}, got {array.max()}")
     result = np.ascontiguousarray(array, dtype=np.int64)
     if result.min() < 0:
         where = int(np.argmax(result < 0))

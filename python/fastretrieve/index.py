@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import DTYPES, DType, Rows, as_rows, like, storage_dtype
-from fastretrieve.ids import IdMap, as_ids, first_duplicate, named
+from fastretrieve.arrays import DTYPES, DType, Rows, as_rows, like, storage_dtype, whole
+from fastretrieve.ids import MAX_ID, IdMap, as_ids, first_duplicate, named
 from fastretrieve.runtime import backend_for
 from fastretrieve.segments import Block, Format, State, View, new_capacity
 
@@ -50,13 +50,11 @@ class Index:
             raise ValueError(f"metric must be cosine, ip, l2 or sqeuclidean, got {metric!r}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype!r}")
-        if not 1 <= int(dim) <= _core.MAX_DIM:
+        if whole(dim, "dim") > _core.MAX_DIM:
             raise ValueError(f"dim must be in [1, {_core.MAX_DIM}], got {dim}")
         self._form = Format(int(dim), metric, dtype, backend_for(device))
         self._device = device
-        self._state = State(self._form, ())
-        self._map = IdMap()
-        self._next_id = 0
+        self._state = State(self._form, (), IdMap(), 0)
         self._writing = threading.RLock()
         self._counters = _core.Counters()
 
@@ -85,7 +83,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes that the index holds: vectors, codes and ids."""
-        return self._state.nbytes + self._map.nbytes
+        return self._state.nbytes
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -97,7 +95,7 @@ class Index:
         return len(self._state)
 
     def __contains__(self, row_id: int) -> bool:
-        return bool(self._locate(self._state, as_ids([row_id]))[0] >= 0)
+        return row_id >= 0 and bool(self._locate(self._state, as_ids([row_id]))[0] >= 0)
 
     def __repr__(self) -> str:
         what = f"dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}"
@@ -130,7 +128,8 @@ class Index:
         Hits(scores=array([[ 1.,  1., nan]], dtype=float32), ids=array([[ 5,  7, -1]]))
         """
         plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
-        rows = queries if plain and queries.flags.c_contiguous else as_rows(queries, name="queries")
+        ready = plain and queries.flags.c_contiguous and queries.flags.aligned
+        rows = queries if ready else as_rows(queries, name="queries")
         if rows.shape[1] != self.dim:
             raise ValueError(
                 f"queries have dimension {rows.shape[1]} but the index has dimension {self.dim}; "
@@ -140,7 +139,7 @@ class Index:
             raise ValueError(f"score_dtype must be float32 or float64, got {score_dtype!r}")
         state = self._state
         scores, ids = self._form.backend.search(
-            rows, state.native, _whole(k, "k"), self._counters, score_dtype == "float64"
+            rows, state.native, whole(k, "k"), self._counters, score_dtype == "float64"
         )
         if plain:
             return Hits(scores, ids)
@@ -214,18 +213,20 @@ class Index:
         """Make room for ``n_rows`` more rows at once, so that adding them one by one allocates
         nothing.
         """
-        n_rows = _whole(n_rows, "n_rows")
+        n_rows = whole(n_rows, "n_rows")
         with self._writing:
-            views = self._state.views
+            state = self._state
+            views = state.views
             if n_rows > (views[-1].free if views else 0):
                 block = Block(
                     self._form,
                     n_rows,
                     slot=_next_slot(views),
-                    first_id=self._next_id,
+                    first_id=state.next_id,
                     own_ids=False,
                 )
-                self._state = State(self._form, (*views, View(block, 0, 0, None, 0)))
+                views = (*views, View(block, 0, 0, None, 0))
+                self._state = State(self._form, views, state.id_map, state.next_id)
 
     def compact(self) -> None:
         """Put all rows into one block and give the memory of removed ones back. Ids and answers do
@@ -255,20 +256,20 @@ class Index:
                     rows, row_ids = rows[live], row_ids[live]
                 view.block.write(rows, row_ids, view.n_rows)
                 view = view.grown(len(rows))
-            fresh = IdMap()
-            if own_ids:
-                fresh.put(ids, 0)
-            self._map, self._state = fresh, State(self._form, (view,) if len(ids) else ())
+            id_map = IdMap().put(ids, 0) if own_ids else IdMap()
+            views = (view,) if len(ids) else ()
+            self._state = State(self._form, views, id_map, before.next_id)
 
     # --- inside: the caller holds the lock --------------------------------------------------------
 
     def _append(
         self, state: State, rows: Rows, given: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
-        """Publish ``state`` with these rows behind it. What fails on the way leaves the index as it
-        was.
+        """Publish ``state`` with these rows behind it, by one assignment: what fails on the way
+        leaves the index as it was.
         """
-        ids = np.arange(self._next_id, self._next_id + len(rows)) if given is None else given
+        ids = _automatic_ids(state.next_id, len(rows)) if given is None else given
+        id_map, next_id = state.id_map, state.next_id
         views = state.views
         if len(rows):
             own_ids = not _consecutive(ids)
@@ -290,9 +291,9 @@ class Index:
                     *views,
                     self._grow(View(block, 0, 0, None, 0), rows[begin:], ids[begin:], begin),
                 )
-            self._remember(state.views, views)
-            self._next_id = max(self._next_id, int(ids.max()) + 1)
-        self._state = State(self._form, views)
+            id_map = _remember(id_map, state.views, views)
+            next_id = max(next_id, int(ids.max()) + 1)
+        self._state = State(self._form, views, id_map, next_id)
         return ids
 
     @staticmethod
@@ -313,38 +314,20 @@ class Index:
             )
         return view.grown(len(rows))
 
-    def _remember(self, before: tuple[View, ...], after: tuple[View, ...]) -> None:
-        """Put the ids of new rows into the map, where they are not consecutive."""
-        for i, view in enumerate(after):
-            n_known = before[i].n_rows if i < len(before) else 0
-            if view.block.ids is not None and view.n_rows > n_known:
-                self._map.put(view.block.ids[n_known : view.n_rows], view.block.slot + n_known)
-
-    def _locate(self, state: State, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    @staticmethod
+    def _locate(state: State, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slot of the live row of each id; -1 where there is none."""
-        slots = self._map.find(ids)
-        for view in state.views:
-            block = view.block
-            if block.ids is None:
-                inside = (
-                    (slots < 0) & (ids >= block.first_id) & (ids < block.first_id + view.n_rows)
-                )
-                slots[inside] = block.slot + ids[inside] - block.first_id
-        known = np.zeros(len(ids), dtype=bool)
-        for view in state.views:
-            here = view.holds(slots)
-            rows = slots[here] - view.block.slot
-            alive = (
-                np.ones(len(rows), dtype=bool)
-                if view.block.ids is None
-                else view.block.ids[rows] == ids[here]
-            )
-            if view.live is not None:
-                alive &= (
-                    view.live.view(np.uint8)[rows >> 3] >> (rows & 7).astype(np.uint8)
-                ) & 1 == 1
-            known[here] = alive
-        slots[~known] = -1
+        mapped = state.id_map.find(ids)
+        slots = np.full(len(ids), -1, dtype=np.int64)
+        for view in state.views:  # an id may have had several rows, of which one at most is alive
+            first = view.block.first_id
+            if view.block.ids is None:
+                here = (ids >= first) & (ids < first + view.n_rows)
+                rows = ids[here] - first
+            else:
+                here = view.holds(mapped)
+                rows = mapped[here] - view.block.slot
+            slots[here] = np.where(view.alive(rows), view.block.slot + rows, slots[here])
         return slots
 
     def _require(self, state: State, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -362,11 +345,11 @@ class Index:
         for view in state.views:
             here = slots[view.holds(slots)]
             views.append(view.without(here - view.block.slot) if len(here) else view)
-        return State(self._form, tuple(views))
+        return State(self._form, tuple(views), state.id_map, state.next_id)
 
     def _refuse_known(self, ids: NDArray[np.int64]) -> None:
         self._refuse_twice(ids)
-        if len(ids) and ids.min() >= self._next_id:
+        if len(ids) and ids.min() >= self._state.next_id:
             return  # larger than every id so far
         known = ids[self._locate(self._state, ids) >= 0]
         if len(known):
@@ -383,17 +366,25 @@ class Index:
 
 
 def _consecutive(ids: NDArray[np.int64]) -> bool:
-    return len(ids) == 0 or bool((ids == np.arange(ids[0], ids[0] + len(ids))).all())
+    return len(ids) == 0 or bool((ids == np.arange(ids[0], int(ids[0]) + len(ids))).all())
+
+
+def _automatic_ids(first: int, n: int) -> NDArray[np.int64]:
+    if first + n - 1 > MAX_ID:
+        raise ValueError(
+            f"there are no {n} automatic ids after {first - 1}, the largest so far; give ids"
+        )
+    return np.arange(first, first + n)
+
+
+def _remember(id_map: IdMap, before: tuple[View, ...], after: tuple[View, ...]) -> IdMap:
+    """The map with the ids of new rows, where they are not consecutive."""
+    for i, view in enumerate(after):
+        n_known = before[i].n_rows if i < len(before) else 0
+        if view.block.ids is not None and view.n_rows > n_known:
+            id_map = id_map.put(view.block.ids[n_known : view.n_rows], view.block.slot + n_known)
+    return id_map
 
 
 def _next_slot(views: tuple[View, ...]) -> int:
     return views[-1].block.slot + views[-1].block.capacity if views else 0
-
-
-def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    number = int(value.__index__())
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number

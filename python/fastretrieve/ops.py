@@ -18,9 +18,13 @@ from fastretrieve.arrays import (
     is_tensor,
     like,
     storage_dtype,
+    whole,
 )
 from fastretrieve.index import Hits, Index, Metric
 from fastretrieve.runtime import backend_for
+
+# Squares of weighed values stay normal float64 numbers.
+MIN_WEIGHT, MAX_WEIGHT = 1e-100, 1e100
 
 
 def topk(
@@ -40,7 +44,7 @@ def topk(
     if matrix.shape[1] == 0:
         raise ValueError("rows must have at least one column")
     index = Index(matrix.shape[1], metric=metric)
-    index.add(matrix)
+    index.add(rows if matrix.dtype == np.uint16 else matrix)  # bits of bfloat16 look like integers
     return index.search(queries, k, score_dtype=score_dtype)
 
 
@@ -81,6 +85,11 @@ def fuse(
         )
     if not np.isfinite(weights).all():
         raise ValueError(f"weights must be finite, got {weights}")
+    if any(w != 0 and not MIN_WEIGHT <= abs(w) <= MAX_WEIGHT for w in weights):
+        raise ValueError(
+            f"weights must be zero or between {MIN_WEIGHT} and {MAX_WEIGHT} in size, "
+            f"got {weights}; only their ratios matter"
+        )
     return _fused(layers, means, weights, weigh=True, dtype=dtype, out=out)
 
 
@@ -116,7 +125,9 @@ def _mean(mean: Any, dim: int) -> NDArray[np.float32]:
     if row.shape != (1, dim):
         raise ValueError(f"mean must have {dim} numbers, got shape {np.shape(mean)}")
     if row.dtype == np.uint16:
-        return (row.astype(np.uint32) << 16).view(np.float32)
+        row = (row.astype(np.uint32) << 16).view(np.float32)
+    if not np.isfinite(row).all():
+        raise ValueError(f"mean must be finite, got {row.flat[np.argmin(np.isfinite(row))]}")
     return row.astype(np.float32, copy=False)
 
 
@@ -195,10 +206,9 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
             if rows.dtype == np.uint16
             else rows.astype(np.float32)
         )
-    if not 1 <= k <= len(rows):
+    if not 1 <= whole(k, "k") <= len(rows):
         raise ValueError(f"k must be in [1, {len(rows)}], the number of rows, got {k}")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    max_iterations = whole(max_iterations, "max_iterations")
     centroids = _seed_centroids(rows, k, np.random.default_rng(seed))
     assignments = np.full(len(rows), -1, dtype=np.int64)
     backend = backend_for("cpu")

@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fastretrieve import _core
+from fastretrieve.arrays import whole
 
 
 class BackendInfo(NamedTuple):
@@ -49,7 +50,7 @@ def backend_for(device: str) -> _core.Backend:
     ...
     ValueError: device must be cpu or cuda, got 'tpu'
     """
-    kind = device.partition(":")[0]
+    kind = str(device).partition(":")[0]
     if kind == "cpu":
         return cpu_backend()
     for backend in backends():
@@ -70,4 +71,4 @@ def set_num_threads(n: int) -> None:
     >>> fr.num_threads()
     2
     """
-    _core.set_num_threads(n)
+    _core.set_num_threads(whole(n, "the number of threads"))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core, memory
 from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
+from fastretrieve.ids import IdMap
 
 STRIP_ROWS: int = _core.STRIP_ROWS
 MIN_BLOCK_ROWS = 1024
@@ -141,6 +142,13 @@ class View(NamedTuple):
             else unpack(self.live, self.n_rows)
         )
 
+    def alive(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows have not been removed."""
+        if self.live is None:
+            return np.ones(len(rows), dtype=bool)
+        bits = self.live.view(np.uint8)[rows >> 3] >> (rows & 7).astype(np.uint8)
+        return np.asarray(bits & 1 == 1)
+
     def holds(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these slots are rows of this view, removed ones included."""
         return (slots >= self.block.slot) & (slots < self.block.slot + self.n_rows)
@@ -167,11 +175,13 @@ class View(NamedTuple):
 
 
 class State:
-    """All rows of an index at one moment."""
+    """All rows of an index and their ids at one moment."""
 
-    def __init__(self, form: Format, views: tuple[View, ...]) -> None:
+    def __init__(self, form: Format, views: tuple[View, ...], id_map: IdMap, next_id: int) -> None:
         self.form = form
         self.views = views
+        self.id_map = id_map  # of the rows with ids of their own
+        self.next_id = next_id  # the next automatic id
 
     def __len__(self) -> int:
         return sum(view.n_live for view in self.views)
@@ -189,7 +199,7 @@ class State:
             total += view.n_rows * self.form.row_bytes + view.n_strips * self.form.strip_bytes
             total += 8 * view.n_rows if view.block.ids is not None else 0
             total += view.live.nbytes if view.live is not None else 0
-        return total
+        return total + self.id_map.nbytes
 
 
 def new_capacity(form: Format, n_rows: int, held: int) -> int:

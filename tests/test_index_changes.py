@@ -1,0 +1,366 @@
+"""Adding, removing, updating and compacting, against a dictionary; and failures, which change nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import fastretrieve as fr
+from fastretrieve import ids as ids_module
+from fastretrieve import memory
+
+DIM = 3
+
+
+def vectors(seed: int, n: int) -> np.ndarray:
+    """Few different values, so that ties are common."""
+    return np.random.default_rng(seed).integers(-3, 4, (n, DIM)).astype(np.float32)
+
+
+class Model(dict[int, np.ndarray]):
+    """What an index should hold."""
+
+    def check(self, index: fr.Index) -> None:
+        assert len(index) == len(self)
+        ids = index.ids
+        assert set(ids.tolist()) == set(self)
+        assert len(ids) == len(self)
+        rows = np.stack([self[i] for i in ids.tolist()]) if self else np.zeros((0, DIM), np.float32)
+        np.testing.assert_array_equal(index.get(ids), rows)
+        queries = vectors(99, 3)
+        found = index.search(queries, 8, score_dtype="float64")
+        oracle.assert_same(found, oracle.topk(queries, rows, 8, index.metric, ids=ids))
+
+
+SEEDS = st.integers(0, 1000)
+SIZES = st.one_of(st.integers(0, 5), st.sampled_from([63, 64, 65, 200]))
+
+
+class Changes(RuleBasedStateMachine):
+    @initialize(metric=st.sampled_from(["l2", "ip"]))
+    def start(self, metric: Any) -> None:
+        self.index = fr.Index(DIM, metric=metric)
+        self.model = Model()
+        self.next_id = 0
+
+    def put(self, ids: Any, rows: np.ndarray) -> None:
+        self.model.update(zip(map(int, ids), rows, strict=True))
+        self.next_id = max([self.next_id, *(int(i) + 1 for i in ids)])
+
+    def some_ids(self, data: st.DataObject) -> list[int]:
+        known = sorted(self.model)
+        if data.draw(st.booleans()):  # a range of neighbours
+            begin = data.draw(st.integers(0, len(known) - 1))
+            return known[begin : begin + data.draw(st.integers(1, 100))]
+        return data.draw(st.lists(st.sampled_from(known), unique=True, max_size=20))
+
+    @rule(seed=SEEDS, n=SIZES)
+    def add(self, seed: int, n: int) -> None:
+        ids = self.index.add(vectors(seed, n))
+        assert ids.tolist() == list(range(self.next_id, self.next_id + n))
+        self.put(ids, vectors(seed, n))
+
+    @rule(seed=SEEDS, n=SIZES, first=st.integers(0, 400), shuffle=st.booleans())
+    def add_own(self, seed: int, n: int, first: int, shuffle: bool) -> None:
+        free = [i for i in range(first, first + 3 * n) if i not in self.model][:n]
+        ids = np.random.default_rng(seed).permutation(free) if shuffle else np.array(free)
+        ids = ids.astype(np.int64)
+        rows = vectors(seed, len(ids))
+        np.testing.assert_array_equal(self.index.add(rows, ids=ids), ids)
+        self.put(ids, rows)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        ids = self.some_ids(data)
+        self.index.remove(ids)
+        for i in ids:
+            del self.model[i]
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), seed=SEEDS)
+    def update(self, data: st.DataObject, seed: int) -> None:
+        ids = self.some_ids(data)
+        self.index.update(ids, vectors(seed, len(ids)))
+        self.put(ids, vectors(seed, len(ids)))
+
+    @rule()
+    def compact(self) -> None:
+        before = self.index.ids
+        self.index.compact()
+        np.testing.assert_array_equal(self.index.ids, before)
+
+    @rule(n=st.integers(1, 300))
+    def reserve(self, n: int) -> None:
+        self.index.reserve(n)
+
+    @rule(seed=SEEDS, n=st.integers(1, 70))
+    def fail(self, seed: int, n: int) -> None:
+        bad = vectors(seed, n)
+        bad[-1, -1] = np.nan
+        with pytest.raises(ValueError, match=f"row {n - 1};"):
+            self.index.add(bad)
+        if self.model:
+            known = max(self.model)
+            with pytest.raises(ValueError, match="in the index already"):
+                self.index.add(vectors(seed, 1), ids=[known])
+            with pytest.raises(ValueError, match="row 0;"):
+                self.index.update([known], bad[-1:])
+
+    @invariant()
+    def same(self) -> None:
+        self.model.check(self.index)
+
+
+Changes.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=20, deadline=None, derandomize=True, database=None
+)
+TestAgainstADictionary = Changes.TestCase
+
+
+def test_an_id_that_continues_another_block_is_found() -> None:
+    index = fr.Index(1, metric="l2")
+    index.add(np.full((5, 1), 1), ids=np.arange(10, 15))
+    index.add(np.full((10, 1), 2), ids=np.arange(10))
+    index.update([10], [[7]])  # the row behind 9, whose id its block implies
+    assert 10 in index
+    assert index.get([10]) == 7
+    index.remove([10])
+    assert 10 not in index
+
+
+def test_membership_is_about_ids() -> None:
+    index = fr.Index(2)
+    index.add(np.ones((3, 2)), ids=[5, 2, 9])
+    assert 2 in index
+    assert 3 not in index
+    assert -1 not in index  # the id of a missing hit
+    assert np.int64(9) in index
+
+
+def test_the_next_id_is_one_more_than_the_largest_ever() -> None:
+    index = fr.Index(1)
+    index.add([[1], [2]], ids=[7, 3])
+    index.remove([7])
+    assert index.add([[1]]).tolist() == [8]
+    index.compact()
+    index.remove([8])
+    assert index.add([[1]]).tolist() == [9]
+
+
+def test_ids_go_up_to_the_last_int64_but_one() -> None:
+    index = fr.Index(1, metric="l2")
+    largest = 2**63 - 2
+    index.add([[1], [2]], ids=[largest - 1, largest])
+    assert index.search([[2]], 1).ids == largest
+    assert largest in index
+    with pytest.raises(ValueError, match=f"no 1 automatic ids after {largest}"):
+        index.add([[3]])
+    with pytest.raises(ValueError, match=f"at most {largest}, got {largest + 1}"):
+        index.add([[3]], ids=[largest + 1])
+    assert len(index) == 2
+
+
+def test_many_own_ids_cross_every_level_of_the_map() -> None:
+    random = np.random.default_rng(0)
+    ids = random.permutation(20_000).astype(np.int64)
+    index = fr.Index(1, metric="l2")
+    for part in np.split(ids, [3, 1000, 1030, 5000, 5001, 12_000]):
+        index.add(part[:, None].astype(np.float32), ids=part)
+    assert (index.get(ids)[:, 0] == ids).all()
+    changed = random.permutation(ids)[:3000]
+    index.update(changed, -changed[:, None].astype(np.float32))
+    assert (index.get(changed)[:, 0] == -changed).all()
+    rest = np.setdiff1d(ids, changed)
+    assert (index.get(rest)[:, 0] == rest).all()
+
+
+def test_a_search_that_began_earlier_sees_the_index_as_it_was() -> None:
+    index = fr.Index(2, metric="ip")
+    index.add(np.eye(2))
+    before = index._state
+    index.update([0], [[0, 5]])
+    index.remove([1])
+    index.add(np.ones((100, 2)))
+    scores, ids = index._form.backend.search(
+        np.ones((1, 2), np.float32), before.native, 5, index._counters, False
+    )
+    assert ids[0].tolist() == [0, 1, -1, -1, -1]
+    assert scores[0, :2].tolist() == [1, 1]
+
+
+def test_reserved_room_is_used_and_counts_no_rows() -> None:
+    index = fr.Index(4, metric="l2")
+    index.reserve(5000)
+    block = index._state.views[-1].block
+    for i in range(40):
+        index.add(np.full((100, 4), i))
+    assert [view.block for view in index._state.views] == [block]
+    assert len(index) == 4000
+
+
+def test_compact_gives_memory_back() -> None:
+    index = fr.Index(64)
+    index.add(np.random.default_rng(0).standard_normal((5000, 64)))
+    index.remove(np.arange(4000))
+    index.compact()
+    assert index.nbytes < 1000 * 64 * 4 * 1.5
+    assert index.ids.tolist() == list(range(4000, 5000))
+
+
+def test_bytes_held_are_within_the_promise() -> None:
+    rows = np.random.default_rng(0).standard_normal((20_000, 128)).astype(np.float32)
+    for metric in oracle.METRICS:
+        index = fr.Index(128, metric=metric)
+        index.add(rows)
+        assert index.nbytes <= 1.3 * rows.nbytes
+        own = fr.Index(128, metric=metric)
+        own.add(rows, ids=np.random.default_rng(1).permutation(20_000))
+        assert own.nbytes <= 1.35 * rows.nbytes
+
+
+# --- failures between the steps --------------------------------------------------------------------
+
+
+def snapshot(index: fr.Index) -> tuple[Any, ...]:
+    ids = index.ids
+    hits = index.search(vectors(5, 4), 6, score_dtype="float64")
+    found = (hits.ids.tolist(), hits.scores.tobytes())
+    return ids.tolist(), index.get(ids).tolist(), len(index), index.nbytes, *found
+
+
+def mixed_index() -> fr.Index:
+    index = fr.Index(DIM, metric="l2")
+    index.add(vectors(1, 100))
+    index.add(vectors(2, 1100), ids=np.random.default_rng(3).permutation(3000)[:1100] + 1000)
+    index.remove(np.arange(0, 50, 3))
+    return index
+
+
+CHANGES: dict[str, Callable[[fr.Index], object]] = {
+    "add": lambda index: index.add(vectors(7, 2000)),
+    "add own ids": lambda index: index.add(vectors(7, 2000), ids=np.arange(2000)[::-1] + 9000),
+    "remove": lambda index: index.remove(index.ids[::5]),
+    "update": lambda index: index.update(index.ids[::2], vectors(8, len(index.ids[::2]))),
+    "compact": lambda index: index.compact(),
+}
+
+
+class Bomb:
+    """Raises at the n-th line that runs inside the package, as Ctrl-C or a failed allocation may."""
+
+    def __init__(self, error: type[BaseException], at: int) -> None:
+        self.error, self.left = error, at
+
+    def trace(self, frame: Any, event: str, arg: object) -> Any:
+        if "/fastretrieve/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise self.error("injected")
+        return self.trace
+
+
+def steps(bomb: Bomb, change: Callable[[], object]) -> bool:
+    """Whether the change ran to its end before the bomb went off."""
+    sys.settrace(bomb.trace)
+    try:
+        change()
+    except bomb.error:
+        return False
+    finally:
+        sys.settrace(None)
+    return True
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("name", CHANGES)
+def test_interrupted_anywhere_it_is_as_before_or_as_after(
+    name: str, error: type[BaseException]
+) -> None:
+    change = CHANGES[name]
+    before = snapshot(mixed_index())
+    changed = mixed_index()
+    change(changed)
+    after = snapshot(changed)
+    n_failures = 0
+    for at in range(1, 2000):
+        index = mixed_index()
+        finished = steps(Bomb(error, at), lambda index=index: change(index))
+        state = snapshot(index)
+        assert state == after if finished else state in (before, after)
+        if finished:
+            break
+        if state == before:  # and it can be done again
+            n_failures += 1
+            change(index)
+            assert snapshot(index) == after
+    assert finished
+    assert n_failures > 10
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Let the n-th allocation from now on fail."""
+    real = memory.empty
+
+    def after(n: int) -> None:
+        calls = iter(range(n))
+
+        def empty(*args: Any) -> Any:
+            if next(calls, None) is None:
+                raise MemoryError("injected")
+            return real(*args)
+
+        monkeypatch.setattr(memory, "empty", empty)
+
+    yield after
+    monkeypatch.setattr(memory, "empty", real)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("name", ["add", "add own ids", "update", "compact"])
+def test_without_memory_nothing_changes(
+    name: str, n: int, no_memory: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = mixed_index()
+    before = snapshot(index)
+    no_memory(n)
+    try:
+        CHANGES[name](index)
+    except MemoryError:
+        monkeypatch.undo()
+        assert snapshot(index) == before
+    else:
+        assert n > 0
+
+
+def test_too_large_an_array_says_how_many_bytes() -> None:
+    index = fr.Index(1000)
+    with pytest.raises(MemoryError, match=r"wanted 4,096,000,000,256,000 bytes .* float32"):
+        index.reserve(1_024_000_000_000 + 1)
+    assert len(index) == 0
+
+
+def test_a_merge_of_maps_that_fails_loses_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = fr.Index(1)
+    own = np.arange(3000)[::-1].astype(np.int64)
+    index.add(np.ones((3000, 1)), ids=own)
+
+    def fails(*args: object) -> None:
+        raise MemoryError("injected")
+
+    monkeypatch.setattr(ids_module, "_merge", fails)
+    with pytest.raises(MemoryError):
+        index.add(np.ones((3000, 1)), ids=own + 5000)
+    monkeypatch.undo()
+    assert len(index.get(own)) == 3000
