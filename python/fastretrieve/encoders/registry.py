@@ -7,9 +7,7 @@ module imports no encoder and no torch.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import subprocess
 import sys
@@ -95,7 +93,12 @@ def encoder_class(name: str) -> type[Any]:
         return cls
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
-        return _class_from_file(Path(path), attribute)
+        from fastretrieve.encoders.one_off import class_from_file
+
+        made = class_from_file(Path(path), attribute)
+        if fault := class_fault(made):
+            raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
+        return cast("type[Any]", made)
     plugin = discovery.find_plugin(name)
     if plugin.status == "broken":
         raise _broken(plugin, plugin.reason)
@@ -226,30 +229,3 @@ def _looks_like_path(where: str) -> bool:
         and ".py:" not in where
         and not where.startswith(MODULE_PREFIX)
     )
-
-
-def _class_from_file(path: Path, attribute: str) -> type[Any]:
-    if not path.is_file():
-        raise EncoderError(f"{path} does not exist; the form is ./my.py:MyEncoder")
-    full = path.resolve()
-    # One module for each file, so that a class loaded twice is the same class.
-    name = f"fastretrieve_file_{full.stem}_{hashlib.sha256(str(full).encode()).hexdigest()[:8]}"
-    module = sys.modules.get(name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(name, full)
-        if spec is None or spec.loader is None:
-            raise EncoderError(f"{path} is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            del sys.modules[name]
-            raise EncoderError(f"{path} fails when run: {type(error).__name__}: {error}") from error
-    found: Any = getattr(module, attribute, None)
-    if found is None:
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise EncoderError(f"{path} has no {attribute!r}; its classes are {classes}")
-    if fault := class_fault(found):
-        raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
-    return cast("type[Any]", found)
