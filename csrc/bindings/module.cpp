@@ -88,6 +88,69 @@ static py::tuple search(const Backend& backend, const py::handle& queries, const
   return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
 }
 
+// Moves what was found into arrays (offsets, scores, ids), giving memory back on the way.
+static py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metric, bool float64) {
+  const int64_t n = static_cast<int64_t>(found.size());
+  py::array_t<int64_t> offsets(n + 1);
+  int64_t* offset = offsets.mutable_data();
+  offset[0] = 0;
+  for (int64_t q = 0; q < n; ++q)
+    offset[q + 1] = offset[q] + static_cast<int64_t>(found[static_cast<size_t>(q)].size());
+  py::array_t<int64_t> ids(offset[n]);
+  py::array scores = float64 ? py::array(py::array_t<double>(offset[n]))
+                             : py::array(py::array_t<float>(offset[n]));
+  int64_t* id = ids.mutable_data();
+  void* const out = scores.mutable_data();
+  {
+    const py::gil_scoped_release released;
+    int64_t at = 0;
+    for (std::vector<Scored>& list : found) {
+      for (const Scored& s : list) {
+        const double score = score_of_key(metric, s.key);
+        if (float64) {
+          static_cast<double*>(out)[at] = score;
+        } else {
+          static_cast<float*>(out)[at] = static_cast<float>(score);
+        }
+        id[at++] = s.id;
+      }
+      std::vector<Scored>().swap(list);
+    }
+  }
+  return py::make_tuple(offsets, scores, ids);
+}
+
+// (offsets, scores, ids), or None when more than `limit` pairs lie within the radius. With
+// `self_segment` the queries are rows of that segment, from `self_row` on, and every pair comes
+// once.
+static py::object range(const Backend& backend, const py::handle& queries, const Segments& segments,
+                        double radius, Counters& counters, bool float64, int64_t self_segment,
+                        int64_t self_row, int64_t limit) {
+  const Matrix q = as_matrix(queries, "queries");
+  FR_CHECK(q.dim == segments.dim(), "queries have dim ", q.dim, " but the index has dim ",
+           segments.dim());
+  std::vector<std::vector<Scored>> found;
+  SearchStats stats;
+  const RangeArgs args{q,      segments.data(), segments.size(), segments.metric(),
+                       radius, self_segment,    self_row,        limit,
+                       &found, &stats};
+  bool complete = true;
+  unlocked([&](Cancel& cancel) { complete = backend.range(args, cancel, nullptr); });
+  counters.add(stats);
+  if (!complete) return py::none();
+  return flattened(found, segments.metric(), float64);
+}
+
+static py::array_t<double> scores(const Backend& backend, const py::handle& queries,
+                                  const py::handle& rows, const std::string& metric) {
+  const Matrix q = as_matrix(queries, "queries"), x = as_matrix(rows, "rows");
+  FR_CHECK(q.dim == x.dim, "queries have dim ", q.dim, " but rows have dim ", x.dim);
+  py::array_t<double> out({q.n_rows, x.n_rows});
+  const ScoresArgs args{q, x, as_metric(metric), out.mutable_data()};
+  unlocked([&](Cancel& cancel) { backend.scores(args, cancel, nullptr); });
+  return out;
+}
+
 static void encode(const Backend& backend, const py::handle& rows, const std::string& metric,
                    int64_t n_strips, int64_t codes) {
   const Matrix x = as_matrix(rows, "rows");
@@ -182,6 +245,10 @@ PYBIND11_MODULE(_core, m) {
            py::arg("n_strips"), py::arg("codes"))
       .def("search", &search, py::arg("queries"), py::arg("segments"), py::arg("k"),
            py::arg("counters"), py::arg("float64"))
+      .def("range", &range, py::arg("queries"), py::arg("segments"), py::arg("radius"),
+           py::arg("counters"), py::arg("float64"), py::kw_only(), py::arg("self_segment") = -1,
+           py::arg("self_row") = 0, py::arg("limit") = std::numeric_limits<int64_t>::max())
+      .def("scores", &scores, py::arg("queries"), py::arg("rows"), py::kw_only(), py::arg("metric"))
       .def("ingest", &ingest, py::arg("rows"), py::kw_only(), py::arg("out"), py::arg("dtype"))
       .def("fuse", &fuse, py::arg("layers"), py::kw_only(), py::arg("weigh"), py::arg("out"),
            py::arg("dtype"))

@@ -5,8 +5,10 @@
 // `stream` is the caller's CUDA stream; the CPU ignores it and returns when the work is done.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "core/cancel.hpp"
+#include "core/order.hpp"
 #include "core/types.hpp"
 
 namespace fastretrieve {
@@ -25,6 +27,31 @@ struct SearchArgs {
   Metric metric;
   TopK out;
   SearchStats* stats;
+};
+
+// All rows within a radius: score at least `radius` for similarities, at most for distances.
+struct RangeArgs {
+  Matrix queries;
+  const Segment* segments;
+  int64_t n_segments;
+  Metric metric;
+  double radius;
+  // Negative: any queries. Else a self-join: the queries are the rows of this segment from
+  // `self_row` on, removed ones find nothing, and only rows behind the query's own count, so that
+  // each pair comes once.
+  int64_t self_segment;
+  int64_t self_row;
+  int64_t limit;                            // give up when more than this are found
+  std::vector<std::vector<Scored>>* found;  // [n_queries], each in canonical order
+  SearchStats* stats;
+};
+
+// The canonical score of every query with every row.
+struct ScoresArgs {
+  Matrix queries;
+  Matrix rows;
+  Metric metric;
+  double* scores;  // [n_queries, n_rows]
 };
 
 // Layers of features for the same rows. With `weigh` each is normalised and weighed first
@@ -67,6 +94,9 @@ class Backend {
   virtual int64_t strip_bytes(int64_t dim, Metric metric) const = 0;
   virtual void encode(const EncodeArgs& args, Cancel& cancel, void* stream) const = 0;
   virtual void search(const SearchArgs& args, Cancel& cancel, void* stream) const = 0;
+  // False: there are more than `limit`, and what was found is incomplete.
+  virtual bool range(const RangeArgs& args, Cancel& cancel, void* stream) const = 0;
+  virtual void scores(const ScoresArgs& args, Cancel& cancel, void* stream) const = 0;
   virtual void fuse(const FuseArgs& args, Cancel& cancel, void* stream) const = 0;
   virtual void cluster_sums(const ClusterArgs& args, Cancel& cancel, void* stream) const = 0;
   // The first row that is not finite in the new format, or -1. The rest is copied all the same.

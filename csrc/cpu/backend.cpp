@@ -3,6 +3,8 @@
 #include "core/fpenv.hpp"
 #include "core/strip.hpp"
 #include "cpu/encode.hpp"
+#include "cpu/range.hpp"
+#include "cpu/score.hpp"
 #include "cpu/search.hpp"
 #include "cpu/transform.hpp"
 
@@ -20,6 +22,16 @@ void CpuBackend::encode(const EncodeArgs& args, Cancel& cancel, void*) const {
 void CpuBackend::search(const SearchArgs& args, Cancel& cancel, void*) const {
   const DefaultFloatEnvironment floats;
   cpu::search(kernels_, args, cancel);
+}
+
+bool CpuBackend::range(const RangeArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  return cpu::range(kernels_, args, cancel);
+}
+
+void CpuBackend::scores(const ScoresArgs& args, Cancel& cancel, void*) const {
+  const DefaultFloatEnvironment floats;
+  score_all(kernels_, args, cancel);
 }
 
 void CpuBackend::fuse(const FuseArgs& args, Cancel& cancel, void*) const {

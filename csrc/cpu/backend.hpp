@@ -14,6 +14,8 @@ class CpuBackend final : public Backend {
   int64_t strip_bytes(int64_t dim, Metric metric) const override;
   void encode(const EncodeArgs& args, Cancel& cancel, void* stream) const override;
   void search(const SearchArgs& args, Cancel& cancel, void* stream) const override;
+  bool range(const RangeArgs& args, Cancel& cancel, void* stream) const override;
+  void scores(const ScoresArgs& args, Cancel& cancel, void* stream) const override;
   void fuse(const FuseArgs& args, Cancel& cancel, void* stream) const override;
   void cluster_sums(const ClusterArgs& args, Cancel& cancel, void* stream) const override;
   int64_t ingest(const IngestArgs& args, Cancel& cancel, void* stream) const override;

@@ -1,45 +1,9 @@
 #include "cpu/collector.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace fastretrieve::cpu {
-
-static Sums sums_of(Metric metric) {
-  if (metric == Metric::cosine) return Sums::product_and_square;
-  return metric == Metric::ip ? Sums::product : Sums::squared_difference;
-}
-
-static double canonical_score(Metric metric, double sum, double query_norm, double row_square) {
-  switch (metric) {
-    case Metric::ip:
-      return sum;
-    case Metric::sqeuclidean:
-      return sum;
-    case Metric::l2:
-      return std::sqrt(sum);
-    case Metric::cosine:
-      break;
-  }
-  const double norms = query_norm * std::sqrt(row_square);
-  return norms > 0 ? sum / norms : 0.0;
-}
-
-void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
-                std::vector<Scored>& out) {
-  const size_t n = scratch.rows.size();
-  scratch.sums.resize(n);
-  scratch.squares.resize(n);
-  const Sums what = sums_of(problem.metric);
-  problem.kernels.score({query.values, scratch.rows.data(), dtype, static_cast<int64_t>(n),
-                         problem.dim, what, scratch.sums.data(), scratch.squares.data()});
-  for (size_t i = 0; i < n; ++i) {
-    const double square = what == Sums::product_and_square ? scratch.squares[i] : 0;
-    const double score = canonical_score(problem.metric, scratch.sums[i], query.norm, square);
-    out.push_back({key_of_score(problem.metric, score), scratch.ids[i]});
-  }
-}
 
 void Collector::drop_hopeless() {
   const auto hopeless = [this](const Survivor& s) { return s.upper < threshold_; };
@@ -70,20 +34,7 @@ void Collector::tighten(const Problem& problem, const QueryRow& query, ScoreScra
 void Collector::settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
                        SearchStats& stats) {
   stats.rows_scored += static_cast<int64_t>(survivors_.size());
-  for (size_t begin = 0; begin < survivors_.size();) {  // runs of one number format
-    const DType dtype = problem.segments[survivors_[begin].segment].rows.dtype;
-    scratch.rows.clear();
-    scratch.ids.clear();
-    size_t end = begin;
-    for (; end < survivors_.size(); ++end) {
-      const Segment& segment = problem.segments[survivors_[end].segment];
-      if (segment.rows.dtype != dtype) break;
-      scratch.rows.push_back(segment.rows.row(survivors_[end].row));
-      scratch.ids.push_back(segment.id(survivors_[end].row));
-    }
-    score_rows(problem, query, dtype, scratch, scored_);
-    begin = end;
-  }
+  score_places(problem, query, survivors_, scratch, scored_);
   survivors_.clear();
   keep_best(problem);
 }

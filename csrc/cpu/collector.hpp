@@ -8,39 +8,15 @@
 #include <vector>
 
 #include "core/bound.hpp"
-#include "core/order.hpp"
 #include "core/types.hpp"
-#include "cpu/kernels.hpp"
+#include "cpu/score.hpp"
 
 namespace fastretrieve::cpu {
-
-// What a search is about; shared by all its threads.
-struct Problem {
-  const Kernels& kernels;
-  const Segment* segments;
-  int64_t n_segments;
-  int64_t dim;
-  Metric metric;
-  int64_t k;
-};
-
-// One query, for exact scores.
-struct QueryRow {
-  const float* values;
-  double norm;
-};
 
 struct Survivor {
   double lower, upper;
   int64_t row;
   int64_t segment;
-};
-
-// Memory that the collectors of one thread take turns with.
-struct ScoreScratch {
-  std::vector<const void*> rows;
-  std::vector<int64_t> ids;
-  std::vector<double> sums, squares, values;
 };
 
 class Collector {
@@ -87,18 +63,7 @@ class Collector {
   std::vector<Scored> scored_;
 };
 
-// Canonical scores of rows given by address; appends to `out`.
-void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
-                std::vector<Scored>& out);
-
 // The answer for a query whose score is zero with everything: the k smallest ids.
 void smallest_ids(const Problem& problem, int64_t query, double* scores, int64_t* ids);
-
-// Whether a search may return this row for this query.
-inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
-  const uint64_t bit = uint64_t{1} << (row % 64);
-  if (segment.live && !(segment.live[row / 64] & bit)) return false;
-  return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
-}
 
 }  // namespace fastretrieve::cpu

@@ -1,62 +1,94 @@
-// Stage 1 and 2: walks strips of codes for a panel of queries and keeps, for each, the rows that
-// may still place.
+// Stage 1: walks strips of codes for a panel of queries and hands over the pairs that the filter
+// keeps. What a pair must do to survive is the business of the two kinds of scan: topk_scan.hpp,
+// range_scan.hpp.
 #pragma once
-#include <atomic>
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "core/bound.hpp"
 #include "core/cancel.hpp"
 #include "core/strip.hpp"
-#include "cpu/collector.hpp"
 #include "cpu/encode.hpp"
+#include "cpu/score.hpp"
 
 namespace fastretrieve::cpu {
-
-// Thresholds that threads working on the same queries tell each other. Only speed depends on when
-// they arrive.
-using SharedThresholds = std::vector<std::atomic<double>>;
 
 // The state of one thread for one panel: queries [first, first + n_queries) of the search.
 class PanelScan {
  public:
-  PanelScan(const Problem& problem, const EncodedQueries& queries, int64_t first, int64_t n_queries,
-            SharedThresholds* shared);
+  PanelScan(const Problem& problem, const EncodedQueries& queries, int64_t first,
+            int64_t n_queries);
+  virtual ~PanelScan() = default;
+  PanelScan(const PanelScan&) = delete;
+  PanelScan& operator=(const PanelScan&) = delete;
 
-  // Strips [begin, end), counted over all segments. A strided sample of them comes first: galleries
-  // are often in order of class, and a threshold from everywhere spares the rest.
-  void scan_strips(int64_t begin, int64_t end, Cancel& cancel);
+  // Strips [begin, end), counted over all segments.
+  virtual void scan_strips(int64_t begin, int64_t end, Cancel& cancel) = 0;
 
   // The rows after the last strip of each segment, which have no codes.
   void score_tails(Cancel& cancel);
 
-  int64_t n_queries() const { return static_cast<int64_t>(collectors_.size()); }
-  Collector& collector(int64_t query) { return collectors_[static_cast<size_t>(query)]; }
-  void finish(int64_t query, double* scores, int64_t* ids);
+  int64_t first() const { return first_; }
+  int64_t n_queries() const { return tile_.n_queries; }
 
   SearchStats stats;
 
- private:
-  static void on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots);
-  void hit(int64_t query, uint64_t rows, const int32_t* dots);
-  void scan_strip(const Segment& segment, int64_t strip);
-  uint64_t allowed_rows(const Segment& segment, int64_t strip) const;
-  void score_tail(const Segment& segment, int64_t query);
-  void update_filter(int64_t query);
-  void receive_thresholds();
-  QueryRow query_row(int64_t query) const;
-  bool needs_no_scan(int64_t query) const;
+ protected:
+  // Rows of the strip at hand that the filter kept for a query, a bit each.
+  virtual void hit(int64_t query, uint64_t rows, const int32_t* dots) = 0;
+  // Rows without codes that this query may return.
+  virtual void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) = 0;
+
+  // Calls visit(segment, strip of the segment, strip of all) for strips [begin, end) of all.
+  template <class Visit>
+  void for_strips(int64_t begin, int64_t end, const Visit& visit) {
+    int64_t segment_begin = 0;
+    for (int64_t s = 0; s < problem_.n_segments; ++s) {
+      const int64_t segment_end = segment_begin + problem_.segments[s].n_strips;
+      for (int64_t i = std::max(begin, segment_begin); i < std::min(end, segment_end); ++i)
+        visit(s, i - segment_begin, i);
+      segment_begin = segment_end;
+    }
+  }
+  // Makes this strip the one at hand; false where no query may return a row of it.
+  bool load_strip(int64_t segment, int64_t strip);
+  void scan_loaded();
+
+  void set_threshold(int64_t query, double value) {
+    threshold_[static_cast<size_t>(query)] = filter_threshold(problem_.metric, bound(query), value);
+  }
+  Interval interval_of(int64_t query, int row, int32_t dot) const {
+    const RowBound x{tile_.scale[row], tile_.error[row], tile_.norm[row],
+                     tile_.half_square ? tile_.half_square[row] : 0.0f};
+    return interval(problem_.metric, bound(query), x, dot);
+  }
+  const QueryBound& bound(int64_t query) const {
+    return queries_.bounds[static_cast<size_t>(first_ + query)];
+  }
+  QueryRow query_row(int64_t query) const {
+    return {queries_.row(first_ + query), queries_.norms[static_cast<size_t>(first_ + query)]};
+  }
+  // A zero query has score zero with every row; only ids decide.
+  bool needs_no_scan(int64_t query) const {
+    return !is_distance(problem_.metric) &&
+           queries_.norms[static_cast<size_t>(first_ + query)] == 0;
+  }
 
   const Problem& problem_;
   const EncodedQueries& queries_;
   const int64_t first_;
-  SharedThresholds* const shared_;
+  int64_t segment_ = 0, row_ = 0;  // of the strip at hand
+  ScoreScratch scratch_;
+
+ private:
+  static void on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots);
+  uint64_t allowed_rows(const Segment& segment, int64_t strip) const;
+
   const StripLayout layout_;
-  std::vector<Collector> collectors_;
   std::vector<float> reach_, fall_, threshold_;
   std::vector<int32_t> dots_;
-  ScoreScratch scratch_;
   ScanTile tile_{};
-  int64_t segment_ = 0, row_ = 0;  // of the strip being scanned
 };
 
 }  // namespace fastretrieve::cpu

@@ -1,0 +1,10 @@
+// Exact range search and self-join on the CPU.
+#pragma once
+#include "core/backend.hpp"
+#include "cpu/kernels.hpp"
+
+namespace fastretrieve::cpu {
+
+bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel);
+
+}  // namespace fastretrieve::cpu

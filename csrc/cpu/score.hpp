@@ -1,0 +1,77 @@
+// Stage 3: canonical scores of rows given by address.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/backend.hpp"
+#include "core/order.hpp"
+#include "core/types.hpp"
+#include "cpu/kernels.hpp"
+
+namespace fastretrieve::cpu {
+
+// What a search is about; shared by all its threads.
+struct Problem {
+  const Kernels& kernels;
+  const Segment* segments;
+  int64_t n_segments;
+  int64_t dim;
+  Metric metric;
+  int64_t k;  // 0 for a range
+};
+
+// One query, for exact scores.
+struct QueryRow {
+  const float* values;
+  double norm;
+};
+
+// Where a row is.
+struct Place {
+  int64_t row;
+  int64_t segment;
+};
+
+// Whether a search may return this row for this query.
+inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
+  const uint64_t bit = uint64_t{1} << (row % 64);
+  if (segment.live && !(segment.live[row / 64] & bit)) return false;
+  return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
+}
+
+// Memory that the queries of one thread take turns with.
+struct ScoreScratch {
+  std::vector<const void*> rows;
+  std::vector<int64_t> ids;
+  std::vector<double> sums, squares, values;
+};
+
+// Scores the rows of `scratch.rows`; appends to `out` under the ids of `scratch.ids`.
+void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
+                std::vector<Scored>& out);
+
+// Scores rows of the segments, in runs of one number format; `places` has a `row` and a `segment`
+// in each entry.
+template <class Places>
+void score_places(const Problem& problem, const QueryRow& query, const Places& places,
+                  ScoreScratch& scratch, std::vector<Scored>& out) {
+  for (size_t begin = 0; begin < places.size();) {
+    const DType dtype = problem.segments[places[begin].segment].rows.dtype;
+    scratch.rows.clear();
+    scratch.ids.clear();
+    size_t end = begin;
+    for (; end < places.size(); ++end) {
+      const Segment& segment = problem.segments[places[end].segment];
+      if (segment.rows.dtype != dtype) break;
+      scratch.rows.push_back(segment.rows.row(places[end].row));
+      scratch.ids.push_back(segment.id(places[end].row));
+    }
+    score_rows(problem, query, dtype, scratch, out);
+    begin = end;
+  }
+}
+
+// Every query with every row: fr.scores.
+void score_all(const Kernels& kernels, const ScoresArgs& args, Cancel& cancel);
+
+}  // namespace fastretrieve::cpu
