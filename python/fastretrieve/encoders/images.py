@@ -42,8 +42,8 @@ def image_batch(items: Any, *, size: int | Sequence[int], channels: int) -> NDAr
     if bulk is not None:
         return bulk
     batch = np.empty((len(items), channels, height, width), np.float32)
-    for i, item in enumerate(items):
-        batch[i] = _planes(item, (height, width), channels)
+    for planes, item in zip(batch, items, strict=True):
+        _fill(planes, item, channels)
     return batch
 
 
@@ -76,18 +76,21 @@ def resize(image: Image.Image, size: Size) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def _planes(item: Any, size: Size, channels: int) -> NDArray[np.float32]:
-    """One image as [channels, h, w]. Floats stay floats: they are not rounded to eight bits."""
+def _fill(planes: NDArray[np.float32], item: Any, channels: int) -> None:
+    """Write one image to [channels, h, w]. Floats stay floats: they are not rounded to bytes."""
+    size = planes.shape[1], planes.shape[2]
     if not isinstance(item, Image.Image):
         array = _as_array(item)
         if array.dtype != np.uint8:
-            return _float_planes(array, size, channels)
+            planes[:] = _float_planes(array, size, channels)
+            return
         item = array
     image = to_image(item, mode="L" if channels == 1 else "RGB")
     if image.size != size[::-1]:
         image = resize(image, size)
-    pixels: NDArray[np.float32] = np.asarray(image).astype(np.float32) * _EIGHT_BITS
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    pixels = np.asarray(image)
+    source = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    np.multiply(source, _EIGHT_BITS, out=planes, dtype=np.float32)
 
 
 def _float_planes(array: NDArray[np.float32], size: Size, channels: int) -> NDArray[np.float32]:
@@ -98,7 +101,7 @@ def _float_planes(array: NDArray[np.float32], size: Size, channels: int) -> NDAr
         planes = np.tensordot(_LUMA, planes, axes=1)[None]
     if planes.shape[1:] != size:
         planes = np.stack([np.asarray(resize(Image.fromarray(plane), size)) for plane in planes])
-    return np.broadcast_to(planes, (channels, *size)).astype(np.float32)
+    return planes
 
 
 def _bulk(items: Any, size: Size, channels: int) -> NDArray[np.float32] | None:
