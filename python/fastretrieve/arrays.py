@@ -58,14 +58,8 @@ def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
     return matrix if adjacent and whole_steps and matrix.flags.aligned else matrix.copy(order="C")
 
 
-def _from_other(array: Any, name: str) -> Rows:
-    if not isinstance(array, np.ndarray):
-        if hasattr(array, "__dlpack__"):
-            array = np.from_dlpack(array)
-        elif hasattr(array, "__array__"):
-            array = np.asarray(array)
-        else:
-            array = _from_sequence(array, name)
+def _from_other(values: Any, name: str) -> Rows:
+    array = values if isinstance(values, np.ndarray) else _as_numpy(values, name)
     if np.any(getattr(array, "mask", False)):
         raise TypeError(f"{name} must not be masked; fill the masked values first")
     kind, size = array.dtype.kind, array.dtype.itemsize
@@ -84,9 +78,11 @@ def _from_other(array: Any, name: str) -> Rows:
     )
 
 
-def _from_sequence(array: Any, name: str) -> NDArray[Any]:
+def _as_numpy(values: Any, name: str) -> NDArray[Any]:
+    if hasattr(values, "__dlpack__"):
+        return np.from_dlpack(values)
     try:
-        return np.asarray(array)
+        return np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} must be rows of equal length: {error}") from error
 
