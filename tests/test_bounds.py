@@ -10,14 +10,14 @@ import resource
 from functools import cache
 from typing import NamedTuple
 
-import cases
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cases
 import fastretrieve as fr
+import oracle
 from fastretrieve import _core
 
 BACKENDS = [_core.cpu_backend(isa) for isa in _core.instruction_sets()]

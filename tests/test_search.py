@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import cases
 import numpy as np
-import oracle
 import pytest
 import torch
 
+import cases
 import fastretrieve as fr
+import oracle
 from fastretrieve import _core, segments
 
 UseThreads = Callable[[int], None]

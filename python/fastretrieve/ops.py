@@ -155,7 +155,7 @@ def _target(shape: tuple[int, int], kind: DType, out: Any) -> Rows:
             f"out must be a contiguous {kind} array, "
             f"got {type(out).__name__} {getattr(out, 'dtype', '')}"
         )
-    if array.reshape(-1, shape[1]).shape != shape or (array.ndim != 2 and shape[0] != 1):
+    if array.shape != shape and (shape[0] != 1 or array.shape != shape[1:]):
         raise ValueError(f"out must have shape {shape}, got {array.shape}")
     if not array.flags.writeable:
         raise ValueError("out must be writeable")
@@ -205,6 +205,12 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
             (rows.astype(np.uint32) << 16).view(np.float32)
             if rows.dtype == np.uint16
             else rows.astype(np.float32)
+        )
+    finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        raise ValueError(
+            f"x holds a value that is not finite in row {np.argmin(finite)}; "
+            f"remove NaN and infinity first"
         )
     if not 1 <= whole(k, "k") <= len(rows):
         raise ValueError(f"k must be in [1, {len(rows)}], the number of rows, got {k}")
