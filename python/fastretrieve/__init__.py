@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING
 _PUBLIC = {
     "Index": "index",
     "Hits": "index",
+    "InRange": "joins",
+    "Pairs": "joins",
+    "Graph": "joins",
     "topk": "ops",
+    "scores": "ops",
     "normalize": "ops",
     "fuse": "ops",
     "kmeans": "ops",
@@ -33,10 +37,14 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from fastretrieve.index import Hits as Hits
     from fastretrieve.index import Index as Index
+    from fastretrieve.joins import Graph as Graph
+    from fastretrieve.joins import InRange as InRange
+    from fastretrieve.joins import Pairs as Pairs
     from fastretrieve.ops import Clusters as Clusters
     from fastretrieve.ops import fuse as fuse
     from fastretrieve.ops import kmeans as kmeans
     from fastretrieve.ops import normalize as normalize
+    from fastretrieve.ops import scores as scores
     from fastretrieve.ops import topk as topk
     from fastretrieve.runtime import BackendInfo as BackendInfo
     from fastretrieve.runtime import BackendUnavailable as BackendUnavailable

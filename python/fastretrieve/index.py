@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve import _core
 from fastretrieve.arrays import DTYPES, DType, Rows, as_rows, like, storage_dtype, whole
 from fastretrieve.ids import MAX_ID, IdMap, as_ids, first_duplicate, named
+from fastretrieve.joins import Joins
 from fastretrieve.runtime import backend_for
 from fastretrieve.segments import Block, Format, State, View, new_capacity
 
@@ -29,7 +30,7 @@ class Hits(NamedTuple):
     ids: Any  # [n_queries, k] int64, -1 there
 
 
-class Index:
+class Index(Joins):
     """Vectors of one dimension, searched exactly.
 
     Any number of threads may search while others add, remove or update: a search sees the index as

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from fastretrieve.arrays import (
     whole,
 )
 from fastretrieve.index import Hits, Index, Metric
+from fastretrieve.joins import is_double
 from fastretrieve.runtime import backend_for
 
 # Squares of weighed values stay normal float64 numbers.
@@ -46,6 +47,29 @@ def topk(
     index = Index(matrix.shape[1], metric=metric)
     index.add(rows if matrix.dtype == np.uint16 else matrix)  # bits of bfloat16 look like integers
     return index.search(queries, k, score_dtype=score_dtype)
+
+
+def scores(
+    queries: Any,
+    rows: Any,
+    *,
+    metric: Metric = "cosine",
+    score_dtype: Literal["float32", "float64"] = "float32",
+) -> Any:
+    """Return the canonical score of every query with every row, as a matrix: to rank candidates
+    from elsewhere again, or to check a search. A search needs no such matrix.
+
+    >>> fr.scores([[3, 4]], [[3, 4], [0, 2]], metric="ip")
+    array([[25.,  8.]], dtype=float32)
+    """
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric must be cosine, ip, l2 or sqeuclidean, got {metric!r}")
+    q, x = as_rows(queries, name="queries"), as_rows(rows, name="rows")
+    if q.shape[1] != x.shape[1]:
+        raise ValueError(f"queries have dimension {q.shape[1]} but rows have {x.shape[1]}")
+    exact = backend_for("cpu").scores(q, x, metric=metric)
+    result = exact if is_double(score_dtype) else exact.astype(np.float32)
+    return like(result[0] if np.ndim(queries) == 1 else result, queries)
 
 
 def normalize(x: Any, mean: Any = None, *, dtype: DType | None = None, out: Any = None) -> Any:
@@ -258,7 +282,5 @@ def _seed_centroids(rows: Rows, k: int, random: np.random.Generator) -> NDArray[
 
 
 def _squared_distances(rows: Rows, centre: NDArray[np.float32]) -> NDArray[np.float64]:
-    scores = topk(centre[None], rows, len(rows), metric="sqeuclidean", score_dtype="float64")
-    distances = np.empty(len(rows))
-    distances[scores.ids[0]] = scores.scores[0]
-    return distances
+    scored = backend_for("cpu").scores(centre[None], rows, metric="sqeuclidean")
+    return scored.reshape(-1)
