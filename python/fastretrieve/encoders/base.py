@@ -65,6 +65,8 @@ class TorchEncoder(torch.nn.Module):
             self.image_size = as_size(self.config["image_size"])
         if "channels" in self.config:
             self.channels = int(self.config["channels"])
+            if self.channels not in (1, 3):
+                raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,130 @@
+"""The recurrent encoder: masks, missing values, frames, and its two ways of learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastretrieve.encoders.rnn import RnnEncoder, Sequences
+from fastretrieve.encoders.steps import make_optimizers, training_step
+
+rng = np.random.default_rng(5)
+
+
+def small(**options: Any) -> RnnEncoder:
+    return RnnEncoder(**{"dim": 6, "n_features": 3, "hidden": 12, **options})
+
+
+def sequences(*lengths: int, n_features: int = 3) -> list[np.ndarray]:
+    return [rng.standard_normal((length, n_features)).astype(np.float32) for length in lengths]
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm", "layers": 2}, {"bidirectional": False}])
+def test_padding_is_never_seen(options: dict[str, Any]) -> None:
+    encoder = small(**options).eval()
+    batch = encoder.preprocess(sequences(3, 9, 1))
+    clean = encoder.encode(batch)
+    poisoned = batch.values.clone()
+    for row, length in zip(poisoned, batch.lengths.tolist(), strict=True):
+        row[length:] = float("nan")
+    assert torch.equal(encoder.encode(Sequences(poisoned, batch.lengths)), clean)
+    longer = torch.cat([batch.values, torch.full((3, 4, 3), 1e6)], 1)
+    assert torch.allclose(encoder.encode(Sequences(longer, batch.lengths)), clean, atol=1e-6)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_padding_does_not_enter_the_prediction_error(bidirectional: bool) -> None:
+    encoder = small(bidirectional=bidirectional).eval()
+    batch = encoder.preprocess(sequences(4, 7))
+    poisoned = batch.values.clone()
+    poisoned[0, 4:] = 1e3
+    with torch.no_grad():
+        clean = encoder.loss(batch)["loss"]
+        assert torch.allclose(encoder.loss(Sequences(poisoned, batch.lengths))["loss"], clean)
+
+
+def test_the_vector_is_a_projection_of_the_unit_last_state() -> None:
+    encoder = small(bidirectional=False).eval()
+    item = torch.from_numpy(sequences(5)[0])[None]
+    with torch.no_grad():
+        last = encoder.recurrent(item)[0][:, -1]
+        expected = encoder.project(last / last.norm())
+    assert torch.allclose(encoder.encode((item, torch.tensor([5]))), expected, atol=1e-6)
+
+
+def test_before_training_learns_the_mean_and_spread_of_real_steps_only() -> None:
+    encoder = small()
+    items = [10 * item + 5 for item in sequences(4, 9, 2)]
+    items[0][0, 1] = np.nan
+    items.append(np.full((2, 3), np.nan, np.float32))
+    encoder.before_training([encoder.preprocess(items[:2]), encoder.preprocess(items[2:])])
+    rows = np.concatenate(items)
+    np.testing.assert_allclose(encoder.mean.numpy(), np.nanmean(rows, 0), rtol=1e-5)
+    np.testing.assert_allclose(encoder.spread.numpy(), np.nanstd(rows, 0), rtol=1e-5)
+
+
+def test_a_missing_value_counts_as_the_mean() -> None:
+    encoder = small().eval()
+    encoder.mean.fill_(2.0)
+    with_gap, with_mean = sequences(5)[0], np.empty((5, 3), np.float32)
+    with_gap[2, 1] = np.nan
+    with_mean[:] = np.where(np.isnan(with_gap), 2.0, with_gap)
+    found = encoder.encode(encoder.preprocess([with_gap]))
+    assert torch.equal(found, encoder.encode(encoder.preprocess([with_mean])))
+
+
+def test_long_sequences_are_averaged_down() -> None:
+    encoder = small(max_length=4)
+    item = np.arange(24, dtype=np.float32).reshape(8, 3)
+    values, lengths = encoder.preprocess([item])
+    assert lengths.tolist() == [4]
+    np.testing.assert_allclose(values[0].numpy(), (item[0::2] + item[1::2]) / 2)
+
+
+def test_frames_pass_a_convolutional_network() -> None:
+    encoder = RnnEncoder(dim=4, hidden=8, frame_size=12, channels=3)
+    films = [[rng.integers(0, 255, (20, 30, 3), np.uint8) for _ in range(t)] for t in (2, 4)]
+    batch = encoder.preprocess(films)
+    assert batch.values.shape == (2, 4, 3 * 12 * 12)
+    encoder.before_training([batch])  # nothing to standardise
+    training_step(encoder, batch, None, make_optimizers(encoder))
+    together = encoder.encode(batch)
+    alone = encoder.encode(encoder.preprocess(films[:1]))
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+
+
+def test_predicting_the_next_step_is_learned() -> None:
+    encoder = small(noise=0.0, dropout=0.0)
+    waves = [np.sin(np.arange(12)[:, None] / 2 + phase + np.arange(3)) for phase in range(6)]
+    batch, optimizers = encoder.preprocess(waves), make_optimizers(encoder)
+    history = [training_step(encoder, batch, None, optimizers)["loss"] for _ in range(60)]
+    assert history[-1] < 0.6 * history[0]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([np.zeros((4, 2))], r"sequence 0 has shape \(4, 2\), wanted \[t, 3\]"),
+        ([np.zeros((2, 3)), np.zeros((0, 3))], "sequence 1 has shape"),
+        ([np.full((2, 3), np.inf)], "holds infinity"),
+    ],
+)
+def test_a_wrong_sequence_is_named(items: list[np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small().preprocess(items)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "elman"}, 'cell must be "gru" or "lstm"'),
+        ({"objective": "guess"}, "objective must be one of"),
+        ({"hidden": 0}, "hidden must be at least 1"),
+    ],
+)
+def test_a_wrong_option_says_what_is_right(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**options)
