@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 _TILE, _GAP, _CAPTION = 96, 8, 16
 _GREY, _GREEN, _RED = "#767676", "#1a7f37", "#cf222e"
-_SHOWN = ("n_queries", "accuracy", "recall@5", "recall@10", "map", "map@r", "ndcg", "mrr")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .2rem .8rem; text-align: right }
 th:first-child, td:first-child { text-align: left } tr:nth-child(even) { background: #f4f4f4 }
-img { max-width: 100% } .note { color: #555 }
+img { max-width: 100% } div { overflow-x: auto } .note { color: #555 }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #eee }
 tr:nth-child(even) { background: #222 } .note { color: #aaa } }
 """
@@ -165,12 +164,14 @@ def _page(evaluation: Evaluation, grids: Sequence[tuple[str, Image.Image]]) -> s
         f"<p>{evaluation.n_queries} queries against {evaluation.n_gallery} items by "
         f"{html.escape(evaluation.metric)}; {evaluation.n_unscored} queries had no class mate to "
         f"find and {len(evaluation.skipped)} items could not be read.</p>",
-        _table({"all queries": evaluation.metrics}, columns=list(evaluation.metrics)),
+        _table({"all queries": _plain(evaluation.metrics)}),
+        _table(_by_k(evaluation.metrics)),
         "<h2>By class</h2>",
-        _table(_worst_first(evaluation.per_class)),
+        _table({name: _plain(values) for name, values in _worst_first(evaluation)}),
     ]
     for column, groups in evaluation.by.items():
-        parts += [f"<h2>By {html.escape(column)}</h2>", _table(groups)]
+        parts += [f"<h2>By {html.escape(column)}</h2>"]
+        parts.append(_table({name: _plain(values) for name, values in groups.items()}))
     for title, grid in grids:
         image = base64.b64encode(_png(grid)).decode()
         parts += [
@@ -183,31 +184,41 @@ def _page(evaluation: Evaluation, grids: Sequence[tuple[str, Image.Image]]) -> s
             f"<tr><td>{html.escape(s.key)}</td><td>{html.escape(s.reason)}</td></tr>"
             for s in evaluation.skipped[:1000]
         )
-        parts.append(f"<h2>Not read</h2><table><tr><th>item</th><th>reason</th></tr>{rows}</table>")
+        head = "<tr><th>item</th><th>reason</th></tr>"
+        parts.append(f"<h2>Not read</h2><div><table>{head}{rows}</table></div>")
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Retrieval report</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
     )
 
 
-def _worst_first(groups: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return dict(sorted(groups.items(), key=lambda group: group[1]["accuracy"]))
+def _plain(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that have no k, and the count of queries."""
+    return {name: value for name, value in metrics.items() if "@" not in name or name == "map@r"}
 
 
-def _table(groups: Mapping[str, Mapping[str, float]], columns: Sequence[str] = _SHOWN) -> str:
-    """One row a group; the columns that the groups have."""
-    first = next(iter(groups.values()), {})
-    shown = [name for name in columns if name in first]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *shown])
-    lines = [
-        f"<tr><td>{html.escape(group)}</td>"
-        + "".join(
-            f"<td>{values[name]:.0f}</td>"
-            if name == "n_queries"
-            else f"<td>{values[name]:.4f}</td>"
-            for name in shown
+def _by_k(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """``recall@5`` and its like as a table with one row for each k."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        metric, _, k = name.partition("@")
+        if k.isdigit():
+            rows.setdefault(f"first {k}", {})[metric] = value
+    return rows
+
+
+def _worst_first(evaluation: Evaluation) -> list[tuple[str, dict[str, float]]]:
+    return sorted(evaluation.per_class.items(), key=lambda group: group[1]["accuracy"])
+
+
+def _table(groups: Mapping[str, Mapping[str, float]]) -> str:
+    """One row a group, one column a metric; groups have the same metrics."""
+    names = list(next(iter(groups.values()), {}))
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in ["", *names])
+    lines = []
+    for group, values in groups.items():
+        cells = "".join(
+            f"<td>{values[name]:{'.0f' if name == 'n_queries' else '.4f'}}</td>" for name in names
         )
-        + "</tr>"
-        for group, values in groups.items()
-    ]
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+        lines.append(f"<tr><td>{html.escape(group)}</td>{cells}</tr>")
+    return f"<div><table><tr>{head}</tr>{''.join(lines)}</table></div>"

@@ -189,5 +189,5 @@ def _binned(column: NDArray[Any]) -> NDArray[Any]:
             if value is not None
             else -1
         )
-        groups[i] = "(none)" if place < 0 else f"{edges[place]:g} to {edges[place + 1]:g}"
+        groups[i] = "(none)" if place < 0 else f"{edges[place]:.4g} to {edges[place + 1]:.4g}"
     return groups
