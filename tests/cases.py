@@ -1,4 +1,4 @@
-"""Inputs that can break an exact search, named by what they break. Imports nothing from fastretrieve.
+"""Inputs that can break an exact search, named by what they break.
 
 A case is queries and rows of one dimension, float32. Rows that are in trouble come after and before
 ordinary ones, so that thresholds from one kind meet the other.

@@ -1,7 +1,7 @@
 """The answer, computed the slow and obvious way. Imports nothing from fastretrieve.
 
-Every definition here is a line of ``docs/exactness.md``: scores are float64, summed in 8 interleaved
-lanes and then pairwise; the better score comes first, equal scores by the smaller id.
+Every definition here is a line of ``docs/exactness.md``: scores are float64, summed in 8
+interleaved lanes and then pairwise; the better score comes first, equal scores by the smaller id.
 """
 
 from __future__ import annotations

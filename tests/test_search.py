@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def build(rows: np.ndarray, metric: str, *, ids: Any = None, adds: Any = (), **o
     """An index that got its rows in pieces of these sizes, and the rest at once."""
     index = fr.Index(rows.shape[1], metric=metric, **options)
     bounds = [0, *np.cumsum(adds, dtype=int).tolist(), len(rows)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         index.add(rows[begin:end], ids=None if ids is None else ids[begin:end])
     return index
 
