@@ -60,7 +60,11 @@ def backend_for(device: str) -> _core.Backend:
 
 
 def num_threads() -> int:
-    """The number of threads one call may use."""
+    """The number of threads one call may use.
+
+    >>> fr.num_threads() >= 1
+    True
+    """
     return _core.num_threads()
 
 
