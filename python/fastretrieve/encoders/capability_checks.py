@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastretrieve.encoders.checks import (
+from fastretrieve.encoders.check_tools import (
     TOLERANCE,
     CheckFailed,
     Subject,

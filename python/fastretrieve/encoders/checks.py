@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,53 +21,23 @@ import torch
 from numpy.typing import NDArray
 
 from fastretrieve.encoders import files, registry
-from fastretrieve.encoders.samples import Sample
+from fastretrieve.encoders.check_tools import (
+    TOLERANCE,
+    CheckFailed,
+    RestoredRandomness,
+    Subject,
+    as_array,
+    gap,
+    held_tensors,
+    modes,
+    parts,
+    random_states,
+    require,
+    same,
+    vectors,
+)
 
-TOLERANCE = 1e-5  # by which an item's vector may depend on its batch, relative to the largest entry
 _PICKLES = ("*.pt", "*.pth", "*.pkl", "*.pickle", "*.bin", "*.ckpt", "*.npy")
-
-
-class CheckFailed(AssertionError):
-    """An encoder breaks a promise of the protocol."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is checked: how to make the encoder, what to feed it, how to load it back."""
-
-    make: Callable[[], Any]  # a new encoder, fitted where it must be
-    sample: Sample
-    load: Callable[[Path], Any]
-    steps: int
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise CheckFailed(message)
-
-
-def vectors(encoder: Any, items: Any) -> NDArray[np.float32]:
-    """``encode(preprocess(items))`` as an array."""
-    return as_array(encoder.encode(encoder.preprocess(items)))
-
-
-def as_array(value: Any) -> NDArray[Any]:
-    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-
-
-def parts(batch: Any) -> list[NDArray[Any]]:
-    """The arrays of a batch."""
-    return [as_array(part) for part in (batch if isinstance(batch, (tuple, list)) else [batch])]
-
-
-def same(a: NDArray[Any], b: NDArray[Any], *, tolerance: float = 0.0) -> bool:
-    if a.shape != b.shape:
-        return False
-    return a.size == 0 or gap(a, b) <= tolerance * max(1.0, float(np.abs(a).max()))
-
-
-def gap(a: NDArray[Any], b: NDArray[Any]) -> float:
-    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max())
 
 
 def check_protocol(subject: Subject) -> None:
@@ -112,7 +80,7 @@ def check_deterministic(subject: Subject) -> None:
     """The same items give the same vectors, whatever the random seed."""
     encoder = subject.make()
     items = subject.sample.items
-    with _restored_randomness():
+    with RestoredRandomness():
         torch.manual_seed(1)
         first = vectors(encoder, items)
         torch.manual_seed(2)
@@ -173,7 +141,7 @@ def check_gradients(subject: Subject) -> None:
     switch = getattr(encoder, "train", None)
     if switch is not None:
         switch()
-    mode = _modes(encoder)
+    mode = modes(encoder)
     batch = encoder.preprocess(subject.sample.items)
     with torch.enable_grad():
         found = encoder.encode(batch)
@@ -184,17 +152,17 @@ def check_gradients(subject: Subject) -> None:
     )
     held = [p for p in getattr(encoder, "parameters", list)() if p.grad is not None]
     require(not held, f"encode left gradients in {len(held)} parameters")
-    require(_modes(encoder) == mode, "encode left the encoder in another mode (train or eval)")
+    require(modes(encoder) == mode, "encode left the encoder in another mode (train or eval)")
 
 
 def check_random_state(subject: Subject) -> None:
     """Encoding, saving and loading leave the global random generators alone."""
     encoder = subject.make()
-    with _restored_randomness(), tempfile.TemporaryDirectory() as folder:
-        before = _random_states()
+    with RestoredRandomness(), tempfile.TemporaryDirectory() as folder:
+        before = random_states()
         vectors(encoder, subject.sample.items)
         encoder.save(folder)
-        after = _random_states()
+        after = random_states()
     changed = [name for name, state in before.items() if after[name] != state]
     require(
         not changed,
@@ -215,7 +183,9 @@ def check_device(subject: Subject) -> None:
     require(same(here, vectors(moved, items)), "to('cpu') changed the vectors")
     if isinstance(encoder, torch.nn.Module):
         left = [
-            name for name, tensor in _tensors(encoder.to("meta")) if tensor.device.type != "meta"
+            name
+            for name, tensor in held_tensors(encoder.to("meta"))
+            if tensor.device.type != "meta"
         ]
         require(
             not left,
@@ -319,44 +289,6 @@ def _check_files(folder: Path, encoder: Any) -> None:
         f"{files.CONFIG} names encoder {recorded!r} instead of {encoder.name!r}, so load_encoder "
         "cannot find it; use files.write_encoder",
     )
-
-
-def _modes(encoder: Any) -> list[bool]:
-    if isinstance(encoder, torch.nn.Module):
-        return [module.training for module in encoder.modules()]
-    return []
-
-
-def _tensors(encoder: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor that the modules of an encoder hold, by parameter, buffer or attribute."""
-    yield from encoder.named_parameters()
-    yield from encoder.named_buffers()
-    for name, module in encoder.named_modules():
-        for key, value in vars(module).items():
-            if isinstance(value, torch.Tensor):
-                yield f"{name}.{key}".lstrip("."), value
-
-
-def _random_states() -> dict[str, bytes]:
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002, the global one is meant
-        "random": pickle.dumps(random.getstate()),
-    }
-
-
-class _restored_randomness:
-    """The check itself may draw; the caller's generators come back."""
-
-    def __enter__(self) -> None:
-        self._torch = torch.get_rng_state()
-        self._numpy = np.random.get_state()  # noqa: NPY002
-        self._random = random.getstate()
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._torch)
-        np.random.set_state(self._numpy)  # noqa: NPY002
-        random.setstate(self._random)
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
