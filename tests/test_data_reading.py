@@ -88,19 +88,20 @@ def test_npz_and_npy_files(tmp_path):
 def test_csv_with_labels_boxes_and_columns(photos):
     table = photos / "items.csv"
     table.write_text(
-        "path,label,left,top,right,bottom,camera,width\n"
-        "boot/1.png,boot,,,,,A,12\n"
-        "boot/1.png,heel,2,3,6,8,B,4\n"
-        ",boot,,,,,A,\n"
-        "bag/3.bmp,bag,5,5,5,9,A,1\n"
-        "bag/3.bmp,bag,a,1,2,3,A,1\n"
-        "bag/4.PNG,,,,,,,2.5\n"
+        "path,label,left,top,right,bottom,camera,width,film\n"
+        "boot/1.png,boot,,,,,A,12,007\n"
+        "boot/1.png,heel,2,3,6,8,B,4,10\n"
+        ",boot,,,,,A,,\n"
+        "bag/3.bmp,bag,5,5,5,9,A,1,1\n"
+        "bag/3.bmp,bag,a,1,2,3,A,1,1\n"
+        "bag/4.PNG,,,,,,,2.5,1\n"
     )
     data = open_dataset(table)
     assert data.labels.tolist() == [0, 1, -1]
     assert data[1].size == (4, 5)
     assert data.key(1).endswith("boot/1.png#box=2,3,6,8")
-    assert set(data.columns) == {"camera", "width"}
+    assert set(data.columns) == {"camera", "width", "film"}
+    assert data.column("film").tolist() == ["007", "10", "1"]  # a name, not a number
     assert data.column("width").tolist() == [12.0, 4.0, 2.5]
     reasons = [(skipped.key.rsplit(":")[-1], skipped.reason) for skipped in data.skipped]
     assert [line for line, _ in reasons] == ["4", "5", "6"]
@@ -112,14 +113,14 @@ def test_csv_with_labels_boxes_and_columns(photos):
 
 def test_jsonl_with_a_box_and_a_bad_line(photos):
     rows = [
-        {"file": "boot/1.png", "class": "boot", "box": [0, 0, 5, 5], "stars": 3},
+        {"file": "boot/1.png", "class": "boot", "box": [0, 0, 5, 5], "stars": 3.5},
         {"file": str(photos / "bag/3.bmp"), "x": 1, "y": 2, "w": 3, "h": 4},
     ]
     text = "\n".join([json.dumps(rows[0]), "{not json", "[1]", "", json.dumps(rows[1])])
     (photos / "items.jsonl").write_text(text)
     data = open_dataset(photos / "items.jsonl")
     assert [data[i].size for i in range(2)] == [(5, 5), (3, 4)]
-    assert data.column("stars").tolist() == [3, None]
+    assert data.column("stars").tolist() == [3.5, None]
     assert [skipped.key.rsplit(":")[-1] for skipped in data.skipped] == ["2", "3"]
 
 
@@ -142,6 +143,15 @@ def test_a_table_without_paths_says_what_it_needs(tmp_path, name, text):
 def test_sources_that_are_none_say_what_is(source, message):
     with pytest.raises(DataError, match=message):
         open_dataset(source)
+
+
+@pytest.mark.parametrize(
+    "labels", [[10, 2, -1], [np.int64(10), np.int64(2), np.int64(-1)], ["10", "2", ""]]
+)
+def test_whole_numbers_are_ordered_by_value(labels):
+    data = open_dataset(np.zeros((3, 4, 4), np.uint8), labels=labels)
+    assert data.classes == ("2", "10")
+    assert data.labels.tolist() == [1, 0, -1]
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

@@ -1,6 +1,9 @@
 """``pixels``, ``pretrained`` and ``module:``: the protocol, and what each promises beyond it."""
 
+import importlib.machinery
 import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -221,13 +224,33 @@ def test_targets_that_are_no_module_say_why(name, message):
         create_encoder(name, image_size=4)
 
 
-def test_timm_models(monkeypatch):
-    if importlib.util.find_spec("timm") is None:
-        with pytest.raises(EncoderError, match=r"pip install 'fastretrieve\[timm\]'"):
-            create_encoder("module:timm/resnet18")
-        return
-    encoder = create_encoder("module:timm/test_resnet", arguments={"pretrained": False})
-    assert encoder.encode(torch.rand(1, 3, *encoder.image_size)).shape == (1, encoder.dim)
+def test_timm_models_keep_their_preprocessing_and_load_by_name(monkeypatch, tmp_path):
+    """Against a stand-in with timm's two facts: create_model and pretrained_cfg."""
+    calls = []
+
+    def create_model(name, **options):
+        calls.append((name, options))
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(6))
+        model.pretrained_cfg = {"input_size": (3, 9, 12), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+        return model
+
+    timm = types.ModuleType("timm")
+    timm.create_model = create_model
+    timm.__spec__ = importlib.machinery.ModuleSpec("timm", None)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    encoder = create_encoder("module:timm/tiny")
+    assert calls.pop() == ("tiny", {"pretrained": True, "num_classes": 0})
+    assert (encoder.image_size, encoder.mean.flatten().tolist()) == ((9, 12), [0.5] * 3)
+    encoder.save(tmp_path)
+    batch = torch.rand(2, 3, 9, 12)
+    assert torch.equal(load_encoder(tmp_path).encode(batch), encoder.encode(batch))
+    assert calls == [("tiny", {"pretrained": False, "num_classes": 0})]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
+def test_without_timm_the_extra_is_named():
+    with pytest.raises(EncoderError, match=r"pip install 'fastretrieve\[timm\]'"):
+        create_encoder("module:timm/resnet18")
 
 
 def test_fine_tuning_wants_labels():

@@ -177,6 +177,7 @@ def encode_labels(
     listed = values.tolist() if hasattr(values, "tolist") else list(values)
     if len(listed) != n_items:
         raise DataError(f"there are {len(listed)} labels for {n_items} items")
+    listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     listed = [None if _is_missing(value) else value for value in listed]
     whole = all(value is None or isinstance(value, int) for value in listed)
     if classes is not None and whole:
@@ -185,7 +186,8 @@ def encode_labels(
             raise DataError(f"label {max(numbers)} has no name: there are {len(classes)} classes")
         return np.array(numbers, np.int64), tuple(classes)
     present = {value for value in listed if value is not None}
-    names = classes or tuple(str(v) for v in sorted(present, key=None if whole else str))
+    counts = all(str(value).isdecimal() for value in present)
+    names = classes or tuple(str(v) for v in sorted(present, key=int if counts else str))
     position = {name: i for i, name in enumerate(names)}
     if unknown := {str(value) for value in present} - set(position):
         raise DataError(

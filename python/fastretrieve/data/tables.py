@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _PATHS = ("path", "file", "filename", "image")
 _LABELS = ("label", "class")
 _CORNERS = (("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
 _EXTENT = ("x", "y", "w", "h")
+_ZEROS = re.compile(r"[+-]?0\d")  # a number is not written so
 
 Row = Mapping[str, Any]
 
@@ -142,9 +144,13 @@ def _columns(rows: Sequence[Row], *, without: set[Any]) -> dict[str, NDArray[Any
 
 
 def _numbers(values: list[Any]) -> list[Any] | None:
+    """Text as numbers, where all of it is; "007" is a name. JSON's own types stay as they are."""
+    texts = [value for value in values if value not in (None, "")]
+    if not all(isinstance(text, str) and not _ZEROS.match(text) for text in texts):
+        return None
     for kind in (int, float):
         try:
-            return [None if value in (None, "") else kind(value) for value in values]
-        except (ValueError, TypeError):
+            return [kind(value) if value else None for value in values]
+        except ValueError:
             continue
     return None
