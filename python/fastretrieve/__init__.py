@@ -32,6 +32,8 @@ _PUBLIC = {
     "BackendUnavailable": "runtime",
     "num_threads": "runtime",
     "set_num_threads": "runtime",
+    "train": "training",
+    "TrainingResult": "training",
 }
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ def plan_stages(
     >>> [(*stage.size, stage.width) for stage in plan_stages((28, 28), width=32, max_width=128)]
     [(14, 14, 64), (7, 7, 128), (4, 4, 128)]
     >>> [(*stage.size, stage.width) for stage in plan_stages((96, 64), width=32, max_width=128)]
-    [(48, 32, 32), (24, 16, 64), (12, 8, 128), (6, 4, 128), (3, 2, 128)]
+    [(48, 32, 32), (24, 16, 32), (12, 8, 64), (6, 4, 128), (3, 2, 128)]
     """
     stages, current, channels = [], size, width
     while max(current) > smallest:
