@@ -34,6 +34,17 @@ _PUBLIC = {
     "set_num_threads": "runtime",
     "train": "training",
     "TrainingResult": "training",
+    "create_encoder": "encoders",
+    "load_encoder": "encoders",
+    "list_encoders": "encoders",
+    "EncoderError": "encoders",
+    "open_dataset": "data",
+    "Dataset": "data",
+    "DataError": "data",
+    "evaluate": "evaluation",
+    "Evaluation": "evaluation",
+    "classify": "evaluation",
+    "Classification": "evaluation",
 }
 
 if TYPE_CHECKING:

@@ -52,6 +52,12 @@ def load_encoder(
     ``encoder`` says which class reads the directory, where the name in it cannot: two packages
     have the name, or the class came from a file (``./my.py:MyEncoder``) or from ``module:``. A
     directory is data, so what it says is looked up among installed plugins and never run.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> create_encoder("pixels", image_size=4).save(folder)
+    >>> load_encoder(folder).image_size
+    (4, 4)
     """
     if not Path(where).is_dir():
         if encoder is None and isinstance(where, str) and not _looks_like_path(where):
@@ -71,7 +77,11 @@ def load_encoder(
 
 
 def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
-    """An encoder from what names one: an instance, a class, a directory, a name, a torch module."""
+    """An encoder from what names one: an instance, a class, a directory, a name, a torch module.
+
+    >>> as_encoder("pixels").name
+    'pixels'
+    """
     if isinstance(encoder, (str, Path)):
         return load_encoder(encoder, device=device or "cpu")
     if isinstance(encoder, type):
