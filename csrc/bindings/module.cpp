@@ -9,8 +9,11 @@
 #include <memory>
 
 #include "bindings/arrays.hpp"
+#include "bindings/cuda.hpp"
 #include "bindings/inspect.hpp"
+#include "bindings/masks.hpp"
 #include "bindings/segments.hpp"
+#include "bindings/unlocked.hpp"
 #include "core/backend.hpp"
 #include "core/fpenv.hpp"
 #include "core/strip.hpp"
@@ -20,26 +23,6 @@
 #include "cpu/probe.hpp"
 
 namespace fastretrieve::bindings {
-
-// True when Ctrl-C or another signal asks the call to stop; the exception is then set.
-static bool signal_arrived() {
-  const py::gil_scoped_acquire locked;
-  return PyErr_CheckSignals() != 0;
-}
-
-// Runs native work without the GIL. An interruption becomes the exception that the signal handler
-// raised.
-template <class Work>
-static void unlocked(const Work& work) {
-  try {
-    const py::gil_scoped_release released;
-    Cancel cancel(signal_arrived);
-    work(cancel);
-  } catch (const Interrupted&) {
-    if (PyErr_Occurred()) throw py::error_already_set();
-    throw;
-  }
-}
 
 // Totals for index.stats(); many threads add to them.
 struct Counters {
@@ -268,7 +251,9 @@ PYBIND11_MODULE(_core, m) {
       py::arg("n"));
   m.def("probe_read_bandwidth", &probe_read_bandwidth, py::arg("bytes"), py::arg("threads"));
   m.def("probe_int8_peak", &probe_int8_peak, py::arg("threads"), py::arg("seconds"));
+  bind_masks(m);
   bind_inspect(m);
+  bind_cuda(m);
 }
 
 }  // namespace fastretrieve::bindings

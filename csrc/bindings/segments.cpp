@@ -38,6 +38,12 @@ int64_t Segments::n_rows() const {
   return n;
 }
 
+int64_t Segments::n_strips() const {
+  int64_t n = 0;
+  for (const Segment& segment : segments_) n += segment.n_strips;
+  return n;
+}
+
 Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
                           const py::object& owner) const {
   FR_CHECK(where.size() == segments_.size() && strides.size() == segments_.size(),
@@ -52,7 +58,7 @@ Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<i
 }
 
 void bind_segments(py::module_& m) {
-  py::class_<Segments>(m, "Segments")
+  py::class_<Segments>(m, "Segments", py::dynamic_attr())
       .def(py::init<const std::string&, int64_t, const py::list&>(), py::arg("metric"),
            py::arg("dim"), py::arg("parts"))
       .def_property_readonly("n_rows", &Segments::n_rows)

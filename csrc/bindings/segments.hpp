@@ -18,6 +18,7 @@ class Segments {
   int64_t dim() const { return dim_; }
   int64_t size() const { return static_cast<int64_t>(segments_.size()); }
   int64_t n_rows() const;
+  int64_t n_strips() const;
   const Segment* data() const { return segments_.data(); }
 
   // The same segments with a row mask for one search: an address of words for each segment,

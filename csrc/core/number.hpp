@@ -36,14 +36,14 @@ FR_HD inline float half_to_float(uint16_t bits) {
 }
 
 // Round to nearest, ties to even, as NumPy and torch do.
-inline uint16_t float_to_bfloat16(float value) {
+FR_HD inline uint16_t float_to_bfloat16(float value) {
   uint32_t bits = bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   bits += 0x7fffu + ((bits >> 16) & 1u);
   return static_cast<uint16_t>(bits >> 16);
 }
 
-inline uint16_t float_to_half(float value) {
+FR_HD inline uint16_t float_to_half(float value) {
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -51,7 +51,7 @@ inline uint16_t float_to_half(float value) {
   if (magnitude >= 0x477ff000u) return sign | 0x7c00u;  // 65520 and up round to infinity
   if (magnitude < 0x38800000u) {                        // below 2^-14: a multiple of 2^-24
     const float steps = bit_cast<float>(magnitude) * 0x1p24f;
-    return sign | static_cast<uint16_t>(std::nearbyint(steps));
+    return sign | static_cast<uint16_t>(rintf(steps));
   }
   const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return sign | static_cast<uint16_t>((rounded - 0x38000000u) >> 13);

@@ -106,8 +106,8 @@ def _from_tensor(tensor: torch.Tensor, name: str) -> Rows:
     tensor = tensor.detach()
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"{name} are on {tensor.device} but the index is on the CPU; "
-            f"call .cpu() on them or build the index there"
+            f"{name} are on {tensor.device} but this works on the CPU; "
+            f"call .cpu() on them, or build the index with device={str(tensor.device)!r}"
         )
     if tensor.layout != torch.strided:
         raise TypeError(
@@ -124,7 +124,7 @@ def like(result: NDArray[Any], original: Any) -> Any:
     """Return ``result`` as the kind of array that ``original`` is: a tensor for a tensor, else
     NumPy or its namespace.
     """
-    if isinstance(original, np.ndarray):
+    if isinstance(original, np.ndarray) or is_tensor(result):
         return result
     if is_tensor(original):
         import torch
@@ -135,8 +135,11 @@ def like(result: NDArray[Any], original: Any) -> Any:
     return result
 
 
-def core_matrix(array: Rows) -> tuple[int, str, int, int, int]:
+def core_matrix(array: Any) -> tuple[int, str, int, int, int]:
     """The rows as the core's description of memory: address, type, rows, dimension, stride."""
+    if is_tensor(array):
+        kind = str(array.dtype).removeprefix("torch.")
+        return (array.data_ptr(), kind, array.shape[0], array.shape[1], array.stride(0))
     name = "bfloat16" if array.dtype == np.uint16 else array.dtype.name
     return (
         address(array),
@@ -163,6 +166,8 @@ def whole(value: Any, name: str) -> int:
     return number
 
 
-def address(array: NDArray[Any] | None) -> int:
+def address(array: Any) -> int:
     """Where the array begins; 0 for none."""
+    if is_tensor(array):
+        return int(array.data_ptr())
     return 0 if array is None else int(array.__array_interface__["data"][0])

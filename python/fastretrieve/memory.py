@@ -15,6 +15,25 @@ from numpy.typing import DTypeLike, NDArray
 LINE_BYTES = 64
 
 
+class HostMemory:
+    """Memory of the process, as NumPy arrays."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised array."""
+        return empty(shape, dtype)
+
+    def placed(self, array: Any) -> Any:
+        """The array where the backend can read it: here it is already."""
+        return array
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """The array as NumPy."""
+        return np.asarray(array)
+
+
+HOST = HostMemory()
+
+
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """An uninitialised array whose first byte starts a cache line."""
     item = np.dtype(dtype)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastretrieve import _core
+
+if TYPE_CHECKING:
+    from fastretrieve.cuda import CudaBackend
 from fastretrieve.arrays import whole
 
 
@@ -30,7 +33,8 @@ def backends() -> list[BackendInfo]:
     """
     sets = _core.instruction_sets()
     cpu = BackendInfo("cpu", True, f"this machine runs {', '.join(sets)}", cpu_backend().name)
-    cuda = BackendInfo("cuda", False, "this build has no CUDA backend", "")
+    available, _, reason = _core.cuda_state()
+    cuda = BackendInfo("cuda", available, reason, cuda_backend().name if available else "")
     return [cpu, cuda]
 
 
@@ -42,7 +46,20 @@ def cpu_backend(isa: str = "") -> _core.Backend:
     return _core.cpu_backend(isa)
 
 
-def backend_for(device: str) -> _core.Backend:
+@cache
+def cuda_backend(device: str = "cuda", tier: str = "") -> CudaBackend:
+    """The CUDA backend of a device; the tier is the default, or what ``FASTRETRIEVE_CUDA_TIER``
+    names.
+    """
+    from fastretrieve.cuda import CudaBackend
+
+    available, emulated, reason = _core.cuda_state()
+    if not available:
+        raise BackendUnavailable(f"cuda: {reason}; use device='cpu'")
+    return CudaBackend(device, tier=tier, emulated=emulated)
+
+
+def backend_for(device: str) -> Any:
     """The backend that serves ``device``.
 
     >>> backend_for("tpu")
@@ -53,9 +70,8 @@ def backend_for(device: str) -> _core.Backend:
     kind = str(device).partition(":")[0]
     if kind == "cpu":
         return cpu_backend()
-    for backend in backends():
-        if backend.name == kind:
-            raise BackendUnavailable(f"{kind}: {backend.reason}")
+    if kind == "cuda":
+        return cuda_backend(str(device))
     raise ValueError(f"device must be cpu or cuda, got {device!r}")
 
 

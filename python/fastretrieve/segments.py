@@ -10,14 +10,15 @@ scored directly until the strip is full.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import _core, memory
-from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
+from fastretrieve import _core
+from fastretrieve.arrays import DType, Rows, address, as_rows, core_matrix, storage_dtype
 from fastretrieve.ids import IdMap
+from fastretrieve.memory import HOST, HostMemory
 
 STRIP_ROWS: int = _core.STRIP_ROWS
 MIN_BLOCK_ROWS = 1024
@@ -32,7 +33,22 @@ class Format(NamedTuple):
     dim: int
     metric: str
     dtype: DType
-    backend: _core.Backend
+    backend: Any  # _core.Backend, or what fastretrieve.cuda makes of a GPU
+
+    def counters(self) -> Any:
+        """What searches count into."""
+        make = getattr(self.backend, "counters", _core.Counters)
+        return make()
+
+    def as_rows(self, array: Any, *, name: str) -> Any:
+        """Rows of this dimension, where the backend can take them from."""
+        convert = getattr(self.backend, "as_rows", as_rows)
+        return convert(array, name=name, dim=self.dim)
+
+    @property
+    def memory(self) -> HostMemory:
+        """Where rows and codes are kept: with the backend that reads them."""
+        return getattr(self.backend, "memory", HOST)
 
     @property
     def row_bytes(self) -> int:
@@ -44,25 +60,30 @@ class Format(NamedTuple):
 
 
 class Block:
-    """Memory for ``capacity`` rows. ``slot`` numbers its first row among all rows the index ever
-    had.
+    """Memory for rows. ``slot`` numbers its first row among all rows the index ever had.
 
     How many of its rows count is written in views alone, so work that fails half-way leaves nothing
     to undo.
     """
 
     def __init__(
-        self, form: Format, capacity: int, *, slot: int, first_id: int, own_ids: bool
+        self,
+        form: Format,
+        rows: Rows,  # [capacity, dim]
+        codes: NDArray[np.uint8],  # [capacity // STRIP_ROWS, strip_bytes]
+        *,
+        slot: int,
+        first_id: int,
+        ids: NDArray[np.int64] | None = None,
     ) -> None:
         self.form = form
-        self.capacity = -(-capacity // STRIP_ROWS) * STRIP_ROWS
+        self.capacity = len(rows)
         self.slot = slot
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
-        self.rows: Rows = memory.empty((self.capacity, form.dim), storage_dtype(form.dtype))
-        self.codes = memory.empty((self.capacity // STRIP_ROWS, form.strip_bytes), np.uint8)
-        self.ids: NDArray[np.int64] | None = None
-        if own_ids:
-            self.own_ids()
+        self.ids = ids
+        self.rows = rows
+        self.codes = codes
+        self._rows_at = address(rows)  # NumPy takes a microsecond to say it
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
@@ -72,11 +93,12 @@ class Block:
         """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
         or -1.
         """
-        end = begin + len(rows)
+        if len(rows) > self.capacity - begin:
+            raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
         if self.ids is not None:
-            self.ids[begin:end] = ids
+            self.ids[begin : begin + len(rows)] = ids
         return self.form.backend.ingest(
-            rows, out=address(self.rows[begin:end]), dtype=self.form.dtype
+            rows, out=self._rows_at + begin * self.form.row_bytes, dtype=self.form.dtype
         )
 
     def encode(self, n_strips: int, n_rows: int) -> int:
@@ -100,7 +122,7 @@ class View(NamedTuple):
     block: Block
     n_rows: int
     n_strips: int
-    live: Bits | None  # None: none removed
+    live: Bits | None  # None: none removed; else for the whole block, rows to come are live
     n_live: int
 
     @property
@@ -115,17 +137,17 @@ class View(NamedTuple):
     def part(self) -> tuple[object, ...]:
         """What ``_core.Segments`` wants to know."""
         block = self.block
-        rows = core_matrix(block.rows[: self.n_rows])
-        live = address(self.live)
-        owner = (block, self.live)
+        placed = block.form.memory.placed
+        ids = None if block.ids is None else placed(block.ids[: self.n_rows])
+        live = None if self.live is None else placed(self.live)
         return (
-            rows,
+            core_matrix(block.rows[: self.n_rows]),
             address(block.codes),
             self.n_strips,
-            address(block.ids),
+            address(ids),
             block.first_id,
-            live,
-            owner,
+            address(live),
+            (block, ids, live),
         )
 
     def row_ids(self) -> NDArray[np.int64]:
@@ -155,23 +177,23 @@ class View(NamedTuple):
 
     def without(self, rows: NDArray[np.int64]) -> View:
         """The view after these live rows were removed."""
-        live = pack(np.ones(self.n_rows, dtype=bool)) if self.live is None else self.live.copy()
-        np.bitwise_and.at(
-            live.view(np.uint8), rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8))
-        )
+        live = all_live(self.block.capacity) if self.live is None else self.live.copy()
+        if len(rows) == 1:
+            row = int(rows[0])
+            live.view(np.uint8)[row >> 3] &= 255 ^ 1 << (row & 7)
+        else:
+            np.bitwise_and.at(
+                live.view(np.uint8), rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8))
+            )
         return self._replace(live=live, n_live=self.n_live - len(rows))
 
     def grown(self, added: int) -> View:
         """The view with the next ``added`` rows, which have been written and have to be encoded
         now.
         """
-        n_rows = self.n_rows + added
-        live = self.live
-        if live is not None:
-            live = pack(np.concatenate([unpack(live, self.n_rows), np.ones(added, dtype=bool)]))
-        return View(
-            self.block, n_rows, self.block.encode(self.n_strips, n_rows), live, self.n_live + added
-        )
+        block, n_rows = self.block, self.n_rows + added
+        n_strips = block.encode(self.n_strips, n_rows)
+        return View(block, n_rows, n_strips, self.live, self.n_live + added)
 
 
 class State:
@@ -210,12 +232,22 @@ def new_capacity(form: Format, n_rows: int, held: int) -> int:
     return max(n_rows, min(max(held, MIN_BLOCK_ROWS), spare))
 
 
-def pack(mask: NDArray[np.bool_]) -> Bits:
-    """Booleans as words of 64 bits."""
-    words = np.zeros(-(-len(mask) // 64), dtype=np.uint64)
-    packed = np.packbits(mask, bitorder="little")
-    words.view(np.uint8)[: len(packed)] = packed
-    return words
+def new_block(
+    form: Format, capacity: int, *, slot: int, first_id: int, own_ids: bool
+) -> Block:
+    """Unused memory for at least ``capacity`` rows."""
+    n_strips = -(-capacity // STRIP_ROWS)
+    rows = memory.empty((n_strips * STRIP_ROWS, form.dim), storage_dtype(form.dtype))
+    codes = memory.empty((n_strips, form.strip_bytes), np.uint8)
+    block = Block(form, rows, codes, slot=slot, first_id=first_id)
+    if own_ids:
+        block.own_ids()
+    return block
+
+
+def all_live(n: int) -> Bits:
+    """Words in which no row is removed."""
+    return np.full(-(-n // 64), np.iinfo(np.uint64).max, dtype=np.uint64)
 
 
 def unpack(words: Bits, n: int) -> NDArray[np.bool_]:

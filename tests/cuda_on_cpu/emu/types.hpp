@@ -10,6 +10,7 @@
 #define __host__
 #define __constant__ static
 #define __grid_constant__
+#define __noinline__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)

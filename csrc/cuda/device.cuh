@@ -1,0 +1,146 @@
+// What the kernels of a search share: views of the index and of a batch of queries in device
+// memory, the float32 filter, the survivors.
+#pragma once
+#include <cstdint>
+
+#include "core/bound.hpp"
+#include "core/types.hpp"
+#include "cuda/half.cuh"
+#include "cuda/layout.hpp"
+
+namespace fastretrieve::cuda {
+
+constexpr unsigned kWholeWarp = ~0u;
+constexpr int kLanes = 8;  // part of the definition of a score, see docs/exactness.md
+
+// A segment as kernels see it; a table of them lies in device memory.
+struct DeviceSegment {
+  const uint8_t* codes;
+  const void* rows;
+  const int64_t* ids;     // null: row i has id first_id + i
+  const uint64_t* live;   // bit i of word i / 64: row i has not been removed; null: all live
+  const uint64_t* where;  // this search may return row i; null: any
+  int64_t where_stride;   // words between the masks of two queries, 0: one mask for all
+  int64_t first_id;
+  int64_t n_rows;
+  int64_t n_strips;
+  int64_t first_strip;  // of all strips of the index
+  int32_t dtype;
+  int32_t padding;
+};
+
+struct Gallery {
+  const DeviceSegment* segments;
+  int64_t n_segments;
+  int64_t n_strips;
+  int64_t dim;
+  Metric metric;
+};
+
+// A row that may still place: its interval while the scan goes on, its exact score afterwards.
+struct alignas(16) Survivor {
+  union {
+    struct {
+      float lower, upper;
+    };
+    uint64_t order;  // smaller is better, see score_order
+  };
+  int64_t row;  // segment << 40 | row of the segment; then the id
+};
+
+constexpr int kSegmentShift = 40;
+constexpr int64_t kRowMask = (int64_t{1} << kSegmentShift) - 1;
+
+enum class QueryState : int32_t {
+  scanning,    // survivors are what the codes left
+  exhaustive,  // every row is scored: the codes say nothing, or the survivors did not fit
+  unfit,       // not finite: no answer
+};
+
+// Everything about a batch of queries, in the workspace.
+struct QueryBatch {
+  const void* data;
+  DType dtype;
+  int64_t stride;
+  int64_t n_queries;
+  int64_t first;  // of the whole search: its row of the mask and of the results
+  int64_t capacity;
+  int64_t limit;        // survivors that may be kept: the rest is for rows without codes
+  uint8_t* codes;       // QueryLayout, padded to a tile with zeros
+  QueryBound* bounds;   // [n_queries]
+  float4* filters;      // [padded]: reach, drift, fall, threshold
+  double* values;       // [n_queries] the threshold as a value, see core/bound.hpp
+  double* norms;        // [n_queries] canonical sqrt(T(q, q))
+  QueryState* states;   // [n_queries]
+  uint32_t* counts;     // [n_queries] survivors, also those that did not fit
+  Survivor* survivors;  // [n_queries, capacity]
+};
+
+__device__ __forceinline__ float read_number(const void* row, DType dtype, int64_t i) {
+  if (dtype == DType::float32) return static_cast<const float*>(row)[i];
+  const uint16_t bits = static_cast<const uint16_t*>(row)[i];
+  return dtype == DType::float16 ? half_bits_to_float(bits) : bfloat16_bits_to_float(bits);
+}
+
+__device__ __forceinline__ const void* row_of(const void* data, DType dtype, int64_t elements) {
+  const int64_t size = dtype == DType::float32 ? 4 : 2;
+  return static_cast<const char*>(data) + elements * size;
+}
+
+__device__ __forceinline__ bool is_distance_metric(Metric metric) {
+  return metric == Metric::sqeuclidean || metric == Metric::l2;
+}
+
+// The segment that holds strip `strip` of the index: the last whose first strip is not beyond it.
+__device__ __forceinline__ int64_t segment_of_strip(const Gallery& gallery, int64_t strip) {
+  int64_t low = 0, high = gallery.n_segments - 1;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (gallery.segments[middle].first_strip <= strip) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// Rows of word `word` of a segment that a query may return.
+__device__ __forceinline__ uint64_t allowed_rows(const DeviceSegment& segment, int64_t word,
+                                                 int64_t query) {
+  uint64_t rows = segment.live ? segment.live[word] : ~uint64_t{0};
+  if (segment.where) rows &= segment.where[query * segment.where_stride + word];
+  return rows;
+}
+
+// Numbers of a row that the filter reads.
+struct RowPlanes {
+  float error, norm, scale, half_square;
+};
+
+__device__ __forceinline__ RowPlanes read_planes(const FragmentLayout& layout, const uint8_t* strip,
+                                                 int64_t row, bool distance) {
+  return {layout.plane(strip, kError)[row], layout.plane(strip, kNorm)[row],
+          layout.plane(strip, kScale)[row],
+          distance ? layout.plane(strip, kHalfSquare)[row] : 0.0f};
+}
+
+// The filter of core/bound.hpp with the error of each query itself: `drift` is |dq| / scale.
+__device__ __forceinline__ bool passes(const float4& filter, const RowPlanes& x, int32_t dot,
+                                       bool distance) {
+  float value = __fmul_rn(__int2float_rn(dot), x.scale);
+  value = __fmaf_rn(filter.x, x.error, value);
+  value = __fmaf_rn(filter.y, x.norm, value);
+  if (distance) value = __fmaf_rn(-filter.z, x.half_square, value);
+  return !(value < filter.w);  // NaN survives
+}
+
+// Strip number `index` of a stage: the multiples of `stride`, less those of `coarser` (0: none),
+// a multiple of `stride`.
+__device__ __forceinline__ int64_t strip_of_stage(int64_t index, int64_t stride, int64_t coarser) {
+  if (coarser == 0) return index * stride;
+  const int64_t ratio = coarser / stride;
+  return (index + index / (ratio - 1) + 1) * stride;
+}
+
+}  // namespace fastretrieve::cuda

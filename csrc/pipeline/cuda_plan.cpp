@@ -1,0 +1,124 @@
+#include "pipeline/cuda_plan.hpp"
+
+#include <algorithm>
+
+#include "core/check.hpp"
+
+namespace fastretrieve {
+namespace {
+
+constexpr int64_t kStripRows = 64;
+constexpr int64_t kSurvivorBytes = 16;
+constexpr int64_t kQueryBytes = 256;  // bounds, thresholds, counts of a query, rounded up
+constexpr int64_t kMinCapacity = 2048;
+constexpr int64_t kRoomForK = 32;    // a stage can then scan eight times what was seen before it
+constexpr int64_t kSampleShare = 2;  // the first sample passes whole: it may fill half a buffer
+// Intervals overlap, so more rows survive than k of those scanned would suggest.
+constexpr int64_t kWidth = 4;
+// Scoring this many rows for a query costs less than the launches that would rule them out.
+constexpr int64_t kExhaustiveRows = 2048;
+constexpr int64_t kMmaQueries = 64, kWgmmaQueries = 256;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t power_of_two(int64_t n) {
+  int64_t power = 1;
+  while (power < n) power *= 2;
+  return power;
+}
+
+int64_t largest_tile(int64_t most, int64_t padded_dim, int64_t n_queries, int64_t shared_bytes) {
+  int64_t tile = std::min(most, std::max<int64_t>(8, power_of_two(n_queries)));
+  while (tile > 8 && tile * (padded_dim + 32) > shared_bytes) tile /= 2;
+  return tile;
+}
+
+// The first stage is a sample; each next one multiplies what has been seen, as far as the
+// survivors that its threshold lets through fit the buffer.
+void add_stages(const CudaShape& shape, CudaPlan& plan) {
+  const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
+  const int64_t room = plan.capacity - tails;
+  const int64_t sample = std::max<int64_t>(room / kSampleShare / kStripRows, 1);
+  int64_t stride = 1;
+  while (divide_up(shape.n_strips, stride) > sample) stride *= 2;
+  int64_t seen = 0;
+  plan.n_stages = 0;
+  for (;;) {
+    const int64_t reached = divide_up(shape.n_strips, stride);
+    plan.stages[static_cast<size_t>(plan.n_stages++)] = {stride, reached - seen};
+    seen = reached;
+    if (stride == 1) return;
+    // Of the rows of the next stage about k / seen survive, times the width of the intervals.
+    const int64_t growth = std::max<int64_t>(room / (shape.k * kWidth), 2);
+    const bool last = plan.n_stages == kMaxStages - 1;
+    int64_t next = last ? 1 : stride;
+    for (int64_t g = 2; next > 1 && g <= growth; g *= 2) next /= 2;
+    stride = next;
+  }
+}
+
+}  // namespace
+
+CudaTier cuda_tier_by_name(const std::string& name) {
+  for (const CudaTier tier : {CudaTier::dp4a, CudaTier::mma, CudaTier::wgmma})
+    if (name == name_of(tier)) return tier;
+  fail("CUDA tier must be dp4a, mma or wgmma, got '", name, "'");
+}
+
+const char* name_of(CudaTier tier) {
+  switch (tier) {
+    case CudaTier::dp4a:
+      return "dp4a";
+    case CudaTier::mma:
+      return "mma";
+    case CudaTier::wgmma:
+      return "wgmma";
+  }
+  return "unknown";
+}
+
+CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits& limits,
+                        int64_t workspace_limit) {
+  CudaPlan plan{};
+  const int64_t padded_dim = divide_up(shape.dim, 32) * 32;
+  const int64_t most = tier == CudaTier::wgmma ? kWgmmaQueries : kMmaQueries;
+  plan.tier = tier;
+  plan.because = "asked for or the default";
+  plan.tile_queries = largest_tile(most, padded_dim, shape.n_queries, limits.shared_bytes);
+  if (plan.tile_queries * (padded_dim + 32) > limits.shared_bytes) {
+    plan.tier = CudaTier::dp4a;
+    plan.tile_queries = kMmaQueries;
+    plan.because = "the queries of a tile do not fit shared memory";
+  }
+  // A tail of fewer than 64 rows a segment has no codes and joins the survivors at the end.
+  const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
+  plan.capacity = power_of_two(std::max(kMinCapacity, kRoomForK * shape.k) + tails);
+  const int64_t query_bytes = plan.capacity * kSurvivorBytes + padded_dim + kQueryBytes;
+  const int64_t fitting = std::max<int64_t>(workspace_limit / query_bytes, 1);
+  plan.batch_queries = std::max<int64_t>(std::min(shape.n_queries, fitting), 1);
+  if (plan.batch_queries < shape.n_queries && fitting > plan.tile_queries)
+    plan.batch_queries = fitting / plan.tile_queries * plan.tile_queries;
+  const int64_t padded = divide_up(plan.batch_queries, kWgmmaQueries) * kWgmmaQueries;
+  plan.workspace_bytes = plan.batch_queries * plan.capacity * kSurvivorBytes +
+                         padded * (padded_dim + kQueryBytes) + 4096;
+  if (shape.n_rows <= std::max(kExhaustiveRows, 4 * shape.k) || shape.n_strips == 0) {
+    plan.n_stages = 0;
+    plan.because = "few rows: each is scored";
+    return plan;
+  }
+  add_stages(shape, plan);
+  return plan;
+}
+
+std::ostream& operator<<(std::ostream& out, const CudaPlan& plan) {
+  out << "CudaPlan{tier=" << name_of(plan.tier) << ", tile_queries=" << plan.tile_queries
+      << ", batch_queries=" << plan.batch_queries << ", capacity=" << plan.capacity << ", stages=[";
+  for (int s = 0; s < plan.n_stages; ++s) {
+    const CudaStage& stage = plan.stages[static_cast<size_t>(s)];
+    out << (s ? ", " : "") << stage.n_strips << " strips by " << stage.stride;
+  }
+  return out << "], workspace=" << plan.workspace_bytes << " bytes, because=\"" << plan.because
+             << "\"}";
+}
+
+}  // namespace fastretrieve
