@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from fastretrieve.data import open_dataset
-from fastretrieve.encoders import EncoderError, ModuleEncoder, create_encoder, load_encoder
+from fastretrieve.encoders import (
+    EncoderError,
+    ModuleEncoder,
+    create_encoder,
+    load_encoder,
+    write_encoder,
+)
 from fastretrieve.encoders.base import TorchEncoder, batch_length, move_batch, take_batch
 from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.pixels import PixelsEncoder
@@ -245,6 +251,16 @@ def test_timm_models_keep_their_preprocessing_and_load_by_name(monkeypatch, tmp_
     batch = torch.rand(2, 3, 9, 12)
     assert torch.equal(load_encoder(tmp_path).encode(batch), encoder.encode(batch))
     assert calls == [("tiny", {"pretrained": False, "num_classes": 0})]
+    calls.clear()
+    for target, arguments in (
+        ("timm/hf-hub:someone/model", {}),
+        ("timm/tiny", {"checkpoint_path": "somewhere.pth"}),
+    ):
+        config = {**encoder.config, "target": target, "arguments": arguments}
+        write_encoder(tmp_path, encoder="module", config=config, weights={})
+        with pytest.raises(EncoderError, match="which a file may not choose"):
+            load_encoder(tmp_path)
+    assert calls == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")

@@ -9,7 +9,9 @@ from PIL import Image
 import fastretrieve as fr
 from fastretrieve.data import open_dataset
 from fastretrieve.encoders import EncoderError, create_encoder
+from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.evaluation import classify, evaluate
+from wrong_encoders import RightEncoder
 
 rng = np.random.default_rng(20261121)
 
@@ -222,6 +224,23 @@ def test_classify_images_leaves_unlabelled_items_out(data):
     assert found.head is None
     assert 1 not in found.neighbours
     assert found.shares.sum(axis=1).tolist() == [1.0, 1.0]
+
+
+def test_classify_asks_the_head_of_the_encoder(data):
+    encoder = RightEncoder()
+    encoder.set_classes(["bright", "dark"])
+    encoder.is_trained = True
+    found = classify(data.subset([0, 1, 2]), data, encoder=encoder, k=3)
+    assert found.head_classes == ("bright", "dark")
+    wanted = encoder.probabilities(encoder.preprocess([data[0], data[1], data[2]]))
+    np.testing.assert_allclose(found.head, wanted.numpy(), atol=1e-6)
+
+
+def test_a_long_run_shows_its_progress(data, capsys):
+    encode_dataset(create_encoder("pixels"), data, batch_size=20, progress=True)
+    assert "encoding" in capsys.readouterr().err
+    encode_dataset(create_encoder("pixels"), data, batch_size=20)
+    assert capsys.readouterr().err == ""  # not a terminal
 
 
 def test_evaluate_takes_torch_vectors():

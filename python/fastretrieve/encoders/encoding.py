@@ -90,6 +90,7 @@ def track(steps: Iterable[T], n_steps: int, *, text: str, show: bool | None = No
     from rich.console import Console
     from rich.progress import track as bar
 
-    yield from bar(
-        steps, text, total=n_steps, console=Console(stderr=True), transient=True, update_period=0.2
-    )
+    console = Console(stderr=True)
+    # In a file, the finished bar stays as a line of the log.
+    shown = bar(steps, text, total=n_steps, console=console, transient=console.is_terminal)
+    yield from shown

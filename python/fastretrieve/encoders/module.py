@@ -157,14 +157,13 @@ class ModuleEncoder(TorchEncoder):
     ) -> ModuleEncoder:
         """Read back weights into ``module``, or into a new ``target``.
 
-        The directory names its target, but only timm models are built from that: calling whatever
-        a file names would run code on the word of a data file.
+        The directory names its target, but only plain timm models are built from that: calling
+        whatever a file names would run code on the word of a data file.
         """
         saved = files.read_encoder(directory)
-        recorded = saved.config.get("target")
         if target is None and module is None:
-            target = recorded
-            if target is None or not target.startswith(TIMM):
+            target = saved.config.get("target")
+            if target is None or not _is_plain(target, saved.config.get("arguments", {})):
                 wanted = f"encoder='module:{target}'" if target else "module=..."
                 loader = "load_encoder" if target else "ModuleEncoder.load"
                 raise EncoderError(
@@ -216,6 +215,11 @@ class ModuleEncoder(TorchEncoder):
                 f"{[name for name, _ in self.module.named_modules() if name]}"
             )
         return found
+
+
+def _is_plain(target: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether it names one of timm's own architectures: no hub, no folder, no checkpoint file."""
+    return target.startswith(TIMM) and ":" not in target and set(arguments) <= {"pretrained"}
 
 
 def _pool(value: Any) -> torch.Tensor | None:
