@@ -1,0 +1,227 @@
+"""Plant faults in a copy of the native code, one at a time, and see whether the tests notice.
+
+    python tests/planted.py            # all of them: about a quarter of an hour on two cores
+    python tests/planted.py slack      # those whose name holds "slack"
+
+Every fault is a slip that somebody could make. It is built into a copy, never into the checkout,
+and the table that comes out is in docs/exactness.md. ``test_planted.py`` keeps the faults in step
+with the sources: each line must still be there to be broken.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITES = ("test_search.py", "test_bounds.py")
+
+
+class Fault(NamedTuple):
+    path: str  # below csrc
+    right: str
+    wrong: str
+
+
+FAULTS: dict[str, Fault] = {
+    "order: ties go to the larger id": Fault("core/order.hpp", "a.id < b.id", "a.id > b.id"),
+    "order: lanes are added in another order": Fault(
+        "cpu/kernels_avx512.cpp",
+        "((l[0] + l[1]) + (l[2] + l[3]))",
+        "((l[0] + l[2]) + (l[1] + l[3]))",
+    ),
+    "order: squared differences are fused": Fault(
+        "cpu/kernels_avx512.cpp",
+        "_mm512_add_pd(sums[r], _mm512_mul_pd(difference, difference))",
+        "_mm512_fmadd_pd(difference, difference, sums[r])",
+    ),
+    "bound: the query's error is forgotten": Fault(
+        "core/bound.hpp",
+        "q.norm * double{x.error} + q.error * double{x.norm}",
+        "q.norm * double{x.error}",
+    ),
+    "bound: the row's error is forgotten in the triangle": Fault(
+        "core/bound.hpp", "const double reach = q.error + double{x.error}", "double reach = q.error"
+    ),
+    "bound: norms of any size are in range": Fault(
+        "core/bound.hpp",
+        "return norm == 0 || (norm >= kMinNorm && norm <= kMaxNorm)",
+        "return norm >= 0",
+    ),
+    "bound: the radius is half of what it must be for distances": Fault(
+        "core/bound.hpp", "high = centre + 2 * radius + slack", "high = centre + radius + slack"
+    ),
+    "bound: the scale is not the one that is stored": Fault(
+        "cpu/encode.cpp",
+        "inverse, encoded.scale, codes)",
+        "inverse, double{bit_cast<float>(survey.max_bits)} * inverse / kMaxCode, codes)",
+    ),
+    "slack: rows have none": Fault(
+        "core/bound.hpp", "m.error * (1 + kSlack) + kSlack * larger", "m.error"
+    ),
+    "slack: distances have none in the interval": Fault(
+        "core/bound.hpp", "kDistanceSlack * (q.square + x_square)", "0 * x_square"
+    ),
+    "slack: distances have none in the filter": Fault(
+        "core/bound.hpp",
+        "constexpr double kDistanceSlack = 0x1p-19;",
+        "constexpr double kDistanceSlack = 0;",
+    ),
+    "slack: the triangle has none": Fault(
+        "core/bound.hpp", "kSlack * (q.code_square + norm_square)", "0 * norm_square"
+    ),
+    "filter: what is not a number is dropped": Fault(
+        "cpu/kernels_avx512.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
+    ),
+    "filter: the panel has the ratio of its last query": Fault(
+        "cpu/scan.cpp",
+        "ratio = std::max(ratio, error_ratio(bound(q)))",
+        "ratio = error_ratio(bound(q))",
+    ),
+    "filter: the norm of the query is forgotten": Fault(
+        "core/bound.hpp", "round_up(q.norm / q.scale)", "round_up(1 / q.scale)"
+    ),
+    "threshold: the rounding of a root is forgotten": Fault(
+        "core/bound.hpp", "-(score * score) * (1 + 0x1p-50)", "-(score * score)"
+    ),
+    "threshold: only k - 1 rows reach it": Fault(
+        "cpu/collector.cpp",
+        "const auto kth = values.begin() + (k_ - 1)",
+        "const auto kth = values.begin() + (k_ > 1 ? k_ - 2 : 0)",
+    ),
+    "threshold: a row that only reaches it is dropped": Fault(
+        "cpu/collector.hpp",
+        "if (interval.upper < threshold_) return",
+        "if (interval.upper <= threshold_) return",
+    ),
+    "threshold: rows out of range supply one": Fault(
+        "core/bound.hpp", "return {-kInfinity, kInfinity};", "return {0, kInfinity};"
+    ),
+    "tiling: sampled strips are scanned twice": Fault(
+        "cpu/topk_scan.cpp", "if (sampled != sampling) return;", "if (sampling && !sampled) return;"
+    ),
+    "tiling: every slice of dimensions starts anew": Fault(
+        "cpu/kernels_avx512.cpp", "begin == 0 ? _mm512_set1", "begin >= 0 ? _mm512_set1"
+    ),
+    "tiling: a task leaves out its last strip": Fault(
+        "cpu/panels.hpp",
+        "std::min((index + 1) * chunk, panels.n_strips)",
+        "std::min((index + 1) * chunk - (index > 0), panels.n_strips)",
+    ),
+    "tails: the first row behind the strips is left out": Fault(
+        "cpu/scan.cpp",
+        "for (int64_t row = segment.n_strips * kStripRows; row",
+        "for (int64_t row = segment.n_strips * kStripRows + (segment.n_strips > 2); row",
+    ),
+    "tails: one element too many is read": Fault(
+        "cpu/kernels_avx512.cpp", "(1u << n) - 1u", "(2u << n) - 1u"
+    ),
+    "merge: what another thread has scored is lost": Fault(
+        "cpu/collector.cpp",
+        "scored_.insert(scored_.end(), other.scored_.begin(), other.scored_.end());",
+        "(void)other;",
+    ),
+    "merge: the best k are k - 1": Fault(
+        "cpu/collector.cpp",
+        "scored_.resize(static_cast<size_t>(k_));",
+        "scored_.resize(static_cast<size_t>(k_ > 1 ? k_ - 1 : 1));",
+    ),
+    "masks: removed rows are found in strips": Fault(
+        "cpu/scan.cpp",
+        "const uint64_t live = segment.live ? segment.live[strip] : ~uint64_t{0};",
+        "const uint64_t live = ~uint64_t{0};",
+    ),
+    "masks: a query has the mask of the first": Fault(
+        "cpu/kernels_avx512.cpp",
+        "tile.where[(query + q) * tile.where_stride]",
+        "tile.where[query * tile.where_stride]",
+    ),
+}
+
+# pytest in a process that finds the copy and not the installed package.
+RUN = """
+import sys
+sys.meta_path = [f for f in sys.meta_path if "Redirecting" not in type(f).__name__]
+sys.path.insert(0, sys.argv[1])
+import pytest
+sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+"""
+
+
+def copy_checkout(work: Path) -> None:
+    for name in ("csrc", "cmake", "python", "tests"):
+        shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("CMakeLists.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, work / name)
+
+
+def build(work: Path) -> None:
+    out = work / "build"
+    if not out.exists():
+        options = [
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DFR_CUDA=OFF",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ]
+        pybind = subprocess.run(
+            [sys.executable, "-m", "pybind11", "--cmakedir"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        subprocess.run(
+            ["cmake", "-S", work, "-B", out, f"-Dpybind11_DIR={pybind}", *options],
+            check=True,
+            capture_output=True,
+        )
+    subprocess.run(["cmake", "--build", out, "-j2"], check=True, capture_output=True)
+    (module,) = out.glob("_core.*.so")
+    target = work / "python" / "fastretrieve" / module.name
+    target.unlink(missing_ok=True)
+    shutil.copy(module, target)
+
+
+def verdict(work: Path, suite: str) -> str:
+    """Which test noticed, or "-"."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, work / "python", work / "tests" / suite],
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return "-"
+    failed = re.search(r"^FAILED \S+?::(\w+)", done.stdout, re.MULTILINE)
+    return failed[1] if failed else f"the interpreter stopped ({done.returncode})"
+
+
+def main() -> int:
+    chosen = [name for name in FAULTS if all(word in name for word in sys.argv[1:])]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        copy_checkout(work)
+        build(work)
+        for suite in SUITES:
+            assert verdict(work, suite) == "-", f"{suite} fails without any fault"
+        for name in chosen:
+            fault = FAULTS[name]
+            path = work / "csrc" / fault.path
+            text = path.read_text()
+            path.write_text(text.replace(fault.right, fault.wrong))
+            build(work)
+            found = [verdict(work, suite) for suite in SUITES]
+            path.write_text(text)
+            missed += found == ["-", "-"]
+            print("|", " | ".join([name, *found]), "|", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults were caught")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
