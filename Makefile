@@ -9,6 +9,10 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 STAMPS := $(VENV)/stamps
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 RESULTS := benchmarks/results
+
+# Kernels for seven architectures take nvcc minutes: by default only where there is a GPU to run them.
+export FR_CUDA ?= $(if $(shell nvidia-smi -L 2>/dev/null),AUTO,OFF)
+
 EXTRAS_test := test,bench,plot
 EXTRAS_bench := bench,plot
 EXTRAS_dev := test,bench,plot,dev
@@ -67,7 +71,7 @@ $(STAMPS)/build-tools: $(STAMPS)/venv
 
 # Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`.
 $(STAMPS)/build: $(STAMPS)/build-tools $(NATIVE)
-	@echo "building fastretrieve"
+	@echo "building fastretrieve (FR_CUDA=$(FR_CUDA))"
 	@$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
 	@touch $@
 
