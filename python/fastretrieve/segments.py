@@ -87,7 +87,7 @@ class Block:
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
-        self.ids = memory.empty((self.capacity,), np.int64)
+        self.ids = HOST.empty((self.capacity,), np.int64)  # what ids.py reads too
 
     def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
         """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
@@ -232,13 +232,11 @@ def new_capacity(form: Format, n_rows: int, held: int) -> int:
     return max(n_rows, min(max(held, MIN_BLOCK_ROWS), spare))
 
 
-def new_block(
-    form: Format, capacity: int, *, slot: int, first_id: int, own_ids: bool
-) -> Block:
+def new_block(form: Format, capacity: int, *, slot: int, first_id: int, own_ids: bool) -> Block:
     """Unused memory for at least ``capacity`` rows."""
     n_strips = -(-capacity // STRIP_ROWS)
-    rows = memory.empty((n_strips * STRIP_ROWS, form.dim), storage_dtype(form.dtype))
-    codes = memory.empty((n_strips, form.strip_bytes), np.uint8)
+    rows = form.memory.empty((n_strips * STRIP_ROWS, form.dim), storage_dtype(form.dtype))
+    codes = form.memory.empty((n_strips, form.strip_bytes), np.uint8)
     block = Block(form, rows, codes, slot=slot, first_id=first_id)
     if own_ids:
         block.own_ids()
