@@ -138,7 +138,7 @@ def test_check_imports_each_in_a_process_of_its_own(install, monkeypatch):
     found = {plugin.name: plugin for plugin in check_plugins()}
     assert found["dies"][4:] == ("broken", "exit status 3")
     assert found["raises"].status == "broken"
-    assert "RuntimeError: no server" in found["raises"].reason
+    assert found["raises"].reason == "RuntimeError: no server"
     assert found["fine"].status == "available"
 
 
@@ -237,6 +237,17 @@ def test_as_encoder_takes_what_names_one(tmp_path):
     assert as_encoder(str(tmp_path)).dim == as_encoder(tmp_path).dim == 48
     with pytest.raises(EncoderError, match="breaks the protocol"):
         as_encoder(object())
+
+
+def test_a_name_wins_over_a_folder_that_holds_no_encoder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pixels").mkdir()
+    assert load_encoder("pixels").dim == 32 * 32 * 3
+    PixelsEncoder(image_size=4).save("pixels")
+    assert load_encoder("pixels").dim == 48
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(EncoderError, match="holds no saved encoder"):
+        load_encoder("photos/")
 
 
 @pytest.mark.parametrize("where", ["missing/", "./missing", "some/where"])

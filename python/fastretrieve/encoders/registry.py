@@ -20,6 +20,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
 
 MODULE_PREFIX = "module:"
+_REMEDY = ". Reinstall or upgrade it"
 _METHODS = ("preprocess", "encode", "save", "load", "to")
 
 
@@ -59,9 +60,10 @@ def load_encoder(
     >>> load_encoder(folder).image_size
     (4, 4)
     """
+    is_name = isinstance(where, str) and not _looks_like_path(where)
+    if encoder is None and is_name and not files.is_saved_encoder(where):
+        return create_encoder(str(where), device=device)
     if not Path(where).is_dir():
-        if encoder is None and isinstance(where, str) and not _looks_like_path(where):
-            return create_encoder(where, device=device)
         raise EncoderError(
             f"{where} is not a directory; give what encoder.save() or `fastretrieve train` wrote, "
             "or the name of an encoder"
@@ -174,7 +176,7 @@ def instance_faults(encoder: Any) -> list[str]:
         lacking = [name for name in CAPABILITIES[capability] if not hasattr(encoder, name)]
         if lacking:
             faults.append(f"it declares {capability!r} but has no {', '.join(lacking)}")
-    return [fault for fault in faults if fault]
+    return [fault for fault in dict.fromkeys(faults) if fault]
 
 
 def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
@@ -207,13 +209,13 @@ def _try_import(plugin: Plugin, timeout: float) -> Plugin:
         return plugin
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     cause = last.partition("cannot be used: ")[2] or last
-    return plugin._replace(status="broken", reason=cause)
+    return plugin._replace(status="broken", reason=cause.partition(_REMEDY)[0])
 
 
 def _broken(plugin: Plugin, cause: str) -> EncoderError:
     return EncoderError(
         f"encoder {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "
-        f"{cause}. Reinstall or upgrade it (pip install -U {plugin.distribution}), or hide it with "
+        f"{cause}{_REMEDY} (pip install -U {plugin.distribution}), or hide it with "
         f"{discovery.DISABLE}={plugin.full_name}"
     )
 
