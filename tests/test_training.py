@@ -25,6 +25,7 @@ from fastretrieve.encoders.recipe import Recipe
 from fastretrieve.encoders.registry import load_encoder
 from fastretrieve.encoders.rnn import RnnEncoder
 from fastretrieve.encoders.vae import VaeEncoder
+from fastretrieve.evaluation import evaluate
 from fastretrieve.training import CheckpointError, DivergedError, TrainingResult, Views, train
 from fastretrieve.training.augmentation import mirrors_are_at_home
 from fastretrieve.training.checkpoint import weights_of
@@ -88,11 +89,11 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_training_improves_retrieval_and_marks_the_encoder() -> None:
     encoder = small()
-    result = fit(encoder, n=400, epochs=6)
+    result = fit(encoder, n=600, epochs=5)
     assert encoder.is_trained
     assert not encoder.training
     assert encoder.classes == ("0", "1")
-    assert (result.n_items, result.n_held_out) == (360, 40)
+    assert (result.n_items, result.n_held_out) == (540, 60)
     assert result.figures["recall@1"] >= 0.9
     assert result.epochs[-1]["loss"] < result.epochs[0]["loss"]
     images, labels = stripes(60, seed=9)
@@ -144,7 +145,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_training import fit, small
-fit(small(), n=256, epochs=200, batch_size=8, out={out!r}, checkpoint_seconds=0.0)
+fit(small(), n=256, epochs=4, batch_size=8, out={out!r}, checkpoint_seconds=0.0)
 """
 
 
@@ -157,14 +158,15 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not checkpoint.is_file() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.is_file()
-    result = fit(
-        small(), n=256, epochs=200, batch_size=8, out=tmp_path, patience=1, checkpoint_seconds=9.0
-    )
-    assert result.epochs
+    resumed = fit(small(), n=256, epochs=4, batch_size=8, out=tmp_path, checkpoint_seconds=9.0)
+    whole = small()
+    expected = fit(whole, n=256, epochs=4, batch_size=8)
+    assert same_weights(whole, resumed.encoder)
+    assert without_times(resumed.epochs) == without_times(expected.epochs)
 
 
 def test_a_checkpoint_of_another_run_is_refused(
@@ -221,16 +223,22 @@ def test_a_folder_of_broken_images_says_so(tmp_path: Path) -> None:
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_run() -> None:
     encoder = small()
-    encoder.recipe = Recipe(lr=1e-12)  # nothing is learned, so no epoch betters the first
-    result = fit(encoder, n=240, epochs=50, patience=2)
-    assert result.best_epoch == 1
-    assert len(result.epochs) == 3
-    assert result.figures is result.epochs[0]
+    encoder.recipe = Recipe(lr=0.02, decay=False)  # too large, so that some epochs are worse
+    held_out = stripes(100, seed=3)
+    result = fit(encoder, n=40, epochs=60, patience=3, validation=held_out)
+    recalls = [epoch["recall@1"] for epoch in result.epochs]
+    best = max(recalls)
+    assert len(recalls) < 60
+    assert max(recalls[-3:]) <= max(recalls[:-3])
+    assert result.best_epoch == len(recalls) - recalls[::-1].index(best)  # of equals the last
+    assert result.figures is result.epochs[result.best_epoch - 1]
+    found = evaluate(encoder, held_out, gallery=stripes(40), k=1, depth=1)
+    assert found["recall@1"] == pytest.approx(best)
 
 
 def test_few_items_are_all_trained_on_and_validation_may_be_given_or_refused() -> None:
     assert fit(small(), n=30).n_held_out == 0
-    assert fit(small(), n=300, epochs=1, validation=False).n_held_out == 0
+    assert fit(small(), n=520, epochs=1, validation=False).n_held_out == 0
     asked = stripes(20, seed=3)
     result = fit(small(), n=30, epochs=1, validation=asked)
     assert (result.n_items, result.n_held_out) == (30, 20)
@@ -239,7 +247,7 @@ def test_few_items_are_all_trained_on_and_validation_may_be_given_or_refused() -
 
 def test_without_labels_a_cnn_learns_from_views_and_finds_them_again() -> None:
     encoder = small()
-    result = fit(encoder, n=220, labels=None, epochs=2)
+    result = fit(encoder, n=520, labels=None, epochs=2)
     assert encoder.classes == ()
     assert 0 <= result.figures["view recall@1"] <= 1
     assert "accuracy" not in result.figures
@@ -270,7 +278,7 @@ def test_sequences_train_by_labels_and_by_prediction() -> None:
 
 def test_a_game_keeps_its_last_epoch() -> None:
     gan = small(GanEncoder, latent=4)
-    result = fit(gan, n=220, epochs=2)
+    result = fit(gan, n=520, epochs=2)
     assert result.best_epoch is None
     assert result.figures is result.epochs[-1]
     assert {"discriminator", "generator", "inverter", "recall@1"} <= set(result.figures)
@@ -347,6 +355,14 @@ def test_augmentation_is_off_for_densities_and_as_asked_otherwise() -> None:
     assert encoder.views.flip  # the encoder's own views are told, too
 
 
+def test_the_bar_shows_loss_and_recall(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(small(), n=40, epochs=2, batch_size=2, validation=stripes(20), progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for wanted in ("epoch 2/2", "loss", "accuracy", "recall@1"):
+        assert wanted in captured.err
+
+
 def test_mixed_precision_trains_on_the_cpu_where_asked_for() -> None:
     result = fit(small(), precision="bfloat16")
     assert np.isfinite(result.epochs[-1]["loss"])
@@ -403,12 +419,12 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
 
 def test_synthetic_images_join_and_the_result_says_what_they_did(tmp_path: Path) -> None:
     gan = small(GanEncoder, latent=4)
-    fit(gan, n=240, epochs=2)
-    result = fit(small(), n=240, epochs=2, synthetic=gan, share=0.2, out=tmp_path)
+    fit(gan, n=520, epochs=2)
+    result = fit(small(), n=520, epochs=2, synthetic=gan, share=0.2, out=tmp_path)
     made = result.synthetic
     assert made is not None
-    assert made.n_kept <= round(216 * 0.25)
-    assert result.n_items == 216 + made.n_kept
+    assert made.n_kept <= round(468 * 0.25)
+    assert result.n_items == 468 + made.n_kept
     assert sum(made.per_class.values()) == made.n_kept
     assert {"recall@1"} <= set(made.without) & set(made.with_them)
     assert str(made).startswith(f"{made.n_kept} of {made.n_drawn} drawings were added: recall@1")

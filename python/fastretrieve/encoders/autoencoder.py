@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from fastretrieve.encoders.base import TorchEncoder, seeded
 from fastretrieve.encoders.networks import ConvPyramid, Decoder, checked_size, initialise
 from fastretrieve.encoders.protocol import Batch, Figure
 from fastretrieve.encoders.recipe import Recipe
+from fastretrieve.encoders.reduction import Reduction
 
 
 class AutoencoderEncoder(TorchEncoder):
@@ -22,8 +23,9 @@ class AutoencoderEncoder(TorchEncoder):
     deviation of what is added to the pixels that the encoder sees while training; the decoder
     must rebuild the clean image.
 
-    The bottleneck is standardised (batch norm without weights): cosines compare directions from
-    the middle of the data, and no coordinate counts more because the decoder happens to scale it.
+    The vector is the bottleneck seen from the middle of the data, turned to its principal axes and
+    half whitened, which ``after_training`` fits: what a decoder can use says nothing about how the
+    coordinates compare, and a search by cosine needs that.
 
     >>> encoder = AutoencoderEncoder(dim=8, image_size=16, channels=1, width=8)
     >>> batch = encoder.preprocess([torch.rand(1, 16, 16)])
@@ -69,16 +71,17 @@ class AutoencoderEncoder(TorchEncoder):
             self.standardise = nn.BatchNorm1d(dim, affine=False)
             self.decoder = Decoder(dim, self.channels, size, self.body.stages)
             initialise(self)
+            self.reduction = Reduction(dim, dim, whiten=0.5)
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        vectors: torch.Tensor = self.standardise(self.narrow(self.body(batch).flatten(1)))
+        vectors: torch.Tensor = self.reduction(self._code(batch))
         return vectors
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The mean error of a rebuilt pixel."""
         images = self.on_device(batch)
         seen = images + self.noise * torch.randn_like(images) if self.noise else images
-        logits = self.decoder(self.embed(seen)).float()
+        logits = self.decoder(self._code(seen)).float()
         if self.reconstruction == "bce":
             return {"loss": F.binary_cross_entropy_with_logits(logits, images)}
         return {"loss": F.mse_loss(logits.sigmoid(), images)}
@@ -86,4 +89,18 @@ class AutoencoderEncoder(TorchEncoder):
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """The images as they come back through the bottleneck, in [0, 1]."""
         with self.evaluating():
-            return self.decoder(self.embed(self.on_device(batch))).float().sigmoid()  # type: ignore[no-any-return]
+            rebuilt: torch.Tensor = (
+                self.decoder(self._code(self.on_device(batch))).float().sigmoid()
+            )
+            return rebuilt
+
+    def after_training(self, batches: Iterable[Batch]) -> None:
+        """Fit the axes of the vector to a sample of the training data."""
+        with self.evaluating():
+            codes = [self._code(self.on_device(batch)).float().cpu() for batch in batches]
+            self.reduction.fit(torch.cat(codes))
+
+    def _code(self, images: torch.Tensor) -> torch.Tensor:
+        """What the decoder rebuilds the images from."""
+        code: torch.Tensor = self.standardise(self.narrow(self.body(images).flatten(1)))
+        return code

@@ -38,6 +38,7 @@ class Progress:
     n_summed: int = 0
     best_epoch: int | None = None
     best_value: float | None = None
+    n_stale: int = 0  # epochs since one was better than all before
     seconds: float = 0.0
 
 

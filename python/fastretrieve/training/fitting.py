@@ -77,7 +77,7 @@ def train(
     ``dataset`` is whatever ``open_dataset`` takes. A tenth, at most 2,000 items, is held out to
     measure retrieval after each epoch, unless ``validation`` brings items or is False; the best
     epoch's weights are kept, and ``patience`` epochs without a better one end the run. Fewer than
-    200 items are all trained on.
+    500 items are all trained on.
 
     ``out`` is a directory: it receives the trained encoder, and ``out/training`` a checkpoint, a
     log, curves and sheets. The same call goes on where a killed one stopped, to the same result;

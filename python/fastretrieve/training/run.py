@@ -172,16 +172,17 @@ class Run:
         if figure is None:
             return
         value, best = figures[figure.name], self.progress.best_value
-        if best is None or figure.improved(before=best, after=value):
+        is_better = best is None or figure.improved(before=best, after=value)
+        self.progress.n_stale = 0 if is_better else self.progress.n_stale + 1
+        if is_better or value == best:  # of equals the later one: it has learned longer
             self.progress.best_epoch, self.progress.best_value = epoch, value
             self.best = {name: t.cpu().clone() for name, t in weights_of(self.encoder).items()}
 
     def _is_over(self) -> bool:
-        done = len(self.progress.epochs)
-        patience, best = self.options.patience, self.progress.best_epoch
-        if patience is not None and best is not None and done - best >= patience:
+        patience = self.options.patience
+        if patience is not None and self.progress.n_stale >= patience:
             return True
-        return done >= self.plan.epochs
+        return len(self.progress.epochs) >= self.plan.epochs
 
     def _order(self, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of an epoch; whole ones only, unless there is but one."""

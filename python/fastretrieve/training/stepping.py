@@ -71,7 +71,7 @@ class Stepper:
 def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
     """Mixed precision by itself only on a GPU that has bfloat16: it needs no loss scaling."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return precision == "bfloat16"
 
 

@@ -21,7 +21,7 @@ from fastretrieve.encoders.steps import losses_of
 from fastretrieve.encoders.views import Views
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
-FEWEST_ITEMS = 200  # fewer are all trained on: a tenth of them would say little
+FEWEST_ITEMS = 500  # fewer are all trained on: a tenth of them would say little
 GALLERY_ITEMS = 5000
 FIT_ITEMS = 4000  # what an encoder's after_training sees
 _KS = (1, 10)
