@@ -26,7 +26,16 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 SOURCES = (".hpp", ".cpp", ".h", ".cu", ".cuh", ".inl")
 
 # Search stands on its own; these parts stand on it. Nothing but a front door imports a front door.
-PARTS = {"encoders", "gallery", "training", "data", "evaluation", "testing", "benchmarking"}
+PARTS = {
+    "compat",
+    "encoders",
+    "gallery",
+    "training",
+    "data",
+    "evaluation",
+    "testing",
+    "benchmarking",
+}
 FRONT_DOORS = {"cli", "server", "demo", "doctor", "__main__"}
 
 

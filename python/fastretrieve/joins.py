@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve.arrays import Rows, as_rows, like, whole
+from fastretrieve.filters import masked
 from fastretrieve.segments import Format, State, View
 
 ScoreDType = Literal["float32", "float64"]
@@ -63,12 +64,15 @@ class Joins:
         queries: Any,
         radius: float,
         *,
+        where: Any = None,
+        exclude: Any = None,
         score_dtype: ScoreDType = "float32",
     ) -> InRange:
         """Return all rows within ``radius`` of each query, exactly.
 
         Within means a score of at least the radius for similarities (cosine, ip) and of at most the
-        radius for distances (l2, sqeuclidean); the float64 score decides.
+        radius for distances (l2, sqeuclidean); the float64 score decides. ``where`` and ``exclude``
+        restrict the rows as they do in :meth:`search`.
 
         >>> index = fr.Index(1, metric="l2")
         >>> _ = index.add([[0], [3], [4], [9]])
@@ -76,12 +80,20 @@ class Joins:
         InRange(offsets=array([0, 2, 2]), scores=array([0., 1.], dtype=float32), ids=array([2, 1]))
         """
         rows = as_rows(queries, name="queries", dim=self._form.dim)
+        number, float64 = as_radius(radius), is_double(score_dtype)
         state = self._state
-        found = self._form.backend.range(
-            rows, state.native, as_radius(radius), self._counters, is_double(score_dtype)
-        )
-        assert found is not None  # no limit was given
-        return InRange(*(like(part, queries) for part in found))
+        if where is None and exclude is None:
+            batches = iter([(0, len(rows), state.native)])
+        else:
+            batches = masked(state, where, exclude, len(rows))
+        parts = []
+        for begin, end, segments in batches:
+            found = self._form.backend.range(
+                rows[begin:end], segments, number, self._counters, float64
+            )
+            assert found is not None  # no limit was given
+            parts.append(InRange(*found))
+        return InRange(*(like(array, queries) for array in _joined(parts)))
 
     def pairs(
         self,
@@ -201,6 +213,19 @@ def is_double(score_dtype: str) -> bool:
     return score_dtype == "float64"
 
 
+def _joined(parts: list[InRange]) -> InRange:
+    """The results of batches of queries as one."""
+    if len(parts) == 1:
+        return parts[0]
+    found = np.cumsum([0, *(len(part.ids) for part in parts)])
+    offsets = [part.offsets[1:] + n for part, n in zip(parts, found[:-1], strict=True)]
+    return InRange(
+        np.concatenate([[0], *offsets]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+    )
+
+
 def _ordered(scores: NDArray[Any], ids: NDArray[np.int64]) -> Pairs:
     order = np.lexsort((ids[:, 1], ids[:, 0]))
     return Pairs(scores[order], ids[order])
@@ -274,14 +299,14 @@ def _graph_parts(
             rows, state.native, k if include_self else k + 1, counters, float64
         )
         if not include_self:
-            scores, found = _without_self(scores, found, ids)
+            scores, found = without_self(scores, found, ids)
         yield Graph(ids, scores, found)
         done += len(ids)
         if progress is not None:
             progress(done, total)
 
 
-def _without_self(
+def without_self(
     scores: NDArray[Any], found: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Take each row's own id out of its results, or the last result where it did not place: equal
