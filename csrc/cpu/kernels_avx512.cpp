@@ -194,15 +194,18 @@ void dot_few(const ScanTile& tile, int64_t query, int64_t count, int32_t* dots) 
 
 template <bool kDistance>
 void scan_strip(const ScanTile& tile) {
+  const int64_t code_bytes = kBlocks * tile.groups * kGroupBytes;
   if (tile.n_queries <= kStreamQueries) {
     dot_few<true>(tile, 0, tile.n_queries, tile.dots);
     // Only now the planes, which lie behind the codes: memory is read in ascending order.
-    const uint8_t* planes = tile.codes + kBlocks * tile.groups * kGroupBytes;
+    const uint8_t* planes = tile.codes + code_bytes;
     for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
     report<kDistance>(tile, weigh_rows(tile), 0, tile.n_queries, tile.dots);
     return;
   }
   const Weights weights = weigh_rows(tile);
+  for (int64_t at = 0; tile.next && at < kPlaneBytes; at += 64)
+    prefetch(tile.next + code_bytes + at);
   const int64_t whole = tile.n_queries / 4 * 4, rest = tile.n_queries - whole;
   const bool sliced = tile.groups > kSliceGroups;
   for (int64_t begin = 0; begin < tile.groups; begin += kSliceGroups) {
