@@ -1,8 +1,11 @@
 """``check_encoder`` passes a right encoder and finds every planted fault by the check for it."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from fastretrieve.encoders.pixels import PixelsEncoder
 from fastretrieve.testing import (
     check_encoder,
     check_names,
@@ -44,6 +47,16 @@ def test_all_failures_are_listed_together():
     message = str(caught.value)
     assert "the encoder WrongDim fails" in message
     assert "shape: encode returned shape (12, 5), wanted (12, 6)" in message
+
+
+def test_a_class_gets_no_test_for_what_it_does_not_declare():
+    def names(*encoders):
+        return {case.id.partition("-")[2] for case in parametrize_checks(*encoders).args[1]}
+
+    assert "trainable" in names(RightEncoder)
+    assert names(PixelsEncoder) == names(partial(PixelsEncoder, dim=3))
+    assert names(PixelsEncoder) & {"fit", "trainable", "layers"} == {"fit"}
+    assert "trainable" in names(lambda: PixelsEncoder())  # only making it can tell
 
 
 def test_results_tell_what_was_not_declared():

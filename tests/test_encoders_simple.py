@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -56,11 +57,11 @@ def pixels_pca():
     return PixelsEncoder(image_size=(6, 5), channels=1, dim=4)
 
 
-def pixels_white():
-    return PixelsEncoder(image_size=8, dim=4, whiten=True)
-
-
-@parametrize_checks(PixelsEncoder, pixels_pca, pixels_white)
+@parametrize_checks(
+    PixelsEncoder,
+    partial(PixelsEncoder, image_size=(6, 5), channels=1, dim=4),
+    partial(PixelsEncoder, image_size=8, dim=4, whiten=True),
+)
 def test_pixels_keeps_the_protocol(check):
     check()
 
@@ -75,7 +76,7 @@ def small_pretrained():
 
 
 @needs_weights
-@parametrize_checks(small_pretrained)
+@parametrize_checks(partial(PretrainedEncoder, image_size=64))
 def test_pretrained_keeps_the_protocol(check):
     check()
 
