@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -19,6 +20,8 @@
 
 namespace fastretrieve::cpu {
 namespace {
+
+constexpr std::chrono::milliseconds kPollInterval{20};
 
 struct Job {
   const Task& task;
@@ -88,7 +91,18 @@ class Pool {
     lock.lock();
     if (cursor_ == place) ++cursor_;
     jobs_.erase(place);
-    done_.wait(lock, [&job] { return job.active == 0; });
+    // Others may still have much to do: keep listening for Ctrl-C on their behalf.
+    while (!done_.wait_for(lock, kPollInterval, [&job] { return job.active == 0; })) {
+      lock.unlock();
+      try {
+        cancel.check_now();
+      } catch (const Interrupted&) {  // they stop by themselves
+        lock.lock();
+        if (!job.error) job.error = std::current_exception();
+        lock.unlock();
+      }
+      lock.lock();
+    }
     if (jobs_.empty()) idle_.notify_all();
     const std::exception_ptr error = job.error;
     lock.unlock();
@@ -97,8 +111,12 @@ class Pool {
 
  private:
   void start(int n) {
-    n_threads_ = n;
-    for (int i = 1; i < n; ++i) workers_.emplace_back([this] { work(); });
+    n_threads_ = 1;
+    try {
+      for (; n_threads_ < n; ++n_threads_) workers_.emplace_back([this] { work(); });
+    } catch (const std::exception&) {
+      // The system grants no more threads or memory: num_threads() says how many there are.
+    }
   }
 
   // One task of a job, if there is one left.
@@ -106,7 +124,7 @@ class Pool {
     const int64_t index = job.next.fetch_add(1, std::memory_order_relaxed);
     if (index >= job.n_tasks) return;
     try {
-      job.cancel.check();
+      job.cancel.check_now();
       job.task(index, slot);
     } catch (...) {
       job.next.store(job.n_tasks, std::memory_order_relaxed);
@@ -188,7 +206,7 @@ void parallel(int64_t n_tasks, int slots, const Task& task, Cancel& cancel) {
   if (n_tasks <= 0) return;
   if (n_tasks == 1 || slots == 1) {
     for (int64_t i = 0; i < n_tasks; ++i) {
-      cancel.check();
+      cancel.check_now();
       task(i, 0);
     }
     return;
