@@ -28,7 +28,9 @@ class Collector {
 
   void add(const Interval& interval, int64_t segment, int64_t row) {
     if (interval.upper < threshold_) return;  // NaN stays
-    survivors_.push_back({interval.lower, interval.upper, row, segment});
+    // Codes of a damaged file may say NaN, which must not reach a sort.
+    const double lower = interval.lower == interval.lower ? interval.lower : -kInfinity;
+    survivors_.push_back({lower, interval.upper, row, segment});
   }
   bool wants_tightening() const { return static_cast<int64_t>(survivors_.size()) >= next_tighten_; }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "core/bound.hpp"
 #include "core/check.hpp"
 #include "cpu/pool.hpp"
 
@@ -44,11 +45,14 @@ static void score_scratch(const Kernels& kernels, Metric metric, int64_t dim, co
   }
 }
 
+// Rows of a damaged file may hold NaN, which must not reach a sort: they come last.
+static double sortable(double key) { return key == key ? key : -kInfinity; }
+
 void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
                 std::vector<Scored>& out) {
   score_scratch(problem.kernels, problem.metric, problem.dim, query, dtype, scratch);
   for (size_t i = 0; i < scratch.rows.size(); ++i)
-    out.push_back({key_of_score(problem.metric, scratch.sums[i]), scratch.ids[i]});
+    out.push_back({sortable(key_of_score(problem.metric, scratch.sums[i])), scratch.ids[i]});
 }
 
 static void check_finite(const Kernels& kernels, const Matrix& matrix, const char* name,

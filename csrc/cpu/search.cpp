@@ -23,6 +23,7 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
                                 [&](TopKScan& scan) { scan.score_tails(cancel); },
                                 [&](TopKScan& scan) {
                                   for (int64_t q = 0; q < scan.n_queries(); ++q) {
+                                    cancel.check();
                                     const int64_t at = (scan.first() + q) * args.out.k;
                                     scan.finish(q, args.out.scores + at, args.out.ids + at);
                                   }

@@ -71,4 +71,16 @@ def probe_int8_peak(threads: int, seconds: float) -> float: ...
 def scan_intervals(
     backend: CpuBackend, queries: _Matrix, segments: Segments, thresholds: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]: ...
+def pack_mask(
+    mask: NDArray[np.bool_],
+    *,
+    begin: int,
+    n_live: int,
+    n_rows: int,
+    live: int,
+    words: NDArray[np.uint64],
+) -> None: ...
+def mark_rows(
+    numbers: NDArray[np.int64], *, first: int, n_rows: int, words: NDArray[np.uint64]
+) -> None: ...
 def cpu_plan(n_queries: int, n_strips: int, dim: int, n_threads: int) -> str: ...

@@ -34,6 +34,11 @@ def is_tensor(array: object) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def device_of(array: object) -> str:
+    """The device that holds ``array``: ``cpu``, or what torch calls it."""
+    return str(array.device) if is_tensor(array) else "cpu"  # type: ignore[attr-defined]
+
+
 def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
     """Return ``array`` as a matrix of rows; a single vector becomes one row.
 
@@ -148,6 +153,15 @@ def core_matrix(array: Any) -> tuple[int, str, int, int, int]:
         array.shape[1],
         array.strides[0] // array.itemsize,
     )
+
+
+def joined(parts: list[Any]) -> Any:
+    """Arrays of one kind as one, along their first axis."""
+    if len(parts) == 1 or not is_tensor(parts[0]):
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    import torch
+
+    return torch.cat(parts)
 
 
 def whole(value: Any, name: str) -> int:

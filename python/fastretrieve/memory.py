@@ -30,6 +30,17 @@ class HostMemory:
         """The array as NumPy."""
         return np.asarray(array)
 
+    def taken(self, rows: Any, which: NDArray[Any]) -> Any:
+        """These rows of a matrix, by number or by a mask."""
+        return rows[which]
+
+    def holds(self, array: Any) -> bool:
+        """Whether the array is on a device of its own: not with this memory."""
+        return False
+
+    def synchronize(self) -> None:
+        """Wait until everything that was asked of the memory has happened."""
+
 
 HOST = HostMemory()
 

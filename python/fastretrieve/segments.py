@@ -40,10 +40,16 @@ class Format(NamedTuple):
         make = getattr(self.backend, "counters", _core.Counters)
         return make()
 
-    def as_rows(self, array: Any, *, name: str) -> Any:
-        """Rows of this dimension, where the backend can take them from."""
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
+        """Rows where the backend can take them from."""
         convert = getattr(self.backend, "as_rows", as_rows)
-        return convert(array, name=name, dim=self.dim)
+        return convert(array, name=name, dim=dim)
+
+    def refuse_not_finite(self, rows: Any) -> None:
+        """Raise where a query holds NaN or infinity, if a search would not."""
+        check = getattr(self.backend, "refuse_not_finite", None)
+        if check is not None:
+            check(rows)
 
     @property
     def memory(self) -> HostMemory:
@@ -134,7 +140,7 @@ class View(NamedTuple):
         """Whether the next row may have this id without ids of its own being stored."""
         return self.block.ids is None and first_id == self.block.first_id + self.n_rows
 
-    def part(self) -> tuple[object, ...]:
+    def part(self) -> tuple[Any, ...]:
         """What ``_core.Segments`` wants to know."""
         block = self.block
         placed = block.form.memory.placed
@@ -196,6 +202,20 @@ class View(NamedTuple):
         return View(block, n_rows, n_strips, self.live, self.n_live + added)
 
 
+class Notes:
+    """What Python keeps with ``_core.Segments``, as its ``notes``."""
+
+    def __init__(
+        self, views: tuple[View, ...], metric: str, words: list[Bits] | None = None
+    ) -> None:
+        self.views = views
+        self.metric = metric
+        self.words = words  # of the row mask: [1 or n_queries, n_words] for each view; None: none
+        self.keep: list[Any] = []  # memory of the device that kernels read
+        self.table: Any = None  # of the segments, on the device
+        self.streams: frozenset[int] = frozenset()  # that the allocator knows to read them
+
+
 class State:
     """All rows of an index and their ids at one moment."""
 
@@ -211,7 +231,11 @@ class State:
     @cached_property
     def native(self) -> _core.Segments:
         """The state as the core sees it; made by the first search."""
-        return _core.Segments(self.form.metric, self.form.dim, [view.part() for view in self.views])
+        parts = [view.part() for view in self.views]
+        native = _core.Segments(self.form.metric, self.form.dim, parts)
+        native.notes = Notes(self.views, self.form.metric)
+        native.notes.keep = [kept for part in parts for kept in part[-1][1:]]  # ids, marks
+        return native
 
     @property
     def nbytes(self) -> int:

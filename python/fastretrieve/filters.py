@@ -1,0 +1,128 @@
+"""Which rows a search may return: from ``where`` and ``exclude`` to row masks.
+
+A mask is a word of 64 bits for each strip of 64 rows, for each segment; the scan passes over strips
+without an allowed row. ``csrc/cpu/mask.cpp`` fills the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve import _core
+from fastretrieve.arrays import address
+from fastretrieve.ids import MAX_ID
+from fastretrieve.segments import Bits, Notes, State, View
+
+MAX_MASK_BYTES = 64 << 20  # masks for each query are made for so many queries at a time
+
+
+def masked(
+    state: State, where: Any, exclude: Any, n_queries: int
+) -> Iterator[tuple[int, int, _core.Segments]]:
+    """The state behind its masks, for queries ``begin`` to ``end``: all of them at once, unless
+    each has masks of its own and these are large.
+    """
+    parts = [
+        (as_filter(given, name, n_queries, len(state)), allow)
+        for given, name, allow in ((where, "where", True), (exclude, "exclude", False))
+        if given is not None
+    ]
+    step = max(n_queries, 1)
+    if any(len(array) > 1 for array, _ in parts):
+        bytes_per_query = 8 * sum(n_words(view) for view in state.views)
+        step = min(step, max(MAX_MASK_BYTES // max(bytes_per_query, 1), 1))
+    for begin in range(0, max(n_queries, 1), step):
+        end = min(begin + step, n_queries)
+        here = [(a[begin:end] if len(a) > 1 else a, allow) for a, allow in parts]
+        yield begin, end, _segments(state, here)
+
+
+def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any]:
+    """Booleans [1 or n_queries, n_rows], or int64 ids [1 or n_queries, any number]."""
+    array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+        array = array.astype(np.int64)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have one or two dimensions, got shape {array.shape}")
+    if array.ndim == 2 and len(array) != n_queries:
+        raise ValueError(
+            f"{name} with two dimensions must have one row for each of {n_queries} queries, "
+            f"got {len(array)}"
+        )
+    rows = np.atleast_2d(array)
+    if array.dtype == np.bool_:
+        if rows.shape[1] != n_rows:
+            raise ValueError(
+                f"{name} as a mask must have one boolean for each of the {n_rows} rows of the "
+                f"index, in the order of index.ids, got {rows.shape[1]}"
+            )
+        return rows if rows.strides[1] == 1 or n_rows <= 1 else rows.copy()
+    return _as_id_rows(rows, name)
+
+
+def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
+    if rows.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} must be booleans (a mask over index.ids) or integers (ids), "
+            f"got dtype {rows.dtype}"
+        )
+    if rows.size:
+        if int(rows.max()) > MAX_ID:
+            raise ValueError(f"{name} must hold ids of at most {MAX_ID}, got {rows.max()}")
+        if int(rows.min()) < -1:
+            raise ValueError(
+                f"{name} must hold ids of 0 or more (or -1 for none), got {rows.min()}"
+            )
+    return np.ascontiguousarray(rows, dtype=np.int64)
+
+
+def _segments(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Segments:
+    words = [np.zeros((1, n_words(view)), np.uint64) for view in state.views]
+    for i, (array, allow) in enumerate(parts):
+        for v, marked in enumerate(_marked(state, array)):
+            bits = marked if allow else ~marked
+            words[v] = bits if i == 0 else words[v] & bits
+    strides = [w.shape[1] if len(w) > 1 else 0 for w in words]
+    placed = [state.form.memory.placed(w) for w in words]
+    found = state.native.masked([address(w) for w in placed], strides, placed)
+    found.notes = Notes(state.views, state.form.metric, words)
+    found.notes.keep = placed
+    return found
+
+
+def _marked(state: State, array: NDArray[Any]) -> Iterator[Bits]:
+    """Words for each view with a bit for every row that the mask or the ids mean."""
+    if array.dtype == np.bool_:
+        begin = 0
+        for view in state.views:
+            words = np.empty((len(array), n_words(view)), np.uint64)
+            _core.pack_mask(
+                array,
+                begin=begin,
+                n_live=view.n_live,
+                n_rows=view.n_rows,
+                live=address(view.live),
+                words=words,
+            )
+            begin += view.n_live
+            yield words
+        return
+    slots: NDArray[np.int64] | None = None
+    for view in state.views:
+        words = np.zeros((len(array), n_words(view)), np.uint64)
+        numbers, first = array, view.block.first_id
+        if view.block.ids is not None:
+            if slots is None:
+                slots = state.id_map.find(array.ravel()).reshape(array.shape)
+            numbers, first = slots, view.block.slot
+        _core.mark_rows(numbers, first=first, n_rows=view.n_rows, words=words)
+        yield words
+
+
+def n_words(view: View) -> int:
+    """Words of 64 bits for the rows of a view."""
+    return -(-view.n_rows // 64)
