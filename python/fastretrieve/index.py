@@ -30,6 +30,7 @@ from fastretrieve.locating import (
 )
 from fastretrieve.runtime import backend_for
 from fastretrieve.segments import Format, State
+from fastretrieve.storage import Files
 
 Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
 
@@ -41,7 +42,7 @@ class Hits(NamedTuple):
     ids: Any  # [n_queries, k] int64, -1 there
 
 
-class Index(Joins):
+class Index(Joins, Files):
     """Vectors of one dimension, searched exactly.
 
     Any number of threads may search while others add, remove or update: a search sees the index as
