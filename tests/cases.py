@@ -75,7 +75,7 @@ def _huge() -> Case:
 
 
 def _range_edges() -> Case:
-    """Norms on, just inside and just outside 2**-60 and 2**60."""
+    """Norms on, just inside and just outside 2**-60 and 2**60; and zero."""
     q, x = gaussian(360, 5, n_queries=8, seed=4)
     for i, row in enumerate(np.concatenate([x, q])):
         exponent = (-60, 60, -61, 61, 0, -59)[i % 6]
@@ -90,6 +90,7 @@ def _range_edges() -> Case:
             x[i] = value
         else:
             q[i - len(x)] = value
+    q[0], x[[7, 70]] = 0, 0  # zero times infinity, in the filter
     return Case(q, x)
 
 
@@ -184,6 +185,19 @@ def _same_root() -> Case:
     return Case(np.zeros((2, 6), np.float32), rows)
 
 
+def _equal_rows_behind_the_strips() -> Case:
+    """Every row has a copy among the last 63, which are scored first: thresholds are exact scores,
+    and a row of a strip must be kept for reaching one. Rows lose nothing to their codes, queries do,
+    and the last query loses nothing.
+    """
+    random = _random(20)
+    base = np.where(random.random((63, 40)) < 0.5, -1, 1)
+    queries = random.standard_normal((7, 40))
+    queries[0, 0] = 300
+    queries[6] = 1
+    return Case(queries.astype(np.float32), np.tile(base, (12, 1))[:703].astype(np.float32))
+
+
 def _query_among_rows() -> Case:
     _, x = gaussian(500, 31, seed=19)
     return Case(x[[0, 63, 64, 499]], x)
@@ -214,6 +228,7 @@ MAKERS: dict[str, Callable[[], Case]] = {
     "relu": _relu,
     "roots that tie": _same_root,
     "the query is a row": _query_among_rows,
+    "equal rows behind the strips": _equal_rows_behind_the_strips,
 }
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("test_search.py", "test_bounds.py")
+SKIPPED = "million"  # starts a process of its own, with the installed package
 
 
 class Fault(NamedTuple):
@@ -56,10 +57,8 @@ FAULTS: dict[str, Fault] = {
     "bound: the radius is half of what it must be for distances": Fault(
         "core/bound.hpp", "high = centre + 2 * radius + slack", "high = centre + radius + slack"
     ),
-    "bound: the scale is not the one that is stored": Fault(
-        "cpu/encode.cpp",
-        "inverse, encoded.scale, codes)",
-        "inverse, double{bit_cast<float>(survey.max_bits)} * inverse / kMaxCode, codes)",
+    "bound: the root of the error is forgotten": Fault(
+        "cpu/encode.cpp", "std::sqrt(q.error_square)", "q.error_square"
     ),
     "slack: rows have none": Fault(
         "core/bound.hpp", "m.error * (1 + kSlack) + kSlack * larger", "m.error"
@@ -149,7 +148,8 @@ import sys
 sys.meta_path = [f for f in sys.meta_path if "Redirecting" not in type(f).__name__]
 sys.path.insert(0, sys.argv[1])
 import pytest
-sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+options = ["-x", "-q", "-p", "no:cacheprovider", "-k", "not " + sys.argv[2]]
+sys.exit(pytest.main([*options, *sys.argv[3:]]))
 """
 
 
@@ -189,7 +189,7 @@ def build(work: Path) -> None:
 def verdict(work: Path, suite: str) -> str:
     """Which test noticed, or "-"."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, work / "python", work / "tests" / suite],
+        [sys.executable, "-c", RUN, work / "python", SKIPPED, work / "tests" / suite],
         cwd=work,
         capture_output=True,
         text=True,
