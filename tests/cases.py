@@ -187,8 +187,8 @@ def _same_root() -> Case:
 
 def _equal_rows_behind_the_strips() -> Case:
     """Every row has a copy among the last 63, which are scored first: thresholds are exact scores,
-    and a row of a strip must be kept for reaching one. Rows lose nothing to their codes, queries do,
-    and the last query loses nothing.
+    and a row of a strip must be kept for reaching one. The codes of rows and of the last query lose
+    nothing, those of the other queries do.
     """
     random = _random(20)
     base = np.where(random.random((63, 40)) < 0.5, -1, 1)

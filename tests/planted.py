@@ -85,8 +85,8 @@ FAULTS: dict[str, Fault] = {
     "filter: the norm of the query is forgotten": Fault(
         "core/bound.hpp", "round_up(q.norm / q.scale)", "round_up(1 / q.scale)"
     ),
-    "threshold: the rounding of a root is forgotten": Fault(
-        "core/bound.hpp", "-(score * score) * (1 + 0x1p-50)", "-(score * score)"
+    "threshold: a root is not squared": Fault(
+        "core/bound.hpp", "-(score * score) * (1 + 0x1p-50)", "-score"
     ),
     "threshold: only k - 1 rows reach it": Fault(
         "cpu/collector.cpp",
