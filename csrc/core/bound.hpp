@@ -93,10 +93,14 @@ FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, 
   const double coded = q.code_square + norm_square - 2 * product;
   const double coded_slack = kSlack * (q.code_square + norm_square);
   const double reach = q.error + double{x.error};
-  const double inner = sqrt(fmax(0.0, coded - coded_slack)) - reach;
-  const double outer = sqrt(fmax(0.0, coded + coded_slack)) + reach;
-  if (inner > 0) low = fmax(low, inner * inner * (1 - 0x1p-30));
-  high = fmin(high, outer * outer * (1 + 0x1p-30));
+  // Comparisons and not fmax, which is a call on the CPU.
+  const double least = coded - coded_slack, most = coded + coded_slack;
+  const double inner = sqrt(least > 0 ? least : 0.0) - reach;
+  const double outer = sqrt(most > 0 ? most : 0.0) + reach;
+  const double sharper_low = inner * inner * (1 - 0x1p-30);
+  const double sharper_high = outer * outer * (1 + 0x1p-30);
+  if (inner > 0 && sharper_low > low) low = sharper_low;
+  if (sharper_high < high) high = sharper_high;
   return {-high, -low};
 }
 
@@ -108,6 +112,17 @@ FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBoun
   if (metric == Metric::sqeuclidean || metric == Metric::l2)
     return distance_interval(q, x, product, radius);
   return {product - radius, product + radius};
+}
+
+// The upper value of `interval`, or a larger one, without a root: enough to drop most rows.
+FR_HD inline double quick_upper(Metric metric, const QueryBound& q, const RowBound& x,
+                                int32_t dot) {
+  const double product = q.scale * double{x.scale} * dot;
+  const double radius = q.norm * double{x.error} + q.error * double{x.norm};
+  if (!(radius < kInfinity)) return kInfinity;
+  if (metric != Metric::sqeuclidean && metric != Metric::l2) return product + radius;
+  const double squares = q.square + 2.0 * double{x.half_square};
+  return 2 * product - squares + 2 * radius + kDistanceSlack * squares;
 }
 
 // The float32 filter in the scan kernels keeps a pair unless

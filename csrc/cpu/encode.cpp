@@ -93,7 +93,7 @@ void encode_strips(const Kernels& kernels, const EncodeArgs& args, Cancel& cance
 }
 
 EncodedQueries::EncodedQueries(const Kernels& kernels, const Matrix& queries, Metric metric,
-                               Cancel& cancel)
+                               Cancel& cancel, int64_t first_query)
     : n_queries(queries.n_rows),
       dim(queries.dim),
       padded_dim((dim + kGroupDims - 1) / kGroupDims * kGroupDims) {
@@ -125,8 +125,8 @@ EncodedQueries::EncodedQueries(const Kernels& kernels, const Matrix& queries, Me
     }
   };
   parallel((n_queries + kQueriesPerTask - 1) / kQueriesPerTask, num_threads(), task, cancel);
-  FR_CHECK(bad == n_queries, "queries hold a value that is not finite in row ", bad.load(),
-           "; remove NaN and infinity before searching");
+  FR_CHECK(bad == n_queries, "queries hold a value that is not finite in row ",
+           first_query + bad.load(), "; remove NaN and infinity before searching");
 }
 
 }  // namespace fastretrieve::cpu

@@ -10,7 +10,9 @@ namespace fastretrieve::cpu {
 
 // All queries of a search, encoded; the canonical stage reads them as float32.
 struct EncodedQueries {
-  EncodedQueries(const Kernels& kernels, const Matrix& queries, Metric metric, Cancel& cancel);
+  // `first_query` is what the caller calls row 0, for messages.
+  EncodedQueries(const Kernels& kernels, const Matrix& queries, Metric metric, Cancel& cancel,
+                 int64_t first_query = 0);
 
   const float* row(int64_t i) const { return wide_ + i * wide_stride_; }
 

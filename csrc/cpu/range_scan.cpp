@@ -42,7 +42,9 @@ void RangeScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     if (!behind(query, segment_, row_ + row)) continue;
-    if (interval_of(query, row, dots[row]).upper < value_) continue;  // NaN stays
+    const RowBound x = row_bound_of(row);
+    if (quick_upper(problem_.metric, bound(query), x, dots[row]) < value_) continue;  // NaN stays
+    if (interval(problem_.metric, bound(query), x, dots[row]).upper < value_) continue;
     pending.push_back({row_ + row, segment_});
   }
   if (pending.size() >= kMaxPending) settle(query);

@@ -58,10 +58,9 @@ class PanelScan {
   void set_threshold(int64_t query, double value) {
     threshold_[static_cast<size_t>(query)] = filter_threshold(problem_.metric, bound(query), value);
   }
-  Interval interval_of(int64_t query, int row, int32_t dot) const {
-    const RowBound x{tile_.scale[row], tile_.error[row], tile_.norm[row],
-                     tile_.half_square ? tile_.half_square[row] : 0.0f};
-    return interval(problem_.metric, bound(query), x, dot);
+  RowBound row_bound_of(int row) const {
+    return {tile_.scale[row], tile_.error[row], tile_.norm[row],
+            tile_.half_square ? tile_.half_square[row] : 0.0f};
   }
   const QueryBound& bound(int64_t query) const {
     return queries_.bounds[static_cast<size_t>(first_ + query)];

@@ -35,12 +35,47 @@ void TopKScan::receive_thresholds() {
   }
 }
 
+// A first threshold from a strip that nothing was ruled out of: the k rows that look best reach the
+// smallest of their lower values. The other rows then need no interval of their own.
+void TopKScan::prime(int64_t query, uint64_t rows, const int32_t* dots) {
+  double looks[kStripRows], sorted[kStripRows];
+  const QueryBound& q = bound(query);
+  const double unit = (is_distance(problem_.metric) ? 2 : 1) * q.scale;
+  int64_t n = 0;
+  for (int row = 0; row < kStripRows; ++row) {
+    const RowBound x = row_bound_of(row);
+    const double look = unit * double{x.scale} * dots[row] - 2 * double{x.half_square};
+    looks[row] = look == look ? look : -kInfinity;
+    if ((rows >> row) & 1) sorted[n++] = looks[row];
+  }
+  double* const kth = sorted + (problem_.k - 1);
+  if (problem_.k == 1) {
+    *kth = *std::max_element(sorted, sorted + n);
+  } else {
+    std::nth_element(sorted, kth, sorted + n, [](double a, double b) { return a > b; });
+  }
+  double reached = kInfinity;
+  for (; rows; rows &= rows - 1) {
+    const int row = __builtin_ctzll(rows);
+    if (looks[row] < *kth) continue;  // at least k stay
+    const double lower = interval(problem_.metric, q, row_bound_of(row), dots[row]).lower;
+    reached = lower < reached ? lower : lower == lower ? reached : -kInfinity;
+  }
+  collectors_[static_cast<size_t>(query)].raise(reached);
+  update_filter(query);
+}
+
 void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   if (needs_no_scan(query)) return;
   Collector& collector = collectors_[static_cast<size_t>(query)];
+  if (collector.threshold() == -kInfinity && __builtin_popcountll(rows) >= 2 * problem_.k)
+    prime(query, rows, dots);
+  const QueryBound& q = bound(query);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
-    collector.add(interval_of(query, row, dots[row]), segment_, row_ + row);
+    const RowBound x = row_bound_of(row);
+    if (quick_upper(problem_.metric, q, x, dots[row]) < collector.threshold()) continue;
+    collector.add(interval(problem_.metric, q, x, dots[row]), segment_, row_ + row);
   }
   if (!collector.wants_tightening()) return;
   collector.tighten(problem_, query_row(query), scratch_, stats);

@@ -29,6 +29,7 @@ class TopKScan final : public PanelScan {
  private:
   void hit(int64_t query, uint64_t rows, const int32_t* dots) override;
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) override;
+  void prime(int64_t query, uint64_t rows, const int32_t* dots);
   void update_filter(int64_t query);
   void receive_thresholds();
 
