@@ -45,6 +45,9 @@ _PUBLIC = {
     "Evaluation": "evaluation",
     "classify": "evaluation",
     "Classification": "evaluation",
+    "Gallery": "gallery",
+    "GalleryError": "gallery",
+    "Matches": "gallery",
 }
 
 if TYPE_CHECKING:

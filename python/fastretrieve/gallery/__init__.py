@@ -1,0 +1,36 @@
+"""From a folder of images to something that can be searched.
+
+``gallery.py`` is the front: ``Gallery``. Underneath, ``storage.py`` owns the directory and its one
+commit point, ``database.py`` the items in SQLite, ``vectors.py`` the index files, ``manifest.py``
+what a gallery is. ``listing.py`` finds items, ``adding.py`` encodes and commits them,
+``conditions.py`` turns ``where`` into allowed ids, ``matches.py`` and ``pictures.py`` show results.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastretrieve.gallery.errors import GalleryError
+
+if TYPE_CHECKING:
+    from fastretrieve.gallery.adding import Added
+    from fastretrieve.gallery.database import Item
+    from fastretrieve.gallery.gallery import Gallery
+    from fastretrieve.gallery.matches import Match, Matches
+
+__all__ = ["Added", "Gallery", "GalleryError", "Item", "Match", "Matches"]
+
+_HOMES = {
+    "Added": "adding",
+    "Gallery": "gallery",
+    "Item": "database",
+    "Match": "matches",
+    "Matches": "matches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

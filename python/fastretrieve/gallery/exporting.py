@@ -1,0 +1,248 @@
+"""What leaves a gallery: facts, faults, vectors and tables; and walks over all of its items."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastretrieve as fr
+from fastretrieve.encoders import EncoderError, files
+from fastretrieve.encoders.files import replacing
+from fastretrieve.gallery import database as db
+from fastretrieve.gallery.database import Item
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.listing import Candidate
+from fastretrieve.gallery.storage import ENCODER, Storage
+from fastretrieve.gallery.vectors import View
+
+if TYPE_CHECKING:
+    from fastretrieve.gallery.gallery import Gallery
+
+_CHUNK = 8192  # rows in memory at a time
+_KEPT_SEPARATE = ("key", "deleted")
+
+
+def info(storage: Storage) -> dict[str, Any]:
+    """Facts about a gallery."""
+    manifest = storage.manifest
+    with storage.database.snapshot() as connection:
+        labels = connection.execute(
+            "SELECT label, count(*) FROM item WHERE deleted = 0 AND label IS NOT NULL "
+            "GROUP BY label ORDER BY count(*) DESC, label LIMIT 1000"
+        ).fetchall()
+        unread = connection.execute("SELECT count(*) FROM item WHERE error IS NOT NULL").fetchone()
+        listed = db.segments(connection)
+        return {
+            "path": str(storage.folder),
+            "items": db.count(connection),
+            "unreadable": unread[0],
+            "encoder": manifest.encoder,
+            "dim": manifest.dim,
+            "metric": manifest.metric,
+            "dtype": manifest.dtype,
+            "modality": manifest.modality,
+            "columns": db.columns(connection),
+            "labels": dict(labels),
+            "generation": db.generation(connection),
+            "index_files": len(listed),
+            "index_bytes": sum(segment.n_bytes for segment in listed),
+            "database_bytes": storage.database.path.stat().st_size,
+            "format_version": manifest.format_version,
+            "made_by": manifest.made_by,
+        }
+
+
+def check(storage: Storage) -> list[str]:
+    """Everything that is wrong with the files of a gallery."""
+    faults = []
+    try:
+        saved = files.read_encoder(storage.folder / ENCODER)
+        if saved.weights_sha256 != storage.manifest.weights_sha256:
+            faults.append(f"{saved.directory} is not the encoder that the manifest names")
+    except EncoderError as error:
+        faults.append(str(error))
+    try:
+        with storage.database.snapshot() as connection:
+            for (line,) in connection.execute("PRAGMA integrity_check(10)"):
+                if line != "ok":
+                    faults.append(f"{storage.database.path}: {line}")
+            faults += storage.vectors.check(connection)
+    except (GalleryError, sqlite3.Error) as error:
+        return [*faults, str(error)]
+    return faults or _parted(storage)
+
+
+def _parted(storage: Storage) -> list[str]:
+    """Items without a vector, and vectors without an item."""
+    try:
+        with storage.vectors.view() as view:
+            rows = view.connection.execute("SELECT id FROM item WHERE deleted = 0").fetchall()
+            items, vectors = {row[0] for row in rows}, set(view.index.ids.tolist())
+    except GalleryError as error:
+        return [str(error)]
+    faults = []
+    if missing := sorted(items - vectors):
+        faults.append(f"{len(missing)} items have no vector: {missing[:5]}")
+    if extra := sorted(vectors - items):
+        faults.append(f"{len(extra)} vectors have no item: {extra[:5]}")
+    return faults
+
+
+def unreadable(storage: Storage) -> list[Item]:
+    """The items with an error."""
+    with storage.database.snapshot() as connection:
+        rows = connection.execute("SELECT id FROM item WHERE error IS NOT NULL").fetchall()
+        found = db.fetch(connection, [row[0] for row in rows])
+    return [found[item_id] for item_id in sorted(found)]
+
+
+def ids_of_path(storage: Storage, path: str) -> list[int]:
+    """The items of one file: more than one if it has boxes."""
+    with storage.database.reading() as connection:
+        rows = connection.execute(
+            "SELECT id FROM item WHERE deleted = 0 AND (key = ? OR (key >= ? AND key < ?))",
+            (path, f"{path}#box=", f"{path}#box>"),
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
+    """Every item that is there or could not be read, with its file as it is now. The ids of those
+    whose file is gone go into ``vanished``.
+    """
+    chosen = "id, key, path, url, left, top, right, bottom, size, mtime_ns, deleted"
+    last = 0
+    while True:
+        with storage.database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {chosen} FROM item WHERE id > ? AND (deleted = 0 OR error IS NOT NULL) "
+                "ORDER BY id LIMIT ?",
+                (last, _CHUNK),
+            ).fetchall()
+        if not rows:
+            return
+        last = rows[-1][0]
+        for item_id, key, path, url, *edges, size, mtime_ns, gone in rows:
+            box = None if None in edges else tuple(edges)
+            one = Candidate(key, path, size, mtime_ns, box=box, url=url)
+            if url is None and os.path.isabs(path):
+                from fastretrieve.gallery.adding import measured
+
+                try:
+                    now = measured(Path(path))
+                except OSError:
+                    if not gone:
+                        vanished.append(item_id)
+                    continue
+                one = one._replace(size=now[0], mtime_ns=now[1])
+            yield one
+
+
+def groups(index: fr.Index, threshold: float) -> list[list[int]]:
+    """The connected components of the pairs within the threshold, the largest first."""
+    ids = np.sort(index.ids)
+    parent = np.arange(len(ids))  # positions; a root is its own parent, and the smallest
+    for part in index.iter_pairs(threshold):
+        _join(parent, np.searchsorted(ids, part.ids))
+    roots = _roots(parent)
+    order = np.argsort(roots, kind="stable")
+    starts = np.flatnonzero(np.diff(roots[order], prepend=-1))
+    found = [part.tolist() for part in np.split(ids[order], starts[1:]) if len(part) > 1]
+    return sorted(found, key=lambda group: (-len(group), group[0]))
+
+
+def _join(parent: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
+    """Link the roots of pairs. Ten thousand equal rows make fifty million pairs but few links, so
+    all pairs are looked up at once and only those that link something are walked.
+    """
+    while True:
+        parent[:] = _roots(parent)
+        linked = np.sort(parent[pairs], axis=1)
+        linked = np.unique(linked[linked[:, 0] != linked[:, 1]], axis=0)
+        if not len(linked):
+            return
+        # Of several links of one root the smallest stays; the others come in the next round.
+        np.minimum.at(parent, linked[:, 1], linked[:, 0])
+
+
+def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The root of every position."""
+    while True:
+        above = parent[parent]
+        if (above == parent).all():
+            return parent
+        parent = above
+
+
+def export(view: View, vectors: Path | None, items: Path | None) -> int:
+    """Write vectors and items in order of id."""
+    ids = np.sort(view.index.ids)
+    if vectors is not None:
+        if vectors.suffix != ".npy":
+            raise GalleryError(f"vectors are exported as .npy, got {vectors.name!r}")
+        _write_vectors(view.index, ids, vectors)
+    if items is not None:
+        if items.suffix not in (".csv", ".jsonl"):
+            raise GalleryError(f"items are exported as .csv or .jsonl, got {items.name!r}")
+        _write_items(view.connection, ids, items)
+    return len(ids)
+
+
+def _write_vectors(index: fr.Index, ids: NDArray[np.int64], path: Path) -> None:
+    kind = np.dtype(np.float16 if index.dtype == "float16" else np.float32)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": kind.str, "fortran_order": False, "shape": (len(ids), index.dim)}
+    )
+    with replacing(path) as file:
+        file.write(header.getvalue())
+        for start in range(0, len(ids), _CHUNK):
+            file.write(np.ascontiguousarray(index.get(ids[start : start + _CHUNK])).tobytes())
+
+
+def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: Path) -> None:
+    metadata = db.columns(connection)
+    names = [name for name in db.FIXED_COLUMNS if name not in _KEPT_SEPARATE] + metadata
+    chosen = ", ".join(map(db.quoted, names))
+    rows = connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id")
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        if path.suffix == ".csv":
+            writer = csv.writer(text)
+            writer.writerow(names)
+            writer.writerows(rows)
+        else:
+            for row in rows:
+                text.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
+        text.flush()
+        text.detach()
+
+
+def evaluation(gallery: Gallery, storage: Storage, queries: Any, options: dict[str, Any]) -> Any:
+    """Figures of retrieval by label."""
+    from fastretrieve.data import open_dataset
+    from fastretrieve.encoders.encoding import encode_dataset
+    from fastretrieve.evaluation import evaluate
+
+    with storage.vectors.view() as view:
+        ids = np.sort(view.index.ids)
+        vectors = np.asarray(view.index.get(ids), np.float32)
+        rows = view.connection.execute("SELECT label FROM item WHERE deleted = 0 ORDER BY id")
+        labels = [row[0] for row in rows]
+    if not any(label is not None for label in labels):
+        raise GalleryError(f"no item of {storage.folder} has a label, so nothing can be evaluated")
+    options = {"metric": storage.manifest.metric, **options}
+    if queries is None:
+        return evaluate(vectors, labels=labels, **options)
+    dataset = open_dataset(queries, modality=gallery.manifest.modality)  # type: ignore[arg-type]
+    found = encode_dataset(gallery.encoder, dataset)
+    return evaluate(found.vectors, dataset.subset(found.rows), gallery=(vectors, labels), **options)

@@ -1,0 +1,124 @@
+"""From whatever a person asks with to a vector: a path, a picture, bytes, an array, an item."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from fastretrieve.data import read_item
+from fastretrieve.encoders.encoding import as_array
+from fastretrieve.encoders.images import to_image
+from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.gallery import pictures
+from fastretrieve.gallery.database import Item
+from fastretrieve.gallery.errors import GalleryError
+
+
+class Query(NamedTuple):
+    """What was asked, ready to be searched."""
+
+    vector: NDArray[Any]  # [dim]
+    title: str
+    picture: Image.Image | None
+    item_id: int | None  # of an item in the gallery: it is not its own neighbour
+
+
+class QueryEncoder:
+    """Encodes queries with the gallery's encoder, which is loaded when it is first needed.
+
+    One query at a time: a plugin need not be safe to call from several threads.
+    """
+
+    def __init__(self, load: Callable[[], Encoder]) -> None:
+        self._load = load
+        self._encoder: Encoder | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def encoder(self) -> Encoder:
+        with self._lock:
+            self._encoder = self._encoder or self._load()
+            return self._encoder
+
+    def query(self, asked: Any) -> Query:
+        """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
+        content, title = self.content(asked)
+        return Query(self.encode([content])[0], title, self._picture(content), None)
+
+    def encode(self, contents: list[Any]) -> NDArray[np.float32]:
+        """Vectors [n, dim] of decoded items."""
+        encoder = self.encoder
+        batch = encoder.preprocess(contents)
+        with self._lock:
+            return as_array(encoder.encode(batch))
+
+    def probabilities(self, asked: Any) -> dict[str, float] | None:
+        """What the encoder's own head says, if it has one."""
+        encoder: Any = self.encoder
+        if "classify" not in encoder.capabilities or not encoder.classes:
+            return None
+        content, _ = self.content(asked)
+        batch = encoder.preprocess([content])
+        with self._lock:
+            shares = as_array(encoder.probabilities(batch))[0]
+        return dict(zip(encoder.classes, map(float, shares), strict=True))
+
+    def content(self, asked: Any) -> tuple[Any, str]:
+        """The decoded item, and what to call it."""
+        modality = self.encoder.modality
+        if isinstance(asked, (str, os.PathLike)):
+            path = Path(asked)
+            if not path.exists():
+                raise GalleryError(f"{path} does not exist; give an image to search with")
+            return read_item(path, modality=modality, size=self._size), str(path)
+        if isinstance(asked, (bytes, bytearray, memoryview)):
+            return decode(bytes(asked), size=self._size), "an image"
+        if isinstance(asked, Image.Image) or hasattr(asked, "shape") or isinstance(asked, list):
+            return asked, "an image" if modality == "image" else "a sequence"
+        raise GalleryError(
+            "search with a path, a PIL image, an array, the bytes of an image file, or an item of "
+            f"the gallery or its id; got {type(asked).__name__}"
+        )
+
+    @property
+    def _size(self) -> int | None:
+        """The side to which images will be resized anyway."""
+        return max(getattr(self.encoder, "image_size", None) or (0,)) or None
+
+    def _picture(self, content: Any) -> Image.Image | None:
+        try:
+            if self.encoder.modality == "image":
+                return to_image(content)
+            return to_image(content[len(content) // 2]) if isinstance(content, list) else None
+        except (ValueError, TypeError):
+            return None
+
+
+def decode(data: bytes, *, size: int | None = None) -> Image.Image:
+    """An image from the bytes of its file; ``size`` permits decoding it smaller, as for files."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if size is not None:
+                image.draft(None, (2 * size, 2 * size))
+            image.load()
+            return to_image(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise GalleryError(f"these {len(data)} bytes are not a readable image") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        raise GalleryError(f"these {len(data)} bytes are a damaged image: {error}") from error
+
+
+def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:
+    """An item of the gallery: its vector is there already."""
+    picture = pictures.picture_or_cross(
+        path, modality=modality, box=item.box, size=2 * pictures.TILE
+    )
+    return Query(vector, str(path), picture, item.id)

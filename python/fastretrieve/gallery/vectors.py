@@ -1,0 +1,282 @@
+"""The vectors of a gallery: index files that never change, and the index that is searched.
+
+Every commit adds one file of ``Index.save``, numbered and named in the database. Files of similar
+size are merged, so that there are few: the oldest and largest is read by mmap, the later ones,
+together at most a share of it, are applied to it in order: a vector that is there is replaced, a
+new one added, a deleted one removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastretrieve as fr
+from fastretrieve.gallery import database as db
+from fastretrieve.gallery.database import Database, Segment
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.manifest import Manifest
+
+FOLDER = "vectors"
+SUFFIX = ".index"
+TAIL_SHARE = 0.1  # of the first file: what the later ones may hold after an addition has ended
+MIN_TAIL_ROWS = 20_000  # applied in milliseconds
+VERIFIED_BYTES = 32_000_000  # of a file whose checksums are compared on opening; check() does all
+TRIES = 1000  # to read a state that a busy writer keeps replacing
+
+
+@dataclass(frozen=True)
+class View:
+    """One committed state, held still while it is used."""
+
+    index: fr.Index
+    connection: sqlite3.Connection  # read-only, inside a transaction of that state
+    generation: int
+
+
+class Vectors:
+    """The index of one gallery as of its last commit, whoever made it."""
+
+    def __init__(self, folder: Path, manifest: Manifest, database: Database, device: str) -> None:
+        self._folder = folder / FOLDER
+        self._manifest = manifest
+        self._database = database
+        self._device = device
+        self._gate = Gate()
+        self._index: fr.Index | None = None
+        self._generation = -1
+        self._last = 0  # of the segments that were applied
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[View]:
+        """The last committed state. Files of a state that is not the last any more may be gone,
+        then the next one is read.
+        """
+        with contextlib.ExitStack() as held:
+            for _ in range(TRIES):
+                with contextlib.ExitStack() as tried:
+                    tried.enter_context(self._gate.shared())
+                    connection = tried.enter_context(self._database.snapshot())
+                    if self._index is not None and db.generation(connection) == self._generation:
+                        held.push(tried.pop_all())
+                        break
+                self._refresh()
+            else:
+                raise GalleryError(f"{self._folder.parent} changes faster than it can be read")
+            yield View(self._index, connection, self._generation)
+
+    def _refresh(self) -> None:
+        missed = -1  # the generation in which a file was missing
+        while True:
+            with self._gate.exclusive(), self._database.snapshot() as connection:
+                try:
+                    self._catch_up(connection)
+                    return
+                except BaseException as error:
+                    self._index, self._generation, self._last = None, -1, 0
+                    if not isinstance(error, FileNotFoundError):
+                        raise
+                    # Merged away since the snapshot was taken, unless nothing has changed since.
+                    if missed == db.generation(connection):
+                        raise GalleryError(
+                            f"{error.filename} is missing; restore it, or index the images again"
+                        ) from error
+                    missed = db.generation(connection)
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        generation = db.generation(connection)
+        if generation == self._generation:
+            return
+        listed = db.segments(connection)
+        new = [segment for segment in listed if segment.last > self._last]
+        index, since = self._index, self._generation
+        if index is None or any(segment.first <= self._last for segment in new):
+            index, since, new = None, 0, listed
+        if index is None:
+            index = self.load(new[0]) if new else new_index(self._manifest, self._device)
+        for segment in new if index is self._index else new[1:]:
+            apply(index, self.load(segment))
+        drop(index, deleted(connection, since=since))
+        self._index, self._generation = index, generation
+        self._last = max((segment.last for segment in listed), default=0)
+
+    def load(self, segment: Segment) -> fr.Index:
+        """An index file by mmap; its length, its format and, if it is small, all of it is checked."""
+        path = self._folder / segment.file
+        n_bytes = path.stat().st_size
+        if n_bytes != segment.n_bytes:
+            raise GalleryError(
+                f"{path} has {n_bytes} bytes instead of {segment.n_bytes}: it was cut off or "
+                "changed; restore it, or index the images again"
+            )
+        try:
+            is_small = n_bytes <= VERIFIED_BYTES
+            return fr.Index.load(path, mmap=True, device=self._device, verify=is_small)
+        except (ValueError, RuntimeError) as error:
+            raise GalleryError(f"{path} is damaged: {error}; restore it") from error
+
+    def check(self, connection: sqlite3.Connection) -> list[str]:
+        """Read every byte of every index file; returns what is wrong."""
+        faults = []
+        for segment in db.segments(connection):
+            path = self._folder / segment.file
+            try:
+                if file_sha256(path) != segment.sha256:
+                    faults.append(f"{path}: its SHA-256 is not the one that was committed")
+            except OSError as error:
+                faults.append(f"{path}: {error.strerror}")
+        return faults
+
+    # --- writing: the caller holds the writer's lock and an open transaction ----------------------
+
+    def write(self, ids: NDArray[np.int64], vectors: NDArray[Any], commit: int) -> Segment:
+        """Save the vectors of one commit; the file is on disk when this returns."""
+        index = new_index(self._manifest, "cpu")
+        index.add(vectors, ids=ids)
+        return self._save(index, first=commit, last=commit, commit=commit)
+
+    def merge(self, old: Sequence[Segment], gone: NDArray[np.int64], commit: int) -> Segment:
+        """One file for several that follow each other, without the deleted rows."""
+        merged = new_index(self._manifest, "cpu")
+        merged.reserve(sum(segment.n_rows for segment in old))
+        for segment in old:
+            apply(merged, self.load(segment))
+        drop(merged, gone)
+        merged.compact()
+        return self._save(merged, first=old[0].first, last=old[-1].last, commit=commit)
+
+    def _save(self, index: fr.Index, *, first: int, last: int, commit: int) -> Segment:
+        name = f"{commit:010d}{SUFFIX}"
+        path = self._folder / name
+        index.save(path)
+        _sync_folder(self._folder)
+        return Segment(last, first, name, len(index), path.stat().st_size, file_sha256(path))
+
+    def sweep(self, named: Sequence[Segment]) -> None:
+        """Remove the files that no commit names: merged ones, and those of killed writers."""
+        keep = {segment.file for segment in named}
+        for path in self._folder.iterdir():
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
+
+
+def new_index(manifest: Manifest, device: str) -> fr.Index:
+    """An empty index as the manifest wants it."""
+    return fr.Index(
+        manifest.dim,
+        metric=cast(Any, manifest.metric),
+        dtype=cast(Any, manifest.dtype),
+        device=device,
+    )
+
+
+def apply(index: fr.Index, later: fr.Index) -> None:
+    """Give ``index`` the vectors of a later one."""
+    ids = later.ids
+    known = ids[np.isin(ids, index.ids)] if len(index) else ids[:0]
+    new = np.setdiff1d(ids, known) if len(known) else ids
+    if len(known):
+        index.update(known, later.get(known))
+    if len(new):
+        index.add(later.get(new), ids=new)
+
+
+def drop(index: fr.Index, ids: NDArray[np.int64]) -> None:
+    """Remove those of these ids that are there."""
+    present = np.intersect1d(ids, index.ids) if len(ids) else ids
+    if len(present):
+        index.remove(present)
+
+
+def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
+    """The last segments that should become one, or none.
+
+    While items are added, sizes stay geometric: a segment is at least twice the one behind it. When
+    the addition has ended, all behind the first hold at most a share of it.
+
+    >>> sizes = [Segment(i, i, "", n, 0, "") for i, n in enumerate([900, 100, 60, 8])]
+    >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
+    [100, 60, 8]
+    """
+    start = len(segments) - 1
+    tail = segments[-1].n_rows if segments else 0
+    while start > 0 and (segments[start - 1].n_rows < 2 * tail):
+        start -= 1
+        tail += segments[start].n_rows
+    behind = sum(segment.n_rows for segment in segments[1:])
+    if ended and behind > max(TAIL_SHARE * segments[0].n_rows, MIN_TAIL_ROWS):
+        start = 0
+    return segments[start:] if start < len(segments) - 1 else []
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def deleted(connection: sqlite3.Connection, *, since: int) -> NDArray[np.int64]:
+    """The items whose vectors left after that generation."""
+    rows = connection.execute("SELECT id FROM item WHERE deleted > ?", (since,)).fetchall()
+    return np.array([row[0] for row in rows], np.int64)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A renamed file is on disk when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Gate:
+    """Many readers or one writer; a waiting writer goes first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._writing = False
+        self._waiting = 0
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing and not self._waiting)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._writing and self._readers == 0)
+                self._writing = True
+            finally:
+                self._waiting -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()

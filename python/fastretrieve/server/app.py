@@ -1,0 +1,109 @@
+"""Puts the page together: the application, its guard, and the server that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.server.guard import Figures, Guard
+from fastretrieve.server.routes import router
+from fastretrieve.server.service import Limits, Refused, Service
+
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_PAGE = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+def create_app(
+    gallery: Gallery | str | Path,
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    only_local: bool = True,
+) -> FastAPI:
+    """An ASGI application for one gallery. ``only_local`` answers only to this machine's names."""
+    opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
+    service = Service(opened, limits or Limits())
+    figures = Figures()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.warm_up()
+        yield
+
+    app = FastAPI(
+        title="fastretrieve",
+        version=version("fastretrieve"),
+        description="Search a gallery of images by image.",
+        lifespan=lifespan,
+        docs_url=None,  # they would load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(router)
+    _add_page(app)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, object]:
+        """Whether the gallery can be searched."""
+        return {"status": "ok", "items": len(opened)}
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(figures.text(), media_type="text/plain; version=0.0.4")
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        status = error.status if isinstance(error, Refused) else 500
+        return JSONResponse({"detail": str(error)}, status)
+
+    @app.exception_handler(GalleryError)
+    async def wrong(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    hosts = _LOCAL if only_local else None
+    app.add_middleware(Guard, limits=service.limits, figures=figures, token=token, hosts=hosts)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    folder = resources.files("fastretrieve.server") / "static"
+    for path, (name, kind) in _PAGE.items():
+        content = (folder / name).read_bytes()
+
+        def page(content: bytes = content, kind: str = kind) -> Response:
+            return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+        app.add_api_route(path, page, include_in_schema=False, response_class=Response)
+
+
+def run(
+    gallery: Gallery,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Serve until interrupted."""
+    import uvicorn
+
+    is_local = host in ("127.0.0.1", "localhost", "::1")
+    app = create_app(gallery, limits=limits, token=token, only_local=is_local)
+    where = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"
+    print(f"{gallery.path}: open {where}{f'?token={token}' if token else ''}")
+    if not is_local and not token:
+        print("anybody who reaches this machine can see the gallery; --token asks for a token")
+    uvicorn.run(app, host=host, port=port, log_level="warning")

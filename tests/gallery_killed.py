@@ -1,0 +1,132 @@
+"""Kill a writer again and again, and look at the gallery after each kill.
+
+Usage: gallery_killed.py FOLDER KILLS SEED. The writer acknowledges each commit through a pipe, with
+the items it has added so far and those it has removed; after the kill a reader in a new process
+must find all of that, every vector where it belongs, and no file damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastretrieve.gallery import Gallery, adding, storage
+
+N_PICTURES = 400
+
+
+def main(folder: Path, n_kills: int, seed: int) -> None:
+    rng = random.Random(seed)
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    shades = np.random.default_rng(seed).integers(0, 255, (N_PICTURES, 4, 4, 3), np.uint8)
+    for i, shade in enumerate(shades):
+        Image.fromarray(shade).save(pictures / f"{i:04d}.png")
+    Gallery.create(folder / "g", encoder="pixels", image_size=4).close()
+    expected: dict[str, int] = {"generation": 0, "items": 0}
+    killed = 0
+    for number in range(n_kills):
+        said = run_and_kill(
+            lambda pipe, n=number: write(folder, pipe, seed * 1000 + n), rng.uniform(0.0, 0.35)
+        )
+        killed += said is not None and not any(line.get("done") for line in said)
+        for line in said or ():
+            expected = line if "generation" in line else expected
+        found = answer(lambda: look(folder, shades))
+        assert found["faults"] == [], found
+        # What was acknowledged is there. One commit more may have happened: it was made, and the
+        # writer was killed before it could say so.
+        assert found["generation"] >= expected["generation"], (found, expected)
+        expected = found
+    print(json.dumps({"killed": killed, "items": expected["items"]}))
+
+
+def write(folder: Path, pipe: int, seed: int) -> None:
+    """Add and remove until killed; say after each commit how things stand."""
+    rng = random.Random(seed)
+    commit = storage.Writer.commit
+
+    def commit_and_say(self: storage.Writer, change: Callable[..., object]) -> int:
+        generation = commit(self, change)  # type: ignore[arg-type]
+        os.write(pipe, json.dumps({"generation": generation}).encode() + b"\n")
+        return generation
+
+    storage.Writer.commit = commit_and_say  # type: ignore[method-assign]
+    adding.CHUNK = 50
+    gallery = Gallery.open(folder / "g")
+    while True:
+        gallery.add(
+            folder / "pictures", batch_size=4, workers=1, commit_seconds=0, restore=True,
+            progress=False,
+        )  # fmt: skip
+        ids = [item.id for item in gallery.items(limit=N_PICTURES)]
+        gallery.remove(rng.sample(ids, len(ids) // 2))
+
+
+def look(folder: Path, shades: np.ndarray) -> dict[str, object]:
+    """What a new process finds."""
+    with Gallery.open(folder / "g") as gallery:
+        faults = gallery.check()
+        items = gallery.items(limit=N_PICTURES)
+        for item, vector in zip(items, gallery.vectors(), strict=True):
+            wanted = shades[int(Path(item.path).stem)].transpose(2, 0, 1).ravel() / np.float32(255)
+            if not np.allclose(vector, wanted, atol=1e-6):
+                faults.append(f"item {item.id} has the vector of another")
+        info = gallery.info()
+        return {"generation": info["generation"], "items": len(items), "faults": faults}
+
+
+def run_and_kill(work: Callable[[int], None], seconds: float) -> list[dict[str, int]] | None:
+    """Run in a child, kill it after that time; returns what it said."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        in_child(lambda: work(writing))
+    os.close(writing)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reading) as file:
+        lines = [json.loads(line) for line in file.read().splitlines() if line.endswith("}")]
+    assert os.WIFSIGNALED(status), f"the writer ended by itself: {status}"
+    return lines
+
+
+def answer(work: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """The result of a function that runs in a child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        in_child(lambda: os.write(writing, json.dumps(work()).encode()))
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        text = file.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the reader failed: {status}"
+    result: dict[str, object] = json.loads(text)
+    return result
+
+
+def in_child(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
