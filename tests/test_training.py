@@ -71,7 +71,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def without_times(epochs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    timed = ("seconds", "wait_share")
+    timed = ("seconds", "cpu_seconds", "wait_share")
     return [{k: v for k, v in epoch.items() if k not in timed} for epoch in epochs]
 
 

@@ -40,6 +40,7 @@ class Progress:
     best_value: float | None = None
     n_stale: int = 0  # epochs since one was better than all before
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all threads of this process
 
 
 @dataclass

@@ -61,7 +61,7 @@ class Journal:
 def panels_of(epochs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """The figures of the epochs as curves: losses in one, shares of 1 in the other."""
     panels: dict[str, dict[str, list[float]]] = {"losses": {}, "shares": {}}
-    skipped = ("epoch", "seconds", "lr", "wait_share")
+    skipped = ("epoch", "seconds", "cpu_seconds", "lr", "wait_share")
     for epoch in epochs:
         for name, value in epoch.items():
             if name in skipped or not isinstance(value, (int, float)):

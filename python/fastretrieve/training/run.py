@@ -58,6 +58,7 @@ class Run:
         )
         self._saved_at = time.perf_counter()
         self._pending: list[dict[str, torch.Tensor]] = []
+        self._clock = _now()
 
     @property
     def monitored(self) -> Figure | None:
@@ -88,7 +89,7 @@ class Run:
 
     def _epoch(self, display: Display) -> None:
         number = len(self.progress.epochs)
-        started = time.perf_counter()
+        self._clock = _now()
         done = self.progress.step - number * self.plan.steps_per_epoch
         self.encoder.train()
         with Loader(
@@ -100,8 +101,6 @@ class Run:
         ) as loader:
             for loaded in _complete(loader.batches(self._order(number)[done:])):
                 self._step(loaded, display)
-                self.progress.seconds += time.perf_counter() - started
-                started = time.perf_counter()
                 self._save_now_and_then()
             self._note_skipped(loader.skipped)
             wait_share = loader.wait_share
@@ -113,7 +112,7 @@ class Run:
             )
         # Unreadable items may have left fewer steps than planned; the schedule goes by the plan.
         self.progress.step = (number + 1) * self.plan.steps_per_epoch
-        self._finish_epoch(number, started, wait_share)
+        self._finish_epoch(number, wait_share)
         display.epoch_done(self.progress.epochs[-1], self.validator.metric)
 
     def _step(self, loaded: Loaded, display: Display) -> None:
@@ -146,10 +145,10 @@ class Run:
             self.progress.n_summed += 1
         self._pending.clear()
 
-    def _finish_epoch(self, number: int, started: float, wait_share: float) -> None:
+    def _finish_epoch(self, number: int, wait_share: float) -> None:
         seed_step(self.options.seed, self.progress.step)
         figures = self.validator.measure(device=self.device)
-        self.progress.seconds += time.perf_counter() - started
+        self._read_clock()
         self.progress.epochs.append(
             {
                 "epoch": number + 1,
@@ -157,6 +156,7 @@ class Run:
                 **figures,
                 "lr": self.plan.lr_at(self.progress.step - 1),
                 "seconds": round(self.progress.seconds, 3),
+                "cpu_seconds": round(self.progress.cpu_seconds, 3),
                 "wait_share": round(wait_share, 4),
             }
         )
@@ -214,6 +214,7 @@ class Run:
         if self.journal.folder is None:
             return
         self._flush()
+        self._read_clock()
         write_checkpoint(
             self.journal.folder / "checkpoint.safetensors",
             run=self.fingerprint,
@@ -221,6 +222,13 @@ class Run:
             optimizers=self.stepper.optimizers,
         )
         self._saved_at = time.perf_counter()
+
+    def _read_clock(self) -> None:
+        """Add the time since the last reading, so that a resumed run counts all its sessions."""
+        now = _now()
+        self.progress.seconds += now[0] - self._clock[0]
+        self.progress.cpu_seconds += now[1] - self._clock[1]
+        self._clock = now
 
     def _resume(self) -> None:
         if self.journal.folder is None:
@@ -233,6 +241,11 @@ class Run:
         if state is not None:
             set_weights(self.encoder, state.weights)
             self.progress, self.best = state.progress, state.best
+
+
+def _now() -> tuple[float, float]:
+    """Seconds by the clock on the wall, and of computing by all threads."""
+    return time.perf_counter(), time.process_time()
 
 
 def _complete(batches: Iterator[Loaded]) -> Iterator[Loaded]:
