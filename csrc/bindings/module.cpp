@@ -7,6 +7,7 @@
 #include <atomic>
 #include <limits>
 #include <memory>
+#include <new>
 
 #include "bindings/arrays.hpp"
 #include "bindings/cuda.hpp"
@@ -21,6 +22,7 @@
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
 #include "cpu/probe.hpp"
+#include "cpu/search.hpp"
 
 namespace fastretrieve::bindings {
 
@@ -66,7 +68,16 @@ static py::tuple search(const Backend& backend, const py::handle& queries, const
                         segments.metric(),
                         {scores.mutable_data(), ids.mutable_data(), k},
                         &stats};
-  unlocked([&](Cancel& cancel) { backend.search(args, cancel, nullptr); });
+  try {
+    unlocked([&](Cancel& cancel) { backend.search(args, cancel, nullptr); });
+  } catch (const std::bad_alloc&) {
+    PyErr_Format(PyExc_MemoryError,
+                 "a search of %lld queries for k=%lld wanted up to %lld bytes beside the index; "
+                 "search fewer at a time, or for a smaller k",
+                 static_cast<long long>(q.n_rows), static_cast<long long>(k),
+                 static_cast<long long>(cpu::search_bytes(q.n_rows, k)));
+    throw py::error_already_set();
+  }
   counters.add(stats);
   return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
 }

@@ -34,6 +34,11 @@ class Collector {
   }
   bool wants_tightening() const { return static_cast<int64_t>(survivors_.size()) >= next_tighten_; }
 
+  // What one may grow to: its survivors and what was scored, each in a vector that doubles.
+  static int64_t max_bytes(int64_t k) {
+    return 2 * (8 * k + 512) * int64_t{sizeof(Survivor)} + 4 * k * int64_t{sizeof(Scored)};
+  }
+
   // Raises the threshold to the k-th best lower value, drops what cannot place, scores everything
   // if too much is left.
   void tighten(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,

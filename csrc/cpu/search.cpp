@@ -1,5 +1,7 @@
 #include "cpu/search.hpp"
 
+#include <algorithm>
+
 #include "cpu/panels.hpp"
 #include "cpu/topk_scan.hpp"
 
@@ -35,6 +37,12 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
     shared = &thresholds;
     walk_by_rows(panels, panel, kind, *args.stats, cancel);
   }
+}
+
+int64_t search_bytes(int64_t n_queries, int64_t k) {
+  const int64_t results = n_queries * k * int64_t{sizeof(Scored)};
+  const int64_t queries_at_work = std::min(n_queries, kMaxPanel) * num_threads();
+  return results + queries_at_work * Collector::max_bytes(k);
 }
 
 }  // namespace fastretrieve::cpu

@@ -7,4 +7,7 @@ namespace fastretrieve::cpu {
 
 void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel);
 
+// Memory that a search may take beside the index, about, however badly its codes separate the rows.
+int64_t search_bytes(int64_t n_queries, int64_t k);
+
 }  // namespace fastretrieve::cpu

@@ -4,9 +4,6 @@
 
 namespace fastretrieve {
 
-// 256 queries of dimension 128 are 32 KiB of codes: they stay in the L2 cache beside the strip in
-// L1.
-constexpr int64_t kMaxPanel = 256;
 // A thread that takes fewer queries than this would read all codes for too little work: share the
 // rows instead.
 constexpr int64_t kMinQueriesPerThread = 64;

@@ -6,6 +6,10 @@
 
 namespace fastretrieve {
 
+// 256 queries of dimension 128 are 32 KiB of codes: they stay in the L2 cache beside the strip in
+// L1.
+constexpr int64_t kMaxPanel = 256;
+
 struct CpuPlan {
   int64_t panel_queries;  // queries that walk a strip together
   int64_t n_panels;

@@ -8,7 +8,6 @@ row masks, and ``csrc/cpu/search.cpp`` the search. What "exact" means is written
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -28,6 +27,7 @@ from fastretrieve.locating import (
     row_ids,
     stored_rows,
 )
+from fastretrieve.locks import ForkSafeLock
 from fastretrieve.runtime import backend_for
 from fastretrieve.segments import Format, State
 from fastretrieve.storage import Files
@@ -68,7 +68,7 @@ class Index(Joins, Files):
         self._form = Format(int(dim), metric, dtype, backend_for(device))
         self._device = device
         self._state = State(self._form, (), IdMap(), 0)
-        self._writing = threading.RLock()
+        self._writing = ForkSafeLock()
         self._counters = self._form.counters()
 
     # --- what it is -------------------------------------------------------------------------------

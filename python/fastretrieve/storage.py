@@ -114,6 +114,23 @@ class Files:
         made._state = facts.state(buffer, made._form, copy=copy)
         return made
 
+    @classmethod
+    def from_faiss(cls, flat: Any, *, device: str = "cpu") -> Self:
+        """Return an index with the vectors and ids of FAISS's ``IndexFlatL2``, ``IndexFlatIP`` or
+        an ``IndexIDMap`` of one. FAISS's L2 is ``sqeuclidean``.
+        """
+        from fastretrieve.formats import from_faiss
+
+        return cast("Self", from_faiss(flat, cast(Any, cls), device))
+
+    def to_faiss(self) -> Any:
+        """Return FAISS's ``IndexFlatIP`` or ``IndexFlatL2`` with these vectors, in an
+        ``IndexIDMap2`` where the ids are not 0, 1, 2 and so on.
+        """
+        from fastretrieve.formats import to_faiss
+
+        return to_faiss(cast(Any, self))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the bytes of a file. Processes of one machine had better share a saved one."""
         file = io.BytesIO()

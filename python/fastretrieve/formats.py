@@ -1,0 +1,177 @@
+"""Vectors in the files of others: ``.npy``, ``.fvecs``, ``.bvecs``, ``.ivecs``; and FAISS indexes.
+
+Files of vectors are read as views of mapped memory, so ``index.add(read_vectors(path))`` copies
+once. Nothing in them is trusted: a wrong size or dimension is an error that says where.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve.changes import consecutive
+from fastretrieve.tensorfile import StorageError, replacing
+
+if TYPE_CHECKING:
+    from fastretrieve.index import Index
+
+# A record of these is the dimension as int32, then so many numbers; all little-endian.
+_RECORDS = {".fvecs": "<f4", ".bvecs": "u1", ".ivecs": "<i4"}
+_DIM_BYTES = 4
+_FLAT_METRICS = {0: "ip", 1: "sqeuclidean"}  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
+
+
+def read_vectors(path: str | os.PathLike[str], *, mmap: bool = True) -> NDArray[Any]:
+    """Read a matrix of vectors, in the format that the name of the file ends with.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_vectors(f"{folder}/a.fvecs", [[1, 2], [3, 4]])
+    ...     read_vectors(f"{folder}/a.fvecs", mmap=False)
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    """
+    kind = _kind(path)
+    try:
+        if kind == ".npy":
+            matrix = _read_npy(path, mmap)
+        else:
+            matrix = _read_records(path, np.dtype(_RECORDS[kind]), mmap)
+    except StorageError as error:
+        raise StorageError(f"{os.fspath(path)}: {error}") from None
+    return matrix
+
+
+def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
+    """Write a matrix of vectors, whole or not at all, in the format that the name ends with.
+
+    ``.npy`` keeps the type of the numbers; the others convert where no number changes by it.
+    """
+    kind, matrix = _kind(path), _host(vectors)
+    if matrix.ndim != 2:
+        raise ValueError(f"vectors must have two dimensions, got shape {matrix.shape}")
+    if kind == ".npy":
+        if matrix.dtype.hasobject:
+            raise TypeError(f"vectors must be numbers, got dtype {matrix.dtype}")
+        with replacing(path) as file:
+            np.lib.format.write_array(file, matrix, allow_pickle=False)
+        return
+    item = np.dtype(_RECORDS[kind])
+    with np.errstate(all="ignore"):
+        stored = matrix.astype(item)
+    if not np.array_equal(stored, matrix, equal_nan=item.kind == "f"):
+        raise ValueError(f"{kind} holds {item.name}, which cannot represent all of the vectors")
+    n, dim = matrix.shape
+    records = np.empty((n, _DIM_BYTES + dim * item.itemsize), dtype=np.uint8)
+    records[:, :_DIM_BYTES] = np.frombuffer(np.int32(dim).astype("<i4").tobytes(), np.uint8)
+    records[:, _DIM_BYTES:] = np.ascontiguousarray(stored).view(np.uint8).reshape(n, -1)
+    with replacing(path) as file:
+        file.write(records.data)
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    kind = Path(path).suffix.lower()
+    if kind != ".npy" and kind not in _RECORDS:
+        known = ", ".join([".npy", *_RECORDS])
+        raise ValueError(f"{os.fspath(path)}: the name must end with one of {known}")
+    return kind
+
+
+def _host(vectors: Any) -> NDArray[Any]:
+    return np.asarray(vectors.detach().cpu() if hasattr(vectors, "detach") else vectors)
+
+
+def _read_npy(path: str | os.PathLike[str], mmap: bool) -> NDArray[Any]:
+    try:
+        matrix = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, TypeError) as error:
+        raise StorageError(f"at byte 0: expected an array in NumPy's format: {error}") from None
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+        shape = getattr(matrix, "shape", type(matrix).__name__)
+        raise StorageError(f"at byte 0: expected an array with two dimensions, found {shape}")
+    return matrix
+
+
+def _read_records(path: str | os.PathLike[str], item: np.dtype[Any], mmap: bool) -> NDArray[Any]:
+    size = os.path.getsize(path)
+    if size == 0:
+        return np.zeros((0, 0), dtype=item)
+    raw: NDArray[np.uint8] = (
+        np.memmap(path, np.uint8, mode="r") if mmap else np.fromfile(path, np.uint8)
+    )
+    size = len(raw)
+    if size < _DIM_BYTES:
+        raise StorageError(
+            f"at byte 0: expected {_DIM_BYTES} bytes with the dimension, "
+            f"found the end of the file at byte {size}"
+        )
+    dim = int.from_bytes(raw[:_DIM_BYTES].tobytes(), "little", signed=True)
+    if dim < 1:
+        raise StorageError(f"at byte 0: expected a dimension of at least 1, found {dim}")
+    step = _DIM_BYTES + dim * item.itemsize
+    if size % step:
+        whole = size - size % step
+        raise StorageError(
+            f"at byte {whole}: expected {step} bytes of one more vector of "
+            f"dimension {dim}, found the end of the file at byte {size}"
+        )
+    records = raw.reshape(-1, step)
+    dims = np.ndarray((len(records),), "<i4", raw, strides=(step,))
+    if not bool((dims == dim).all()):
+        where = int(np.argmax(dims != dim))
+        raise StorageError(
+            f"at byte {where * step}: expected the dimension {dim}, found {dims[where]}"
+        )
+    strides = (step, item.itemsize)
+    vectors: NDArray[Any] = np.ndarray((len(records), dim), item, raw, _DIM_BYTES, strides)
+    return vectors
+
+
+def from_faiss(flat: Any, kind: type[Index], device: str) -> Index:
+    """The index that holds what a flat FAISS index holds, under the same ids."""
+    faiss = _faiss()
+    ids = None
+    if isinstance(flat, (faiss.IndexIDMap, faiss.IndexIDMap2)):
+        ids = faiss.vector_to_array(flat.id_map)
+        flat = flat.index
+    flat = faiss.downcast_index(flat)
+    if not isinstance(flat, faiss.IndexFlat) or flat.metric_type not in _FLAT_METRICS:
+        raise TypeError(
+            f"only FAISS's IndexFlatL2, IndexFlatIP and an IndexIDMap of them can be converted, "
+            f"got {type(flat).__name__}"
+        )
+    index = kind(flat.d, metric=_FLAT_METRICS[flat.metric_type], device=device)  # type: ignore[arg-type]
+    index.add(flat.reconstruct_n(0, flat.ntotal), ids=ids)
+    return index
+
+
+def to_faiss(index: Index) -> Any:
+    """The flat FAISS index that holds what this index holds."""
+    faiss = _faiss()
+    if index.metric == "cosine":
+        raise ValueError(
+            "FAISS has no cosine: make an index of fr.normalize(vectors) with metric='ip' instead"
+        )
+    flat = (faiss.IndexFlatIP if index.metric == "ip" else faiss.IndexFlatL2)(index.dim)
+    ids = index.ids
+    rows = np.ascontiguousarray(index.get(ids), dtype=np.float32)
+    if consecutive(ids) and (len(ids) == 0 or ids[0] == 0):
+        flat.add(rows)
+        return flat
+    mapped = faiss.IndexIDMap2(flat)
+    mapped.add_with_ids(rows, ids)
+    flat.this.disown()
+    mapped.own_fields = True
+    return mapped
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError("this needs FAISS: pip install faiss-cpu") from error
+    return faiss
