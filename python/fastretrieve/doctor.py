@@ -51,7 +51,7 @@ def examine() -> dict[str, object]:
         "instruction_set": backends["cpu"]["instruction_set"],
         "huge_pages": huge_pages(),
         "backends": backends,
-        "cuda_architectures": list(getattr(_core, "CUDA_ARCHITECTURES", ())),
+        "cuda_architectures": [name for name in _core.cuda_architectures.split() if name != "none"],
         "numpy": np.__version__,
         "torch": version_of("torch"),
     }
