@@ -73,7 +73,7 @@ def sheet(query: Tile | None, tiles: Sequence[Tile]) -> Image.Image:
     """The query first and framed, then what was found, in rows.
 
     >>> sheet(None, [Tile(Image.new("L", (8, 8)), "a")] * 8).size
-    (1044, 428)
+    (1044, 420)
     """
     every = [*([query] if query else []), *tiles]
     columns = max(min(COLUMNS, len(every)), 1)

@@ -111,7 +111,7 @@ class Vectors:
         self._last = max((segment.last for segment in listed), default=0)
 
     def load(self, segment: Segment) -> fr.Index:
-        """An index file by mmap; its length, its format and, if it is small, all of it is checked."""
+        """An index file by mmap. Its length and format are checked; if it is small, every byte."""
         path = self._folder / segment.file
         n_bytes = path.stat().st_size
         if n_bytes != segment.n_bytes:
@@ -204,9 +204,9 @@ def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
     While items are added, sizes stay geometric: a segment is at least twice the one behind it. When
     the addition has ended, all behind the first hold at most a share of it.
 
-    >>> sizes = [Segment(i, i, "", n, 0, "") for i, n in enumerate([900, 100, 60, 8])]
+    >>> sizes = [Segment(i, i, "", n, 0, "") for i, n in enumerate([900, 100, 60, 40])]
     >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
-    [100, 60, 8]
+    [100, 60, 40]
     """
     start = len(segments) - 1
     tail = segments[-1].n_rows if segments else 0
