@@ -1,0 +1,172 @@
+"""Damages index files in many ways: what the fuzz test of the suite and ``tests/fuzz`` share.
+
+A damaged file must load as an index that can be used, or raise StorageError; nothing else may
+happen. Checksums are made to fit in half of the cases, so that what lies behind them is reached.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastretrieve as fr
+from fastretrieve.tensorfile import StorageError
+
+Blob = bytes
+WORDS = (
+    0,
+    1,
+    7,
+    8,
+    63,
+    64,
+    65,
+    255,
+    2**16,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53,
+    2**62,
+    2**63 - 1,
+    2**64,
+)
+
+
+def seeds(folder: Path) -> list[Blob]:
+    """Whole files of every shape."""
+    rows = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    made = []
+    for n, own, codes, dtype in (
+        (0, False, True, "float32"),
+        (70, False, True, "float32"),
+        (130, True, True, "bfloat16"),
+        (200, True, False, "float16"),
+    ):
+        index = fr.Index(3, metric="l2", dtype=dtype)  # type: ignore[arg-type]
+        index.add(rows[:n], ids=np.random.default_rng(n).permutation(n) * 2 if own else None)
+        index.save(folder / "seed", codes=codes)
+        made.append((folder / "seed").read_bytes())
+    return made
+
+
+def parts(blob: Blob) -> tuple[dict[str, Any], Blob]:
+    """The header and the tensors of a whole file."""
+    length = int.from_bytes(blob[:8], "little")
+    return json.loads(blob[8 : 8 + length]), blob[8 + length :]
+
+
+def joined(header: dict[str, Any], data: Blob, *, fit: bool = True) -> Blob:
+    """A file of these, with the header's checksum made to fit."""
+    if fit and isinstance(header.get("__metadata__"), dict):
+        header["__metadata__"]["crc32.header"] = "0" * 8
+        text = json.dumps(header, separators=(",", ":")).encode()
+        header["__metadata__"]["crc32.header"] = f"{zlib.crc32(text):08x}"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def damaged(blob: Blob, chance: random.Random) -> Blob:
+    """The file with one to three things wrong."""
+    ways = (_bytes, _cut, _grown, _header_text, _header_value, _tensors, _tensors, _tensors)
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        blob = chance.choice(ways)(blob, chance)
+    return blob
+
+
+def _bytes(blob: Blob, chance: random.Random) -> Blob:
+    changed = bytearray(blob)
+    for _ in range(chance.randint(1, 8)):
+        if changed:
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+    return bytes(changed)
+
+
+def _cut(blob: Blob, chance: random.Random) -> Blob:
+    return blob[: chance.randint(0, len(blob))]
+
+
+def _grown(blob: Blob, chance: random.Random) -> Blob:
+    at = chance.randint(0, len(blob))
+    return blob[:at] + chance.randbytes(chance.randint(1, 64)) + blob[at:]
+
+
+def _header_text(blob: Blob, chance: random.Random) -> Blob:
+    """Another number in the text of the header."""
+    length = min(int.from_bytes(blob[:8], "little"), len(blob))
+    numbers = list(re.finditer(rb"\d+", blob[8 : 8 + length]))
+    if not numbers:
+        return blob
+    number, word = chance.choice(numbers), str(chance.choice(WORDS)).encode()
+    head = blob[8 : 8 + number.start()] + word + blob[8 + number.end() : 8 + length]
+    return _fitted(len(head).to_bytes(8, "little") + head + blob[8 + length :])
+
+
+def _header_value(blob: Blob, chance: random.Random) -> Blob:
+    """Another value of any kind somewhere in the header."""
+    try:
+        header, data = parts(blob)
+        place: Any = header
+        while isinstance(place, dict | list) and place:
+            key = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            if not isinstance(place[key], dict | list) or chance.random() < 0.3:
+                break
+            place = place[key]
+        else:
+            return blob
+        values = (None, -1, True, 0.5, "", "9" * 30, [], {}, [[]], *WORDS, *map(str, WORDS))
+        place[key] = chance.choice(values)
+        return joined(header, data, fit=chance.random() < 0.9)
+    except (ValueError, AttributeError, RecursionError):
+        return blob
+
+
+def _tensors(blob: Blob, chance: random.Random) -> Blob:
+    """Anything at all in the tensors: codes, rows and ids that no index would write."""
+    length = int.from_bytes(blob[:8], "little")
+    data = bytearray(blob[8 + length :])
+    if len(data) < 16:
+        return blob
+    for _ in range(chance.randint(1, 40)):
+        at = chance.randrange(len(data) - 8)
+        word = chance.choice((b"\xff" * 8, b"\x00\x00\xc0\x7f" * 2, chance.randbytes(8), bytes(8)))
+        data[at : at + 8] = word
+    return blob[: 8 + length] + bytes(data)
+
+
+def _fitted(blob: Blob) -> Blob:
+    try:
+        return joined(*parts(blob))
+    except (ValueError, AttributeError, RecursionError):
+        return blob
+
+
+def survives(blob: Blob, path: Path) -> str:
+    """Load the file and use what comes: ``loaded``, or the error with which it was refused. Any
+    other error is raised.
+    """
+    path.write_bytes(blob)
+    try:
+        index = fr.Index.load(path, mmap=len(blob) % 2 == 0, verify=len(blob) % 5 == 0)
+    except StorageError as error:
+        return str(error).partition(": ")[2]
+    queries = np.ones((3, index.dim), np.float32)
+    hits = index.search(queries, 50, where=index.ids[::2])
+    index.search(queries, 3)
+    index.range_search(queries, 1.0)
+    if not set(hits.ids.ravel().tolist()) <= {-1, *index.ids.tolist()}:
+        raise AssertionError(f"ids that are not in the index: {hits.ids}")
+    index.remove(index.ids[:5])
+    index.update(index.ids[:1], queries[: len(index.ids[:1])])
+    return "loaded"
+
+
+def is_an_answer(outcome: str) -> bool:
+    """Whether the file was loaded, or refused as it should be."""
+    return bool(re.match(r"loaded$|at byte \d+: expected |the file has version ", outcome))
