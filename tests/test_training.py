@@ -30,6 +30,7 @@ from fastretrieve.training import CheckpointError, DivergedError, TrainingResult
 from fastretrieve.training.augmentation import mirrors_are_at_home
 from fastretrieve.training.checkpoint import weights_of
 from fastretrieve.training.options import Plan
+from fastretrieve.training.run import Run
 from fastretrieve.training.stepping import Stepper
 
 SIDE = 10
@@ -75,16 +76,19 @@ def without_times(epochs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in epoch.items() if k not in timed} for epoch in epochs]
 
 
-def stopped_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """From here on, a run is interrupted before its step ``number``."""
-    step = Stepper.step
+def stopped_at(monkeypatch: pytest.MonkeyPatch, number: int, *, inside: bool = False) -> None:
+    """From here on, a run is interrupted before its step ``number``, or in the middle of it."""
+    step, owner = (Stepper.step, Stepper) if inside else (Run._step, Run)
 
-    def interrupted(self: Stepper, *args: Any, **options: Any) -> Any:
-        if options["number"] == number:
+    def interrupted(self: Any, *args: Any, **options: Any) -> Any:
+        at = options["number"] if inside else self.progress.step
+        if at == number and inside:
+            next(iter(self.encoder.parameters())).data.add_(1.0)  # half of an update
+        if at == number:
             raise KeyboardInterrupt
         return step(self, *args, **options)
 
-    monkeypatch.setattr(Stepper, "step", interrupted)
+    monkeypatch.setattr(owner, step.__name__, interrupted)
 
 
 def test_training_improves_retrieval_and_marks_the_encoder() -> None:
@@ -139,6 +143,19 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
         "end",
     ]
     assert not (tmp_path / "broken" / "training" / "checkpoint.safetensors").exists()
+
+
+def test_an_interruption_amid_a_step_goes_back_to_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = small(), small()
+    fit(whole, batch_size=8)
+    with monkeypatch.context() as patch:
+        stopped_at(patch, 11, inside=True)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), batch_size=8, out=tmp_path)
+    fit(resumed, batch_size=8, out=tmp_path)
+    assert same_weights(whole, resumed)
 
 
 KILLED = """

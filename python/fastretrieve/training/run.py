@@ -59,6 +59,7 @@ class Run:
         self._saved_at = time.perf_counter()
         self._pending: list[dict[str, torch.Tensor]] = []
         self._clock = _now()
+        self._is_whole = True  # whether weights, optimizers and progress belong together
 
     @property
     def monitored(self) -> Figure | None:
@@ -82,7 +83,8 @@ class Run:
                 while not self._is_over():
                     self._epoch(display)
             except KeyboardInterrupt:
-                self._save()  # Ctrl-C loses nothing; the same call goes on from here
+                if self._is_whole:  # else the checkpoint before is the one to go on from
+                    self._save()
                 raise
         if self.best:
             set_weights(self.encoder, self.best)
@@ -124,8 +126,10 @@ class Run:
         labels = (
             torch.from_numpy(loaded.labels).to(self.device) if self.dataset.is_labelled else None
         )
+        self._is_whole = False
         self._pending.append(self.stepper.step(batch, labels, number=step))
         self.progress.step += 1
+        self._is_whole = True
         if len(self._pending) >= _FLUSH_STEPS:
             self._flush()
             display.step_done(self.progress.step, self._means())
@@ -149,6 +153,7 @@ class Run:
         seed_step(self.options.seed, self.progress.step)
         figures = self.validator.measure(device=self.device)
         self._read_clock()
+        self._is_whole = False
         self.progress.epochs.append(
             {
                 "epoch": number + 1,
@@ -162,6 +167,7 @@ class Run:
         )
         self.progress.sums, self.progress.n_summed = {}, 0
         self._note_best(number + 1, figures)
+        self._is_whole = True
         self.journal.write(self.progress.epochs, end=None)
         probe = self.validator.held_out or self.validator.gallery
         self.journal.sheet(self.encoder, probe.first(), epoch=number + 1)
