@@ -7,11 +7,15 @@
 
 namespace fastretrieve::cpu {
 
-void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
-  if (args.queries.n_rows == 0) return;
+// Queries whose codes and bounds are held at a time: enough for every thread, and in the cache
+// rather than in new pages, which took a fifth of the time of a million queries.
+constexpr int64_t kBlockQueriesPerThread = 8192;
+
+static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
+                         Cancel& cancel) {
   const Problem problem{kernels,          args.segments, args.n_segments,
                         args.queries.dim, args.metric,   args.out.k};
-  const EncodedQueries queries(kernels, args.queries, args.metric, cancel);
+  const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
   args.stats->queries += panels.n_queries;
@@ -36,6 +40,22 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
     for (std::atomic<double>& t : thresholds) t.store(-kInfinity, std::memory_order_relaxed);
     shared = &thresholds;
     walk_by_rows(panels, panel, kind, *args.stats, cancel);
+  }
+}
+
+void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
+  const int64_t step = kBlockQueriesPerThread * num_threads();
+  std::vector<Segment> segments(args.segments, args.segments + args.n_segments);
+  for (int64_t first = 0; first < args.queries.n_rows; first += step) {
+    SearchArgs block = args;
+    block.queries.data = args.queries.row(first);
+    block.queries.n_rows = std::min(step, args.queries.n_rows - first);
+    block.segments = segments.data();
+    block.out.scores = args.out.scores + first * args.out.k;
+    block.out.ids = args.out.ids + first * args.out.k;
+    search_block(kernels, block, first, cancel);
+    for (Segment& segment : segments)
+      if (segment.where) segment.where += step * segment.where_stride;
   }
 }
 
