@@ -41,8 +41,10 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
         scan.score_tails(cancel);
       },
       [&](RangeScan& scan) {
-        for (int64_t q = 0; q < scan.n_queries(); ++q)
+        for (int64_t q = 0; q < scan.n_queries(); ++q) {
+          cancel.check();
           scan.finish(q, (*args.found)[static_cast<size_t>(scan.first() + q)]);
+        }
       }};
   if (!panels.share_rows()) {
     walk_by_queries(panels, kind, *args.stats, cancel);
