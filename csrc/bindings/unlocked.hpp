@@ -2,6 +2,8 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include <exception>
+
 #include "core/cancel.hpp"
 
 namespace fastretrieve::bindings {
@@ -15,6 +17,8 @@ inline bool signal_arrived() {
 // An interruption becomes the exception that the signal handler raised.
 template <class Work>
 void unlocked(const Work& work) {
+  // A thread's first exception takes memory, and without any the C library aborts: take it now.
+  (void)std::uncaught_exceptions();
   try {
     const pybind11::gil_scoped_release released;
     Cancel cancel(signal_arrived);

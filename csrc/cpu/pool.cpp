@@ -146,6 +146,8 @@ class Pool {
 
   void work() {
     const DefaultFloatEnvironment floats;
+    // A thread's first exception takes memory, and without any the C library aborts: take it now.
+    (void)std::uncaught_exceptions();
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       Job* job = nullptr;
