@@ -43,8 +43,16 @@ FAULTS: dict[str, Fault] = {
     ),
     "bound: the query's error is forgotten": Fault(
         "core/bound.hpp",
-        "q.norm * double{x.error} + q.error * double{x.norm}",
-        "q.norm * double{x.error}",
+        " + q.error * double{x.norm};\n  if (!(radius < kInfinity)) return {",
+        ";\n  if (!(radius < kInfinity)) return {",
+    ),
+    "bound: the quick one has no radius": Fault(
+        "core/bound.hpp", "- squares + 2 * radius", "- squares"
+    ),
+    "threshold: the first strip gives its best look": Fault(
+        "cpu/topk_scan.cpp",
+        "reached = lower < reached ? lower :",
+        "reached = lower > reached || reached == kInfinity ? lower :",
     ),
     "bound: the row's error is forgotten in the triangle": Fault(
         "core/bound.hpp", "const double reach = q.error + double{x.error}", "double reach = q.error"

@@ -15,7 +15,7 @@ import torch
 import cases
 import fastretrieve as fr
 import oracle
-from fastretrieve import _core, segments
+from fastretrieve import _core
 
 UseThreads = Callable[[int], None]
 
@@ -182,9 +182,16 @@ def test_stored_in_16_bits(dtype: str, metric: str, isa: str) -> None:
         oracle.assert_same(fr.Hits(found.scores.numpy(), found.ids.numpy()), expected)
 
 
+def as_words(mask: np.ndarray) -> np.ndarray:
+    """Booleans [n, n_rows] as bits of 64-bit words: row r is bit r % 64 of word r // 64."""
+    padded = np.zeros((len(mask), -(-mask.shape[1] // 64) * 64), bool)
+    padded[:, : mask.shape[1]] = mask
+    return np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
+
+
 def masked(index: Any, masks: list[np.ndarray], stride: bool) -> Any:
     """The segments of an index with one mask [n_queries, n_rows] for each."""
-    words = [np.stack([segments.pack(row) for row in mask]) for mask in masks]
+    words = [as_words(mask) for mask in masks]
     strides = [w.shape[1] if stride else 0 for w in words]
     where = [int(w.ctypes.data) for w in words]
     return index._state.native.masked(where, strides, words)
