@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,14 @@ def test_accuracy_calculator_agrees_with_its_own_function(rows: torch.Tensor, sa
     assert reports[0].keys() == reports[1].keys()
     for name, value in reports[0].items():
         assert value == pytest.approx(reports[1][name], abs=1e-6)
+
+
+@pytest.mark.parametrize("adapter", ["faiss", "metric_learning"])
+def test_adapters_import_no_library(adapter: str) -> None:
+    code = (
+        f"import sys, fastretrieve.compat.{adapter}\n"
+        "print([name for name in sys.modules if name in "
+        "('torch', 'faiss', 'sklearn', 'pytorch_metric_learning')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -233,3 +233,27 @@ def test_scores_of_other_types_and_wrong_input() -> None:
         fr.scores([[1.0]], [[1.0], [math.inf], [math.nan]])
     with pytest.raises(ValueError, match="metric must be"):
         fr.scores([[1.0]], [[1.0]], metric="cos")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["mask", "ids", "mask of each query", "exclude"])
+def test_filters(given: str, isa: str) -> None:
+    queries, rows = cases.gaussian(500, 11, seed=37)
+    index = build(rows, "l2")
+    index.remove(np.arange(0, 500, 7))
+    ids = index.ids
+    random = np.random.default_rng(7)
+    shape = (len(queries), len(ids)) if "each" in given else (len(ids),)
+    allowed = random.random(shape) < 0.3
+    how: dict[str, Any] = {"where": allowed}
+    if given == "ids":
+        how = {"where": ids[allowed]}
+    elif given == "exclude":
+        how = {"exclude": ids[~allowed]}
+    exact = oracle.all_scores(queries, rows[ids], "l2")
+    masks = np.broadcast_to(allowed, exact.shape)
+    found = index.range_search(queries, 4.5, score_dtype="float64", **how)
+    for i in range(len(queries)):
+        _, scores, expected = within(exact[i : i + 1], 4.5, "l2", ids=ids, allowed=masks[i])
+        part = slice(found.offsets[i], found.offsets[i + 1])
+        np.testing.assert_array_equal(found.ids[part], expected)
+        np.testing.assert_array_equal(found.scores[part], scores)
