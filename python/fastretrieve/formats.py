@@ -49,7 +49,8 @@ def read_vectors(path: str | os.PathLike[str], *, mmap: bool = True) -> NDArray[
 def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     """Write a matrix of vectors, whole or not at all, in the format that the name ends with.
 
-    ``.npy`` keeps the type of the numbers; the others convert where no number changes by it.
+    ``.npy`` keeps the type of the numbers. ``.fvecs`` rounds them to float32; ``.bvecs`` and
+    ``.ivecs`` refuse what is no integer of theirs.
     """
     kind, matrix = _kind(path), _host(vectors)
     if matrix.ndim != 2:
@@ -63,12 +64,15 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     item = np.dtype(_RECORDS[kind])
     with np.errstate(all="ignore"):
         stored = matrix.astype(item)
-    if not np.array_equal(stored, matrix, equal_nan=item.kind == "f"):
+    same = np.isfinite(stored) == np.isfinite(matrix) if item.kind == "f" else stored == matrix
+    if not bool(same.all()):
         raise ValueError(f"{kind} holds {item.name}, which cannot represent all of the vectors")
     n, dim = matrix.shape
     records = np.empty((n, _DIM_BYTES + dim * item.itemsize), dtype=np.uint8)
     records[:, :_DIM_BYTES] = np.frombuffer(np.int32(dim).astype("<i4").tobytes(), np.uint8)
-    records[:, _DIM_BYTES:] = np.ascontiguousarray(stored).view(np.uint8).reshape(n, -1)
+    records[:, _DIM_BYTES:] = (
+        np.ascontiguousarray(stored).view(np.uint8).reshape(n, dim * item.itemsize)
+    )
     with replacing(path) as file:
         file.write(records.data)
 
