@@ -21,6 +21,9 @@ _PUBLIC = {
     "InRange": "joins",
     "Pairs": "joins",
     "Graph": "joins",
+    "StorageError": "tensorfile",
+    "read_vectors": "formats",
+    "write_vectors": "formats",
     "topk": "ops",
     "scores": "ops",
     "normalize": "ops",
@@ -51,6 +54,8 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from fastretrieve.formats import read_vectors as read_vectors
+    from fastretrieve.formats import write_vectors as write_vectors
     from fastretrieve.index import Hits as Hits
     from fastretrieve.index import Index as Index
     from fastretrieve.joins import Graph as Graph
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     from fastretrieve.runtime import backends as backends
     from fastretrieve.runtime import num_threads as num_threads
     from fastretrieve.runtime import set_num_threads as set_num_threads
+    from fastretrieve.tensorfile import StorageError as StorageError
 
 __all__ = sorted(_PUBLIC)
 
