@@ -69,8 +69,8 @@ class Run:
         """
         if self.validator.held_out is None or set(parameter_groups(self.encoder)) != {"loss"}:
             return None
-        if "classify" in self.encoder.capabilities and self.validator.metric is not None:
-            return Figure(self.validator.metric, "higher")
+        if "classify" in self.encoder.capabilities and self.validator.judge is not None:
+            return Figure(self.validator.judge, "higher")
         figure = self.encoder.progress_figure
         return Figure(f"validation {figure.name}", figure.direction)
 

@@ -119,8 +119,16 @@ class Validator:
         )
 
     @property
+    def judge(self) -> str | None:
+        """The retrieval figure that tells epochs apart, or None where there is none.
+
+        Not recall@1: it is one bit a query, and picks the luckiest epoch rather than the best.
+        """
+        return "precision@10" if self.has_labels else self.metric
+
+    @property
     def metric(self) -> str | None:
-        """The retrieval figure that tells epochs apart, or None where there is none."""
+        """The retrieval figure that people watch, or None where there is none."""
         if self.has_labels:
             return "recall@1"
         return "view recall@1" if self._finds_views() else None
