@@ -233,6 +233,17 @@ def test_removed_rows_never_come_back(keep: int, metric: str, isa: str) -> None:
     )
 
 
+@pytest.mark.parametrize("k", [1, 10])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_later_rows_win_ties_with_rows_that_were_scored_first(
+    metric: str, k: int, isa: str
+) -> None:
+    queries, rows = cases.case("equal rows behind the strips")
+    ids = np.arange(len(rows))[::-1].astype(np.int64)
+    index = build(rows, metric, ids=ids)
+    oracle.assert_same(search(index, queries, k), oracle.topk(queries, rows, k, metric, ids=ids))
+
+
 @pytest.mark.parametrize("metric", oracle.METRICS)
 def test_zero_queries_in_segments_with_ids_in_any_order(metric: str, isa: str) -> None:
     _, rows = cases.gaussian(3000, 8, seed=10)
