@@ -65,7 +65,7 @@ def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
 
 def _from_other(values: Any, name: str) -> Rows:
     array = values if isinstance(values, np.ndarray) else _as_numpy(values, name)
-    if np.any(getattr(array, "mask", False)):
+    if type(array) is not np.ndarray and np.any(getattr(array, "mask", False)):
         raise TypeError(f"{name} must not be masked; fill the masked values first")
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f" and size in (2, 4) and array.dtype.isnative:

@@ -90,6 +90,7 @@ class Block:
         self.rows = rows
         self.codes = codes
         self._rows_at = address(rows)  # NumPy takes a microsecond to say it
+        self._row_bytes = form.row_bytes
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
@@ -104,7 +105,7 @@ class Block:
         if self.ids is not None:
             self.ids[begin : begin + len(rows)] = ids
         return self.form.backend.ingest(
-            rows, out=self._rows_at + begin * self.form.row_bytes, dtype=self.form.dtype
+            rows, out=self._rows_at + begin * self._row_bytes, dtype=self.form.dtype
         )
 
     def encode(self, n_strips: int, n_rows: int) -> int:
@@ -135,10 +136,6 @@ class View(NamedTuple):
     def free(self) -> int:
         """Rows that still fit the block."""
         return self.block.capacity - self.n_rows
-
-    def may_continue(self, first_id: int) -> bool:
-        """Whether the next row may have this id without ids of its own being stored."""
-        return self.block.ids is None and first_id == self.block.first_id + self.n_rows
 
     def part(self) -> tuple[Any, ...]:
         """What ``_core.Segments`` wants to know."""
