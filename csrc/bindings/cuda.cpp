@@ -79,6 +79,13 @@ int64_t workspace_bytes(const CudaBackend& backend, const Segments& segments, in
   return backend.plan(shape_of(segments, n_queries, k)).workspace_bytes;
 }
 
+std::string plan(const CudaBackend& backend, const Segments& segments, int64_t n_queries,
+                 int64_t k) {
+  std::ostringstream text;
+  text << backend.plan(shape_of(segments, n_queries, k));
+  return text.str();
+}
+
 py::bytes segment_table(const Segments& segments) {
   const std::vector<char> table = cuda::segment_table(segments.data(), segments.size());
   return py::bytes(table.data(), table.size());
@@ -160,6 +167,7 @@ void bind_cuda(py::module_& m) {
            py::arg("n_clusters"), py::arg("sums"), py::arg("counts"), py::arg("stream"))
       .def("workspace_bytes", &workspace_bytes, py::arg("segments"), py::arg("n_queries"),
            py::arg("k"))
+      .def("plan", &plan, py::arg("segments"), py::arg("n_queries"), py::arg("k"))
       .def_static("segment_table", &segment_table, py::arg("segments"))
       .def("search", &search, py::arg("queries"), py::arg("segments"), py::kw_only(),
            py::arg("table"), py::arg("k"), py::arg("results"), py::arg("float64"),

@@ -54,7 +54,8 @@ __device__ __forceinline__ uint64_t score_order(const FinishArgs& args, int64_t 
                                                 bool active) {
   const QueryBatch& batch = args.batch;
   double sum = 0, square = 0;
-  if (active) {
+  const bool zero = batch.norms[query] == 0 && !is_distance_metric(args.gallery.metric);
+  if (active && !zero) {  // a zero query scores zero with every row
     const DType dtype = static_cast<DType>(segment.dtype);
     lane_sums(args, row_of(batch.data, batch.dtype, query * batch.stride),
               row_of(segment.rows, dtype, row * args.gallery.dim), dtype, threadIdx.x % kLanes,
@@ -162,9 +163,11 @@ __device__ Found score_all_rows(const FinishArgs& args, int64_t query, int64_t* 
         entry.row = id_of(segment, row);
         if (!full || better(entry, worst)) found.entries[atomicAdd(&count, 1)] = entry;
       }
-      *n_scored += kPairs * kRounds;
+      const int64_t left = segment.n_rows - begin;
+      *n_scored += left < kPairs * kRounds ? left : kPairs * kRounds;
       __syncthreads();
       found.n = count;
+      __syncthreads();  // everybody has read it before somebody counts on
       if (found.n + kPairs * kRounds <= batch.capacity && found.n < 4 * args.k) continue;
       if (found.n < args.k) continue;
       found = keep_best(found, args.k);

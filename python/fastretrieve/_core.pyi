@@ -20,6 +20,7 @@ class Counters:
     def read(self) -> dict[str, int]: ...
 
 class Segments:
+    notes: Any  # what Python keeps with them: segments.Notes
     # A part is (rows, codes, n_strips, ids, first_id, live, owner); addresses are 0 for none.
     def __init__(self, metric: str, dim: int, parts: list[tuple[object, ...]]) -> None: ...
     @property
@@ -84,3 +85,67 @@ def mark_rows(
     numbers: NDArray[np.int64], *, first: int, n_rows: int, words: NDArray[np.uint64]
 ) -> None: ...
 def cpu_plan(n_queries: int, n_strips: int, dim: int, n_threads: int) -> str: ...
+def cuda_plan(
+    n_queries: int,
+    n_rows: int,
+    dim: int,
+    k: int,
+    *,
+    tier: str,
+    shared_bytes: int,
+    workspace_limit: int,
+) -> str: ...
+def cuda_state() -> tuple[bool, bool, str]: ...
+
+cuda_architectures: str
+
+# In builds with CUDA or its emulation.
+CUDA_COUNTERS: int
+
+class CudaBackend:
+    def __init__(self, tier: str = "") -> None: ...
+    @property
+    def name(self) -> str: ...
+    def strip_bytes(self, dim: int, metric: str) -> int: ...
+    def encode(
+        self, rows: _Matrix, *, metric: str, n_strips: int, codes: int, stream: int
+    ) -> None: ...
+    def ingest(self, rows: _Matrix, *, out: int, dtype: str, flag: int, stream: int) -> int: ...
+    def fuse(
+        self,
+        layers: Sequence[tuple[_Matrix, int, float]],
+        *,
+        weigh: bool,
+        out: int,
+        dtype: str,
+        stream: int,
+    ) -> None: ...
+    def scores(
+        self, queries: _Matrix, rows: _Matrix, *, metric: str, out: int, stream: int
+    ) -> None: ...
+    def cluster_sums(
+        self,
+        rows: _Matrix,
+        *,
+        labels: int,
+        n_clusters: int,
+        sums: int,
+        counts: int,
+        stream: int,
+    ) -> None: ...
+    def workspace_bytes(self, segments: Segments, n_queries: int, k: int) -> int: ...
+    def plan(self, segments: Segments, n_queries: int, k: int) -> str: ...
+    @staticmethod
+    def segment_table(segments: Segments) -> bytes: ...
+    def search(
+        self,
+        queries: _Matrix,
+        segments: Segments,
+        *,
+        table: int,
+        k: int,
+        results: tuple[int, int],
+        float64: bool,
+        memory: tuple[int, int, int],
+        stream: int,
+    ) -> None: ...

@@ -1,9 +1,10 @@
 """The CUDA backend as the rest of the package sees it: the same calls as ``_core.Backend``.
 
-What it adds is memory. Arrays live on the device (torch tensors), or, in a build with
-``FR_CUDA=EMU``, in the memory of the process, where tests run the same kernels without a GPU.
-Workspace and results come from torch's allocator, work runs on torch's current stream, and a search
-of device queries never waits for the device.
+What it adds is memory. Arrays live on the device (torch tensors, ``device_memory.py``), or, in a
+build with ``FR_CUDA=EMU``, in the memory of the process, where tests run the same kernels without a
+GPU. Workspace and results come from torch's allocator, work runs on torch's current stream, and a
+search of device queries never waits for the device. Changes of an index do wait, so that any stream
+may search what has been published.
 """
 
 from __future__ import annotations
@@ -11,58 +12,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from fastretrieve import _core
+from fastretrieve import _core, arrays
 from fastretrieve.arrays import address, as_rows, core_matrix, is_tensor
+from fastretrieve.device_memory import DeviceMemory
 from fastretrieve.memory import HostMemory
+from fastretrieve.segments import Notes
+from fastretrieve.tiles import Own, in_range
 
 _COUNTERS = ("queries", "rows_scanned", "rows_scored", "overflows", "unfit_queries")
-
-
-class DeviceMemory(HostMemory):
-    """Memory of a GPU, as torch tensors."""
-
-    def __init__(self, device: str) -> None:
-        import torch
-
-        self.device = torch.device(device)
-        self._kinds = {
-            np.dtype(np.float32): torch.float32,
-            np.dtype(np.float64): torch.float64,
-            np.dtype(np.float16): torch.float16,
-            np.dtype(np.uint16): torch.bfloat16,  # as arrays.py keeps it
-            np.dtype(np.uint8): torch.uint8,
-            np.dtype(np.int64): torch.int64,
-        }
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """An uninitialised tensor on the device."""
-        import torch
-
-        return torch.empty(shape, dtype=self._kinds[np.dtype(dtype)], device=self.device)
-
-    def placed(self, array: Any) -> Any:
-        """The array on the device, copied there if it is not."""
-        import torch
-
-        if is_tensor(array):
-            return array.to(self.device)
-        if array.dtype == np.uint64:
-            array = array.view(np.int64)
-        if array.dtype == np.uint16:
-            return torch.from_numpy(array.view(np.int16)).to(self.device).view(torch.bfloat16)
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-    def to_host(self, array: Any) -> NDArray[Any]:
-        """The tensor as NumPy; waits for the device."""
-        import torch
-
-        if array.dtype == torch.bfloat16:
-            bits: NDArray[Any] = array.cpu().view(torch.int16).numpy().view(np.uint16)
-            return bits
-        values: NDArray[Any] = array.cpu().numpy()
-        return values
 
 
 class DeviceCounters:
@@ -95,12 +54,7 @@ class CudaBackend:
     @property
     def stream(self) -> int:
         """The stream of the caller: torch's current one."""
-        if self.emulated:
-            return 0
-        import torch
-
-        assert isinstance(self.memory, DeviceMemory)
-        return int(torch.cuda.current_stream(self.memory.device).cuda_stream)
+        return self.memory.stream if isinstance(self.memory, DeviceMemory) else 0
 
     def counters(self) -> DeviceCounters:
         """Counters for the searches of an index."""
@@ -108,7 +62,7 @@ class CudaBackend:
 
     def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
         """Rows as :func:`fastretrieve.arrays.as_rows` returns them; a tensor on a device stays."""
-        if not is_tensor(array) or array.device.type == "cpu":
+        if arrays.device_of(array) == "cpu":
             return as_rows(array, name=name, dim=dim)
         rows = _device_rows(array.detach(), name)
         if dim is not None and rows.shape[1] != dim:
@@ -122,8 +76,9 @@ class CudaBackend:
         return self._core.strip_bytes(dim, metric)
 
     def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
-        """Encode rows, given as the core describes memory."""
+        """Encode rows, given as the core describes memory, for every stream to read."""
         self._core.encode(rows, metric=metric, n_strips=n_strips, codes=codes, stream=self.stream)
+        self.memory.synchronize()
 
     def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
         """Copy rows to the device's memory at ``out``; the first that is not finite, or -1."""
@@ -144,42 +99,97 @@ class CudaBackend:
         workspace: Any = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """Scores and ids of the best ``k`` rows; on the device if the queries are there."""
+        """Scores and ids of the best ``k`` rows; on the device if the queries are there.
+
+        ``out`` is memory of the device for both.
+        """
+        if not self.memory.holds(rows):
+            refuse_not_finite(rows)
         queries = self.memory.placed(rows)
         shape = (queries.shape[0], k)
         kind = np.float64 if float64 else np.float32
         scores, ids = out or (self.memory.empty(shape, kind), self.memory.empty(shape, np.int64))
-        if shape[0] == 0:
-            return scores, ids
-        if workspace is None:
-            workspace = self.workspace(segments, shape[0], k)
-        self._core.search(
-            core_matrix(queries),
-            segments,
-            table=address(self._table(segments)),
-            k=k,
-            results=(address(scores), address(ids)),
-            float64=float64,
-            memory=(address(workspace), workspace.nbytes, address(counters.numbers)),
-            stream=self.stream,
-        )
-        if is_tensor(rows) or self.emulated:
+        if shape[0]:
+            if workspace is None:
+                workspace = self.workspace(segments, shape[0], k)
+            self._core.search(
+                core_matrix(queries),
+                segments,
+                table=address(self._table(segments)),
+                k=k,
+                results=(address(scores), address(ids)),
+                float64=float64,
+                memory=(address(workspace), workspace.nbytes, address(counters.numbers)),
+                stream=self.stream,
+            )
+        if self.memory.holds(rows):
             return scores, ids
         return self.memory.to_host(scores), self.memory.to_host(ids)
+
+    def refuse_not_finite(self, rows: Any) -> None:
+        """Raise where a query on the device is not finite; waits for it."""
+        refuse_not_finite(rows)
+
+    def prepare(self, segments: _core.Segments) -> None:
+        """Do now what the first search of these segments on this stream would do."""
+        self._table(segments)
 
     def workspace(self, segments: _core.Segments, n_queries: int, k: int) -> Any:
         """Memory for a search of this size: O(queries x k), whatever the number of rows."""
         n_bytes = self._core.workspace_bytes(segments, n_queries, k)
         return self.memory.empty((n_bytes,), np.uint8)
 
+    def plan(self, segments: _core.Segments, n_queries: int, k: int) -> str:
+        """How a search of this size is cut into launches."""
+        return self._core.plan(segments, n_queries, k)
+
+    def range(
+        self,
+        rows: Any,
+        segments: _core.Segments,
+        radius: float,
+        counters: DeviceCounters,
+        float64: bool,
+        *,
+        self_segment: int = -1,
+        self_row: int = 0,
+        limit: int = np.iinfo(np.int64).max,
+    ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int64]] | None:
+        """Everything within a radius, as ``_core.Backend.range`` returns it: tile by tile of exact
+        scores on the device, without codes.
+        """
+        if not self.memory.holds(rows):
+            refuse_not_finite(rows)
+        own = Own(self_segment, self_row) if self_segment >= 0 else None
+        queries = self.memory.placed(rows)
+        found = in_range(self, queries, segments.notes, radius, own=own, limit=limit)
+        counters.numbers[0] += len(rows)
+        counters.numbers[2] += len(rows) * segments.n_rows
+        if found is None:
+            return None
+        offsets, scores, ids = found
+        return offsets, scores if float64 else _narrowed(scores), ids
+
     def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
         """The canonical score of every query with every row."""
+        for array, name in ((queries, "queries"), (rows, "rows")):
+            if not self.memory.holds(array):
+                refuse_not_finite(array, name)
         q, x = self.memory.placed(queries), self.memory.placed(rows)
-        out = self.memory.empty((q.shape[0], x.shape[0]), np.float64)
+        out = self.score_tile(q, x, metric)
+        return out if self.memory.holds(queries) else self.memory.to_host(out)
+
+    def score_tile(self, queries: Any, rows: Any, metric: str) -> Any:
+        """The same of what is on the device, unchecked."""
+        out = self.memory.empty((queries.shape[0], rows.shape[0]), np.float64)
         self._core.scores(
-            core_matrix(q), core_matrix(x), metric=metric, out=address(out), stream=self.stream
+            core_matrix(queries),
+            core_matrix(rows),
+            metric=metric,
+            out=address(out),
+            stream=self.stream,
         )
-        return out if is_tensor(queries) else self.memory.to_host(out)
+        return out
 
     def fuse(self, layers: Any, *, weigh: bool, out: int, dtype: str) -> None:
         """Normalise, weigh and join layers of device rows into device memory at ``out``."""
@@ -190,7 +200,9 @@ class CudaBackend:
         parts = [(core_matrix(rows), address(mean), weight) for rows, mean, weight in placed]
         self._core.fuse(parts, weigh=weigh, out=out, dtype=dtype, stream=self.stream)
 
-    def cluster_sums(self, rows: Any, labels: Any, n_clusters: int) -> tuple[Any, Any]:
+    def cluster_sums(
+        self, rows: Any, labels: Any, n_clusters: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums and counts of the rows of each cluster."""
         x, wanted = self.memory.placed(rows), self.memory.placed(labels)
         sums = self.memory.empty((n_clusters, x.shape[1]), np.float64)
@@ -206,12 +218,39 @@ class CudaBackend:
         return self.memory.to_host(sums), self.memory.to_host(counts)
 
     def _table(self, segments: _core.Segments) -> Any:
-        """What kernels read of the segments, on the device; kept with them."""
-        table = getattr(segments, "table", None)
-        if table is None:
+        """What kernels read of the segments, on the device; kept with them. A stream that sees it
+        for the first time is made known to the allocator.
+        """
+        notes: Notes = segments.notes
+        if notes.table is None:
             raw = np.frombuffer(self._core.segment_table(segments), dtype=np.uint8).copy()
-            table = segments.table = self.memory.placed(raw)
-        return table
+            table = self.memory.placed(raw)
+            self.memory.synchronize()  # other streams may read it now
+            notes.table = table
+        if isinstance(self.memory, DeviceMemory) and self.stream not in notes.streams:
+            self.memory.share([notes.table, *notes.keep])
+            self.memory.share(part for v in notes.views for part in (v.block.rows, v.block.codes))
+            notes.streams |= {self.stream}
+        return notes.table
+
+
+def refuse_not_finite(rows: Any, name: str = "queries") -> None:
+    """Raise where a row holds NaN or infinity; for what is on the device this waits for it."""
+    if is_tensor(rows):
+        bad = (~rows.isfinite().all(dim=1)).nonzero().reshape(-1).tolist()
+    elif rows.dtype == np.uint16:  # bfloat16
+        bad = np.flatnonzero(((rows & 0x7F80) == 0x7F80).any(axis=1)).tolist()
+    else:
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
+    if bad:
+        raise ValueError(
+            f"{name} hold a value that is not finite in row {bad[0]}; remove NaN and infinity first"
+        )
+
+
+def _narrowed(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return scores.astype(np.float32)
 
 
 def _device_rows(tensor: Any, name: str) -> Any:

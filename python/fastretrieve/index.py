@@ -8,16 +8,17 @@ row masks, and ``csrc/cpu/search.cpp`` the search. What "exact" means is written
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import DTYPES, DType, Rows, as_rows, like, whole
+from fastretrieve.arrays import DTYPES, DType, Rows, joined, like, whole
 from fastretrieve.changes import appended, compacted, reserved, without
 from fastretrieve.filters import masked
 from fastretrieve.ids import IdMap, as_ids
+from fastretrieve.joins import Hits as Hits
 from fastretrieve.joins import Joins, ScoreDType, is_double, without_self
 from fastretrieve.locating import (
     as_float,
@@ -28,18 +29,12 @@ from fastretrieve.locating import (
     stored_rows,
 )
 from fastretrieve.locks import ForkSafeLock
+from fastretrieve.plans import Pair, SearchPlan, checked_out, search_into
 from fastretrieve.runtime import backend_for
 from fastretrieve.segments import Format, State
 from fastretrieve.storage import Files
 
 Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
-
-
-class Hits(NamedTuple):
-    """The best rows for each query, best first; equal scores come in order of id."""
-
-    scores: Any  # [n_queries, k], NaN where there are fewer than k rows
-    ids: Any  # [n_queries, k] int64, -1 there
 
 
 class Index(Joins, Files):
@@ -134,6 +129,8 @@ class Index(Joins, Files):
         where: Any = None,
         exclude: Any = None,
         score_dtype: ScoreDType = "float32",
+        out: Pair | None = None,
+        check: bool = False,
     ) -> Hits:
         """Return the exact top ``k`` rows for each query.
 
@@ -144,6 +141,11 @@ class Index(Joins, Files):
         ``index.ids``, integers are ids, two dimensions are one row of them for each query. Ids that
         are not in the index are passed over, and -1 is, so that rows may be filled up with it.
 
+        ``out`` is a pair of arrays (scores, ids) that receive the results, of their shape and type
+        and where the queries are. Queries that are not finite are an error; those on a GPU come
+        back as id -1 and NaN instead and are counted in :meth:`stats`, because to look would be to
+        wait: ``check=True`` waits.
+
         >>> index = fr.Index(2, metric="ip")
         >>> ids = index.add([[1, 0], [0, 1]], ids=[7, 5])
         >>> index.search([[1, 1]], k=3)
@@ -153,15 +155,22 @@ class Index(Joins, Files):
         """
         plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
         ready = plain and queries.flags.c_contiguous and queries.flags.aligned
-        rows = queries if ready else as_rows(queries, name="queries")
+        rows = queries if ready else self._form.as_rows(queries, name="queries")
         if rows.shape[1] != self.dim:
             raise ValueError(
                 f"queries have dimension {rows.shape[1]} but the index has dimension {self.dim}; "
                 f"encode them as the vectors of the index were encoded"
             )
-        scores, ids = self._search(
-            self._state, rows, whole(k, "k"), where, exclude, is_double(score_dtype)
-        )
+        k, float64 = whole(k, "k"), is_double(score_dtype)
+        if check:
+            self._form.refuse_not_finite(rows)
+        if out is not None:
+            shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
+            out = checked_out(out, shape, float64, self._form, rows)
+            wide = (out[0].reshape(-1, k), out[1].reshape(-1, k))
+            self._search(self._state, rows, k, where, exclude, float64, wide)
+            return Hits(*out)
+        scores, ids = self._search(self._state, rows, k, where, exclude, float64)
         if plain:
             return Hits(scores, ids)
         if np.ndim(queries) == 1:
@@ -199,18 +208,62 @@ class Index(Joins, Files):
         return Hits(like(scores, ids), like(found, ids))
 
     def _search(
-        self, state: State, rows: Rows, k: int, where: Any, exclude: Any, float64: bool
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        backend = self._form.backend
+        self,
+        state: State,
+        rows: Rows,
+        k: int,
+        where: Any,
+        exclude: Any,
+        float64: bool,
+        out: Pair | None = None,
+    ) -> Pair:
         if where is None and exclude is None:
-            return backend.search(rows, state.native, k, self._counters, float64)
-        found = [
-            backend.search(rows[begin:end], segments, k, self._counters, float64)
-            for begin, end, segments in masked(state, where, exclude, len(rows))
-        ]
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate([s for s, _ in found]), np.concatenate([i for _, i in found])
+            if out is None:
+                found: Pair = self._form.backend.search(
+                    rows, state.native, k, self._counters, float64
+                )
+                return found
+            return search_into(self._form, rows, state.native, k, self._counters, float64, out)
+        parts = []
+        for begin, end, segments in masked(state, where, exclude, len(rows)):
+            here = None if out is None else (out[0][begin:end], out[1][begin:end])
+            arguments = (self._form, rows[begin:end], segments, k, self._counters, float64, here)
+            parts.append(search_into(*arguments))
+        return joined([scores for scores, _ in parts]), joined([ids for _, ids in parts])
+
+    def plan(
+        self,
+        batch: int,
+        k: int = 10,
+        *,
+        where: Any = None,
+        exclude: Any = None,
+        score_dtype: ScoreDType = "float32",
+    ) -> SearchPlan:
+        """Prepare searches of up to ``batch`` queries over the index as it is now: workspace and
+        results are allocated here, and a call of the plan is a search.
+
+        On a GPU such a call can be captured in a CUDA graph. ``where`` and ``exclude`` are those of
+        :meth:`search`, with one dimension.
+
+        >>> index = fr.Index(2, metric="ip")
+        >>> _ = index.add([[1, 0], [0, 1]])
+        >>> plan = index.plan(8, k=1)
+        >>> plan([[0, 1], [1, 0]]).ids
+        array([[1],
+               [0]])
+        """
+        batch, k, state = whole(batch, "batch"), whole(k, "k"), self._state
+        segments = state.native
+        if where is not None or exclude is not None:
+            for given, name in ((where, "where"), (exclude, "exclude")):
+                if np.ndim(given) > 1:
+                    raise ValueError(
+                        f"{name} of a plan must have one dimension, got {np.ndim(given)}"
+                    )
+            (_, _, segments), *_ = masked(state, where, exclude, 1)
+        float64 = is_double(score_dtype)
+        return SearchPlan(self._form, segments, self._counters, batch=batch, k=k, float64=float64)
 
     def get(self, ids: Any) -> NDArray[Any]:
         """Return the stored vectors of these ids, bit for bit (bfloat16 comes as the float32 of the
@@ -230,7 +283,7 @@ class Index(Joins, Files):
 
         Either all of them are in afterwards or, after an error, none.
         """
-        rows = as_rows(vectors, name="vectors", dim=self._form.dim)
+        rows = self._form.as_rows(vectors, name="vectors", dim=self.dim)
         given = None if ids is None else as_ids(ids)
         if given is not None and len(given) != len(rows):
             raise ValueError(
@@ -257,7 +310,7 @@ class Index(Joins, Files):
     def update(self, ids: Any, vectors: Any) -> None:
         """Give the rows with these ids new vectors, in one step for every search."""
         changed = as_ids(ids)
-        rows = as_rows(vectors, name="vectors", dim=self.dim)
+        rows = self._form.as_rows(vectors, name="vectors", dim=self.dim)
         if len(changed) != len(rows):
             raise ValueError(
                 f"there must be one vector for each id, "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import Rows, as_rows, like, whole
+from fastretrieve.arrays import Rows, like, whole
 from fastretrieve.filters import masked
 from fastretrieve.segments import Format, State, View
 
@@ -25,6 +25,13 @@ Progress = Callable[[int, int], object]  # (rows done, rows in all)
 GRAPH_ROWS = 16384  # rows of a batch: enough for every thread, few enough to report progress
 PAIR_ROWS = 65536
 PAIR_BATCH = 1 << 20
+
+
+class Hits(NamedTuple):
+    """The best rows for each query, best first; equal scores come in order of id."""
+
+    scores: Any  # [n_queries, k], NaN where there are fewer than k rows
+    ids: Any  # [n_queries, k] int64, -1 there
 
 
 class InRange(NamedTuple):
@@ -79,7 +86,7 @@ class Joins:
         >>> index.range_search([[4], [100]], radius=1)
         InRange(offsets=array([0, 2, 2]), scores=array([0., 1.], dtype=float32), ids=array([2, 1]))
         """
-        rows = as_rows(queries, name="queries", dim=self._form.dim)
+        rows = self._form.as_rows(queries, name="queries", dim=self._form.dim)
         number, float64 = as_radius(radius), is_double(score_dtype)
         state = self._state
         if where is None and exclude is None:
@@ -93,7 +100,8 @@ class Joins:
             )
             assert found is not None  # no limit was given
             parts.append(InRange(*found))
-        return InRange(*(like(array, queries) for array in _joined(parts)))
+        placed = self._form.memory.placed if self._form.memory.holds(rows) else np.asarray
+        return InRange(*(like(placed(array), queries) for array in _joined(parts)))
 
     def pairs(
         self,
@@ -298,6 +306,7 @@ def _graph_parts(
         scores, found = state.form.backend.search(
             rows, state.native, k if include_self else k + 1, counters, float64
         )
+        scores, found = state.form.memory.to_host(scores), state.form.memory.to_host(found)
         if not include_self:
             scores, found = without_self(scores, found, ids)
         yield Graph(ids, scores, found)
@@ -327,6 +336,6 @@ def _live_batches(state: State, batch: int) -> Iterator[tuple[Rows, NDArray[np.i
             rows = view.block.rows[begin:end]
             if view.live is not None:
                 live = view.alive(np.arange(begin, end))
-                ids, rows = ids[live], rows[live]
+                ids, rows = ids[live], state.form.memory.taken(rows, live)
             if len(ids):
                 yield rows, np.array(ids)

@@ -1,4 +1,7 @@
-"""Search, normalise, fuse and cluster without keeping an index."""
+"""Search, normalise, fuse and cluster without keeping an index.
+
+Tensors on a GPU are worked on there, by the same definitions and to the same bits.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import memory
+from fastretrieve import arrays
 from fastretrieve.arrays import (
     DTYPES,
     DType,
@@ -22,6 +25,7 @@ from fastretrieve.arrays import (
 )
 from fastretrieve.index import Hits, Index, Metric
 from fastretrieve.joins import is_double
+from fastretrieve.memory import HOST, HostMemory
 from fastretrieve.runtime import backend_for
 
 # Squares of weighed values stay normal float64 numbers.
@@ -41,11 +45,14 @@ def topk(
     >>> fr.topk([[1, 0]], [[0, 1], [2, 0]], k=1, metric="ip").ids
     array([[1]])
     """
-    matrix = as_rows(rows, name="rows")
+    device = arrays.device_of(rows)
+    matrix = _rows_on(device, rows, "rows")
     if matrix.shape[1] == 0:
         raise ValueError("rows must have at least one column")
-    index = Index(matrix.shape[1], metric=metric)
-    index.add(rows if matrix.dtype == np.uint16 else matrix)  # bits of bfloat16 look like integers
+    index = Index(matrix.shape[1], metric=metric, device=device)
+    index.add(
+        rows if device == "cpu" and matrix.dtype == np.uint16 else matrix
+    )  # bits of bfloat16 look like integers
     return index.search(queries, k, score_dtype=score_dtype)
 
 
@@ -64,11 +71,15 @@ def scores(
     """
     if metric not in get_args(Metric):
         raise ValueError(f"metric must be cosine, ip, l2 or sqeuclidean, got {metric!r}")
-    q, x = as_rows(queries, name="queries"), as_rows(rows, name="rows")
+    device = _common_device([queries, rows], ["queries", "rows"])
+    q, x = _rows_on(device, queries, "queries"), _rows_on(device, rows, "rows")
     if q.shape[1] != x.shape[1]:
         raise ValueError(f"queries have dimension {q.shape[1]} but rows have {x.shape[1]}")
-    exact = backend_for("cpu").scores(q, x, metric=metric)
-    result = exact if is_double(score_dtype) else exact.astype(np.float32)
+    exact = backend_for(device).scores(q, x, metric=metric)
+    if is_double(score_dtype):
+        result = exact
+    else:
+        result = exact.float() if is_tensor(exact) else exact.astype(np.float32)
     return like(result[0] if np.ndim(queries) == 1 else result, queries)
 
 
@@ -126,25 +137,53 @@ def _fused(
     dtype: DType | None,
     out: Any,
 ) -> Any:
-    rows = [as_rows(layer, name=f"layer {i}" if weigh else "x") for i, layer in enumerate(layers)]
+    names = [f"layer {i}" if weigh else "x" for i in range(len(layers))]
+    device = _common_device(layers, names)
+    rows = [_rows_on(device, layer, name) for layer, name in zip(layers, names, strict=True)]
     counts = {len(r) for r in rows}
     if len(counts) > 1:
         raise ValueError(f"layers must have the same number of rows, got {[len(r) for r in rows]}")
     kind = dtype or "float32"
     if kind not in DTYPES:
         raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype!r}")
-    target = _target((len(rows[0]), sum(r.shape[1] for r in rows)), kind, out)
+    backend = backend_for(device)
+    shape = (len(rows[0]), sum(r.shape[1] for r in rows))
+    target = _target(shape, kind, out, device, _memory_of(backend))
     parts = [
         (r, None if m is None else _mean(m, r.shape[1]), w)
         for r, m, w in zip(rows, means, weights, strict=True)
     ]
-    backend_for("cpu").fuse(parts, weigh=weigh, out=address(target), dtype=kind)
+    backend.fuse(parts, weigh=weigh, out=address(target), dtype=kind)
     if out is not None:
         return out
     return _returned(target, kind, layers[0])
 
 
+def _memory_of(backend: Any) -> HostMemory:
+    memory: HostMemory = getattr(backend, "memory", HOST)
+    return memory
+
+
+def _rows_on(device: str, array: Any, name: str) -> Any:
+    """Rows where the backend of the device reads them: NumPy on the CPU, else a tensor there."""
+    if device == "cpu":
+        return as_rows(array, name=name)
+    return backend_for(device).as_rows(array, name=name)
+
+
+def _common_device(parts: Sequence[Any], names: Sequence[str]) -> str:
+    devices = [arrays.device_of(part) for part in parts]
+    for device, name in zip(devices, names, strict=True):
+        if device != devices[0]:
+            raise ValueError(
+                f"{names[0]} are on {devices[0]} but {name} are on {device}; put them on one device"
+            )
+    return devices[0]
+
+
 def _mean(mean: Any, dim: int) -> NDArray[np.float32]:
+    if arrays.device_of(mean) != "cpu":
+        mean = mean.cpu()
     row = as_rows(mean, name="mean")
     if row.shape != (1, dim):
         raise ValueError(f"mean must have {dim} numbers, got shape {np.shape(mean)}")
@@ -155,10 +194,12 @@ def _mean(mean: Any, dim: int) -> NDArray[np.float32]:
     return row.astype(np.float32, copy=False)
 
 
-def _target(shape: tuple[int, int], kind: DType, out: Any) -> Rows:
+def _target(shape: tuple[int, int], kind: DType, out: Any, device: str, memory: HostMemory) -> Any:
     """Memory for the result: new, or that of ``out``."""
     if out is None:
         return memory.empty(shape, storage_dtype(kind))
+    if device != "cpu":
+        return _target_there(shape, kind, out, device)
     if is_tensor(out):
         if not out.is_contiguous() or str(out.dtype) != f"torch.{kind}" or out.device.type != "cpu":
             raise ValueError(
@@ -186,6 +227,19 @@ def _target(shape: tuple[int, int], kind: DType, out: Any) -> Rows:
     return array
 
 
+def _target_there(shape: tuple[int, int], kind: DType, out: Any, device: str) -> Any:
+    place = arrays.device_of(out)
+    right = is_tensor(out) and str(out.dtype) == f"torch.{kind}" and place == device
+    if not right or not out.is_contiguous():
+        raise ValueError(
+            f"out must be a contiguous {kind} tensor on {device}, "
+            f"got {getattr(out, 'dtype', type(out).__name__)} on {place}"
+        )
+    if tuple(out.shape) != shape and (shape[0] != 1 or tuple(out.shape) != shape[1:]):
+        raise ValueError(f"out must have shape {shape}, got {tuple(out.shape)}")
+    return out
+
+
 def _torch_int16() -> Any:
     import torch
 
@@ -194,7 +248,7 @@ def _torch_int16() -> Any:
 
 def _returned(result: Rows, kind: DType, original: Any) -> Any:
     shaped = result[0] if np.ndim(original) == 1 else result
-    if kind != "bfloat16":
+    if kind != "bfloat16" or is_tensor(shaped):
         return like(shaped, original)
     if is_tensor(original):
         import torch
@@ -223,28 +277,19 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
     >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
     True
     """
-    rows = as_rows(x, name="x")
-    if rows.dtype != np.float32:
-        rows = (
-            (rows.astype(np.uint32) << 16).view(np.float32)
-            if rows.dtype == np.uint16
-            else rows.astype(np.float32)
-        )
-    finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
-    if not finite.all():
-        raise ValueError(
-            f"x holds a value that is not finite in row {np.argmin(finite)}; "
-            f"remove NaN and infinity first"
-        )
+    device = arrays.device_of(x)
+    rows = _float32_rows(device, x)
     if not 1 <= whole(k, "k") <= len(rows):
         raise ValueError(f"k must be in [1, {len(rows)}], the number of rows, got {k}")
     max_iterations = whole(max_iterations, "max_iterations")
-    centroids = _seed_centroids(rows, k, np.random.default_rng(seed))
+    backend = backend_for(device)
+    memory = _memory_of(backend)
+    centroids = _seed_centroids(rows, k, np.random.default_rng(seed), memory)
     assignments = np.full(len(rows), -1, dtype=np.int64)
-    backend = backend_for("cpu")
     for iteration in range(1, max_iterations + 1):
-        hits = topk(rows, centroids, 1, metric="sqeuclidean", score_dtype="float64")
-        distances, nearest = hits.scores[:, 0], hits.ids[:, 0]
+        here = memory.placed(centroids)
+        hits = topk(rows, here, 1, metric="sqeuclidean", score_dtype="float64")
+        distances, nearest = (memory.to_host(part)[:, 0] for part in hits)
         settled = bool((nearest == assignments).all())
         assignments = nearest
         if settled or iteration == max_iterations:
@@ -256,17 +301,42 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
         empty = np.flatnonzero(~filled)
         if len(empty):
             farthest = np.lexsort((np.arange(len(rows)), -distances))[: len(empty)]
-            centroids[empty] = rows[farthest]
+            centroids[empty] = memory.to_host(memory.taken(rows, farthest))
     inertia = float(np.cumsum(distances)[-1])  # a fixed order of additions
-    return Clusters(like(centroids, x), like(assignments, x), inertia, iteration)
+    found = (centroids, assignments)
+    if memory.holds(rows):
+        found = (memory.placed(centroids), memory.placed(assignments))
+    return Clusters(like(found[0], x), like(found[1], x), inertia, iteration)
 
 
-def _seed_centroids(rows: Rows, k: int, random: np.random.Generator) -> NDArray[np.float32]:
+def _float32_rows(device: str, x: Any) -> Any:
+    """Finite float32 rows, where ``x`` is."""
+    rows = _rows_on(device, x, "x")
+    if is_tensor(rows):
+        rows = rows.float()
+        finite = rows.double().sum(dim=1).isfinite().cpu().numpy()
+    else:
+        if rows.dtype == np.uint16:
+            rows = (rows.astype(np.uint32) << 16).view(np.float32)
+        rows = rows.astype(np.float32, copy=False)
+        finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        raise ValueError(
+            f"x holds a value that is not finite in row {np.argmin(finite)}; "
+            f"remove NaN and infinity first"
+        )
+    return rows
+
+
+def _seed_centroids(
+    rows: Any, k: int, random: np.random.Generator, memory: HostMemory
+) -> NDArray[np.float32]:
     """k-means++: each next centroid is a row drawn with probability proportional to its squared
     distance so far.
     """
     n_sample = min(len(rows), max(32 * k, 4096))
-    sample = rows[np.sort(random.choice(len(rows), n_sample, replace=False))]
+    chosen_rows = np.sort(random.choice(len(rows), n_sample, replace=False))
+    sample = memory.to_host(memory.taken(rows, chosen_rows))
     chosen = np.empty((k, rows.shape[1]), dtype=np.float32)
     chosen[0] = sample[random.integers(n_sample)]
     distances = _squared_distances(sample, chosen[0])
@@ -282,5 +352,7 @@ def _seed_centroids(rows: Rows, k: int, random: np.random.Generator) -> NDArray[
 
 
 def _squared_distances(rows: Rows, centre: NDArray[np.float32]) -> NDArray[np.float64]:
-    scored = backend_for("cpu").scores(centre[None], rows, metric="sqeuclidean")
+    scored: NDArray[np.float64] = backend_for("cpu").scores(
+        centre[None], rows, metric="sqeuclidean"
+    )
     return scored.reshape(-1)

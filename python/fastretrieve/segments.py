@@ -62,7 +62,7 @@ class Format(NamedTuple):
 
     @property
     def strip_bytes(self) -> int:
-        return self.backend.strip_bytes(self.dim, self.metric)
+        return int(self.backend.strip_bytes(self.dim, self.metric))
 
 
 class Block:
@@ -104,9 +104,8 @@ class Block:
             raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
         if self.ids is not None:
             self.ids[begin : begin + len(rows)] = ids
-        return self.form.backend.ingest(
-            rows, out=self._rows_at + begin * self._row_bytes, dtype=self.form.dtype
-        )
+        out = self._rows_at + begin * self.form.row_bytes
+        return int(self.form.backend.ingest(rows, out=out, dtype=self.form.dtype))
 
     def encode(self, n_strips: int, n_rows: int) -> int:
         """Encode the strips after the first ``n_strips`` that ``n_rows`` rows complete; how many

@@ -1,0 +1,67 @@
+"""The CUDA backends that this build and machine have, for tests to run on each.
+
+In an emulated build a backend keeps its arrays as NumPy, or (``tensors``) as torch tensors that
+stand for those of a device, so that the code for device tensors runs without a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from fastretrieve import _core, arrays, runtime
+
+TIERS = ("dp4a", "mma", "wgmma")
+
+
+class Place(NamedTuple):
+    """A backend, and how a test puts arrays where it works."""
+
+    backend: Any
+    tensors: bool
+
+    def put(self, array: np.ndarray) -> Any:
+        """A tensor on the device; NumPy where the backend works on NumPy."""
+        return self.backend.memory.placed(array) if self.tensors else array
+
+    def host(self, array: Any) -> np.ndarray:
+        return array.cpu().numpy() if arrays.is_tensor(array) else array
+
+
+def reason() -> str:
+    """Why there is no CUDA backend; empty if there is one."""
+    available, _, why = _core.cuda_state()
+    return "" if available else why
+
+
+def emulated() -> bool:
+    return bool(_core.cuda_state()[1])
+
+
+def tiers() -> list[str]:
+    """The tiers that the device can run."""
+    found = []
+    for tier in TIERS:
+        try:
+            _core.CudaBackend(tier)
+        except ValueError:
+            continue
+        found.append(tier)
+    return found
+
+
+def install(monkeypatch: pytest.MonkeyPatch, tier: str, *, tensors: bool) -> Place:
+    """Let ``device="cuda"`` mean this tier for the rest of a test."""
+    from fastretrieve.cuda import CudaBackend
+    from fastretrieve.device_memory import DeviceMemory
+
+    backend = CudaBackend("cuda", tier=tier, emulated=emulated())
+    if emulated() and tensors:
+        backend.memory = DeviceMemory("cpu")
+        monkeypatch.setattr(
+            arrays, "device_of", lambda array: "cuda" if arrays.is_tensor(array) else "cpu"
+        )
+    monkeypatch.setattr(runtime, "cuda_backend", lambda device="cuda", tier="": backend)
+    return Place(backend, tensors)
