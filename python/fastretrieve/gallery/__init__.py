@@ -2,8 +2,9 @@
 
 ``gallery.py`` is the front: ``Gallery``. Underneath, ``storage.py`` owns the directory and its one
 commit point, ``database.py`` the items in SQLite, ``vectors.py`` the index files, ``manifest.py``
-what a gallery is. ``listing.py`` finds items, ``adding.py`` encodes and commits them,
-``conditions.py`` turns ``where`` into allowed ids, ``matches.py`` and ``pictures.py`` show results.
+what a gallery is. ``listing.py`` finds items, ``reading.py`` reads them, ``adding.py`` encodes and
+commits them. ``searching.py`` asks, ``queries.py`` encodes what is asked with, ``conditions.py``
+turns ``where`` into allowed ids, ``matches.py`` and ``pictures.py`` show what was found.
 """
 
 from __future__ import annotations

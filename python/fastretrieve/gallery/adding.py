@@ -7,32 +7,29 @@ time differs. What cannot be read is recorded with the reason and not tried agai
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fastretrieve.data import DataError, Dataset, Loader, Skipped, read_item
+from fastretrieve.data import Loader, Skipped
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.database import Known
-from fastretrieve.gallery.downloads import Limits, fetch
+from fastretrieve.gallery.downloads import Limits
 from fastretrieve.gallery.listing import Candidate
+from fastretrieve.gallery.progress import Report
+from fastretrieve.gallery.reading import Pending, Queue
 from fastretrieve.gallery.storage import Rows, Storage, Writer
 
 CHUNK = 5000  # candidates compared with the database at a time
 COMMIT_ROWS = 20_000
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on width and height change places
 
 
 @dataclass
@@ -78,24 +75,6 @@ _COUNTS = {
 }
 
 
-class Pending(NamedTuple):
-    """A candidate to encode, and what is known of it."""
-
-    candidate: Candidate
-    known: Known | None
-
-
-class Fact(NamedTuple):
-    """What reading an item found out about it."""
-
-    size: int
-    mtime_ns: int
-    hash: str
-    width: int | None
-    height: int | None
-    path: str
-
-
 class Options(NamedTuple):
     """How to add."""
 
@@ -106,9 +85,6 @@ class Options(NamedTuple):
     restore: bool = False
     retry: bool = False
     limits: Limits = Limits()
-
-
-Report = Callable[[str, int, int | None], None]  # (what is being done, done, in all)
 
 
 class Addition:
@@ -186,7 +162,7 @@ class Addition:
 
     def _encode(self, writer: Writer, pending: list[Pending]) -> None:
         encoder = self._encoder()
-        queue = Queue(self._storage, encoder.modality, pending, self._options.limits)
+        queue = Queue(self._storage.folder, encoder.modality, pending, self._options.limits)
         fetches = any(one.candidate.url for one in pending)
         options = self._options
         # Downloads wait for the network, not for a core; small batches, so that a stop is quick.
@@ -216,54 +192,6 @@ class Addition:
             if not batch.is_broken:
                 batch.commit(up_to=batch.next_row, skipped=[])  # what is encoded is kept
             raise
-
-
-class Queue(Dataset):
-    """The pending items as a data set; reading one also finds out its facts."""
-
-    def __init__(
-        self, storage: Storage, modality: str, pending: list[Pending], limits: Limits
-    ) -> None:
-        self.pending = pending
-        self.modality = "sequence" if modality == "sequence" else "image"
-        self.labels = np.broadcast_to(np.int64(-1), (len(pending),))
-        self.facts: dict[int, Fact] = {}
-        self.same: set[int] = set()  # the time of the file differs, its content does not
-        self.stopped = False
-        self._folder = storage.folder
-        self._limits = limits
-
-    def __len__(self) -> int:
-        return len(self.pending)
-
-    def key(self, index: int) -> str:
-        return self.pending[index].candidate.key
-
-    def read_many(self, indices: NDArray[np.int64]) -> None:
-        return None
-
-    def read(self, index: int, *, size: int | None = None) -> Any:
-        if self.stopped:
-            raise DataError("stopped")
-        candidate, known = self.pending[index]
-        path = self._local(candidate)
-        try:
-            status, digest = measured(path), _digest(path)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}") from error
-        relative = os.path.relpath(path, self._folder) if candidate.url else candidate.path
-        mtime_ns = 0 if candidate.mtime_ns == 0 else status[1]
-        self.facts[index] = Fact(status[0], mtime_ns, digest, None, None, relative)
-        if known is not None and not known.deleted and known.hash == digest:
-            self.same.add(index)
-            raise DataError("unchanged")
-        width, height = _dimensions(path, candidate)
-        self.facts[index] = self.facts[index]._replace(width=width, height=height)
-        return read_item(path, modality=self.modality, size=size, box=candidate.box)
-
-    def _local(self, candidate: Candidate) -> Path:
-        path = self._folder / candidate.path  # an absolute path stays as it is
-        return fetch(candidate.url, path, self._limits) if candidate.url else path
 
 
 class Batch:
@@ -382,63 +310,3 @@ def _relabel(writer: Writer, items: list[tuple[int, dict[str, Any]]]) -> None:
 
 def _is_fixed(name: str) -> bool:
     return name in ("label", "caption")
-
-
-def measured(path: Path) -> tuple[int, int]:
-    """Size and time of a file, or of a folder of frames."""
-    if not path.is_dir():
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    frames = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
-    times = max((frame.st_mtime_ns for frame in frames), default=0)
-    return sum(frame.st_size for frame in frames), times
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for part in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if part.is_file():
-            with part.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _dimensions(path: Path, candidate: Candidate) -> tuple[int | None, int | None]:
-    """Width and height of the upright picture, from its header."""
-    if candidate.box is not None:
-        left, top, right, bottom = candidate.box
-        return round(right - left), round(bottom - top)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            return (height, width) if turned else (width, height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None, None  # a video, an array; or damaged, as reading it will say
-
-
-def show_progress(show: bool | None) -> tuple[Report, Callable[[], None]]:
-    """A report that draws a bar on standard error, where that is a terminal; and how to end it."""
-    if not (sys.stderr.isatty() if show is None else show):
-        return lambda text, done, total: None, lambda: None
-    from rich import progress
-    from rich.console import Console
-
-    bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    tasks: dict[str, progress.TaskID] = {}
-    bar.start()
-
-    def report(text: str, done: int, total: int | None) -> None:
-        if text not in tasks:
-            tasks[text] = bar.add_task(text, total=total)
-        bar.update(tasks[text], completed=done, total=total)
-
-    return report, bar.stop

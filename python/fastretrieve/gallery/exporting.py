@@ -20,7 +20,7 @@ from fastretrieve.encoders.files import replacing
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.listing import Candidate
+from fastretrieve.gallery.listing import Candidate, measured
 from fastretrieve.gallery.storage import ENCODER, Storage
 from fastretrieve.gallery.vectors import View
 
@@ -135,8 +135,6 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
             box = None if None in edges else tuple(edges)
             one = Candidate(key, path, size, mtime_ns, box=box, url=url)
             if url is None and os.path.isabs(path):
-                from fastretrieve.gallery.adding import measured
-
                 try:
                     now = measured(Path(path))
                 except OSError:

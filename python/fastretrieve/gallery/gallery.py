@@ -6,39 +6,31 @@ says which part owns what).
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fastretrieve.arrays import whole
 from fastretrieve.encoders import as_encoder, create_encoder, files, load_encoder
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery import exporting, recommending
-from fastretrieve.gallery.adding import Added, Addition, Options, show_progress
+from fastretrieve.gallery import exporting
+from fastretrieve.gallery.adding import Added, Addition, Options
 from fastretrieve.gallery.conditions import Conditions, Where
 from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.downloads import Limits, remove_part_files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.listing import Candidate, Listing
 from fastretrieve.gallery.manifest import Manifest
-from fastretrieve.gallery.matches import Match, Matches, Seconds
-from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
-from fastretrieve.gallery.recommending import Label
+from fastretrieve.gallery.progress import show_progress
+from fastretrieve.gallery.queries import QueryEncoder
+from fastretrieve.gallery.searching import Searching
 from fastretrieve.gallery.storage import ENCODER, PICTURES, Storage
 
-MAX_RESULTS = 100_000
 
-
-class Gallery:
+class Gallery(Searching):
     """Items that can be searched by what they look like.
 
     >>> import tempfile
@@ -74,11 +66,22 @@ class Gallery:
         folder = Path(path)
         made = as_encoder(create_encoder(encoder, **config) if config else encoder, device=device)
         refuse_untrained(made)
-        weights = _Weights(made)
         import fastretrieve as fr
 
         fr.Index(made.dim, metric=metric, dtype=dtype, device=device)  # type: ignore[arg-type]
-        Storage.create(folder, weights.manifest(metric, dtype), weights.save)
+
+        def manifest(saved: files.SavedEncoder) -> Manifest:
+            return Manifest(
+                encoder=saved.encoder,
+                weights_sha256=saved.weights_sha256,
+                dim=made.dim,
+                modality=made.modality,
+                metric=metric,
+                dtype=dtype,
+                made_by=version("fastretrieve"),
+            )
+
+        Storage.create(folder, made.save, manifest)
         return cls.open(folder, encoder=made, device=device)
 
     @classmethod
@@ -148,27 +151,6 @@ class Gallery:
     def check(self) -> list[str]:
         """Read every byte and verify every checksum; returns what is wrong."""
         return exporting.check(self._storage)
-
-    def item(self, item_id: int) -> Item:
-        """The item with this id."""
-        with self._storage.database.reading() as connection:
-            found = db.fetch(connection, [item_id]).get(item_id)
-        if found is None or found.deleted:
-            raise GalleryError(f"{self.path} has no item {item_id}")
-        return found
-
-    def items(self, where: Where = None, *, offset: int = 0, limit: int = 100) -> list[Item]:
-        """Items in order of id."""
-        with self._view() as view:
-            ids = view.index.ids
-            mask = self._conditions.mask(where, view)
-            ids = np.sort(ids if mask is None else ids[mask])[offset : offset + limit].tolist()
-            found = db.fetch(view.connection, ids)
-        return [found[item_id] for item_id in ids]
-
-    def file_of(self, item: Item) -> Path:
-        """Where the file of an item is."""
-        return self.path / item.path  # an absolute path stays as it is
 
     def unreadable(self) -> list[Item]:
         """The items that could not be read; ``error`` says why."""
@@ -259,104 +241,7 @@ class Gallery:
             writer.commit(change)
         return len(ids)
 
-    # --- searching --------------------------------------------------------------------------------
-
-    def search(
-        self,
-        query: Any,
-        *,
-        k: int = 12,
-        where: Where = None,
-        offset: int = 0,
-        include_self: bool = False,
-    ) -> Matches:
-        """The ``k`` nearest items among those that meet the condition, exactly.
-
-        ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
-        sequence where the encoder takes sequences, or an item of the gallery or its id.
-        ``offset`` leaves out the first ones, to page through.
-        """
-        started = time.perf_counter()
-        asked = self._query(query)
-        encoded = time.perf_counter()
-        leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
-        found = self._nearest(asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
-        seconds = Seconds(encoded - started, time.perf_counter() - encoded)
-        return self._matches(found, asked, seconds)
-
-    def recommend(
-        self,
-        *,
-        like: Any,
-        unlike: Any = (),
-        k: int = 12,
-        diversity: float = 0.0,
-        where: Where = None,
-    ) -> Matches:
-        """Items near to those that are liked and far from those that are not.
-
-        Both are items, ids, paths or pictures, one or several. ``diversity`` between 0 and 1 makes
-        the recommendations differ from each other.
-        """
-        if not 0 <= diversity <= 1:
-            raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
-        started = time.perf_counter()
-        liked, unliked = [
-            [self._tasted(each) for each in _several(what)] for what in (like, unlike)
-        ]
-        if not liked:
-            raise GalleryError("like names at least one item or picture, got none")
-        wanted = recommending.taste(
-            np.stack([each.vector for each in liked]),
-            np.array([each.vector for each in unliked]).reshape(-1, self.manifest.dim),
-            is_direction=self.manifest.metric == "cosine",
-        )
-        encoded = time.perf_counter()
-        known = [each.item_id for each in (*liked, *unliked) if each.item_id is not None]
-        n = k if diversity == 0 else k * recommending.CANDIDATES
-        found = self._nearest(wanted, k=n, where=where, offset=0, leave_out=known)
-        if diversity > 0 and found:
-            picked = recommending.diverse(
-                np.array([match.score for match in found]),
-                self.vectors([match.item.id for match in found]),
-                k=k,
-                diversity=diversity,
-                is_similarity=self._is_similarity,
-            )
-            found = [found[i] for i in picked]
-        seconds = Seconds(encoded - started, time.perf_counter() - encoded)
-        asked = liked[0]._replace(title=", ".join(each.title for each in liked[:3]))
-        return self._matches(found, asked, seconds)
-
-    def classify(self, query: Any, *, k: int = 10, where: Where = None) -> Label:
-        """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
-        labelled = "label IS NOT NULL"
-        if isinstance(where, str) and where.strip():
-            labelled = f"({where}\n) AND {labelled}"
-        elif where:
-            raise GalleryError("classify takes where as SQL, not as filters")
-        matches = self.search(query, k=k, where=labelled)
-        shares = recommending.vote(matches)
-        own = self.file_of(self.item(self._ids(query)[0])) if _is_item(query) else query
-        return Label(next(iter(shares), None), shares, self._queries.probabilities(own), matches)
-
-    def duplicates(self, threshold: float = 0.98) -> list[list[Item]]:
-        """Groups of items that are linked by scores of at least ``threshold`` (at most, for a
-        metric that is a distance), the largest group first.
-        """
-        with self._view() as view:
-            groups = exporting.groups(view.index, threshold)
-            found = db.fetch(view.connection, [i for group in groups for i in group])
-        return [[found[i] for i in group] for group in groups]
-
     # --- taking out -------------------------------------------------------------------------------
-
-    def vectors(self, ids: Sequence[int] | None = None) -> NDArray[Any]:
-        """The stored vectors of these items, or of all in order of id."""
-        with self._view() as view:
-            wanted = np.sort(view.index.ids) if ids is None else np.asarray(ids, np.int64)
-            found: NDArray[Any] = view.index.get(wanted)
-            return found
 
     def export(self, vectors: str | Path | None = None, items: str | Path | None = None) -> int:
         """Write the vectors as .npy and the items as .csv or .jsonl, both in order of id.
@@ -379,13 +264,6 @@ class Gallery:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    @property
-    def _is_similarity(self) -> bool:
-        return self.manifest.metric in ("cosine", "ip")
-
-    def _view(self) -> Any:
-        return self._storage.vectors.view()
-
     def _run(self, candidates: Iterable[Candidate], options: Options, wait: float) -> Added:
         report, end = show_progress(options.progress)
         try:
@@ -396,92 +274,9 @@ class Gallery:
         finally:
             end()
 
-    def _nearest(
-        self, vector: NDArray[Any], *, k: int, where: Where, offset: int, leave_out: list[int]
-    ) -> list[Match]:
-        k = whole(k, "k")
-        if not 0 <= offset <= MAX_RESULTS - k:
-            raise GalleryError(
-                f"offset is at least 0, and k + offset at most {MAX_RESULTS}; got {offset}, k={k}"
-            )
-        with self._view() as view:
-            mask = self._conditions.mask(where, view)
-            wanted = min(k + offset + len(leave_out), max(len(view.index), 1))
-            hits = view.index.search(vector, k=wanted, where=mask)
-            pairs = [
-                (int(item_id), float(score))
-                for item_id, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
-                if item_id >= 0 and item_id not in leave_out
-            ][offset : offset + k]
-            items = db.fetch(view.connection, [item_id for item_id, _ in pairs])
-        return [Match(items[i], score, self.file_of(items[i])) for i, score in pairs]
-
-    def _matches(self, found: list[Match], asked: Query, seconds: Seconds) -> Matches:
-        return Matches(
-            found,
-            query=asked.picture,
-            title=asked.title,
-            modality=self.manifest.modality,
-            seconds=seconds,
-        )
-
-    def _query(self, query: Any) -> Query:
-        if not _is_item(query):
-            return self._queries.query(query)
-        (item_id,) = self._ids(query)
-        item = self.item(item_id)
-        vector = self.vectors([item_id])[0]
-        return item_query(item, vector, self.file_of(item), self.manifest.modality)
-
-    def _tasted(self, what: Any) -> Query:
-        """As a query; a path that is in the gallery is the item there."""
-        if isinstance(what, (str, os.PathLike)):
-            known = exporting.ids_of_path(self._storage, os.path.abspath(what))
-            what = known[0] if len(known) == 1 else what
-        return self._query(what)
-
-    def _ids(self, what: Any) -> list[int]:
-        """The ids of items, ids or paths, each of which must be in the gallery."""
-        ids: list[int] = []
-        for each in _several(what):
-            if isinstance(each, (str, os.PathLike)):
-                found = exporting.ids_of_path(self._storage, os.path.abspath(each))
-                if not found:
-                    raise GalleryError(f"{self.path} has no item {os.path.abspath(each)}")
-                ids += found
-            else:
-                ids.append(self.item(each.id if isinstance(each, Item) else int(each)).id)
-        return list(dict.fromkeys(ids))
-
     def _ids_where(self, where: Where) -> list[int]:
         with self._view() as view:
             return [int(i) for i in self._conditions.ids(where, view.connection)]
-
-
-class _Weights:
-    """An encoder on its way into a gallery."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-
-    def manifest(self, metric: str, dtype: str) -> Manifest:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            self.encoder.save(folder)
-            saved = files.read_encoder(folder)
-        return Manifest(
-            encoder=saved.encoder,
-            weights_sha256=saved.weights_sha256,
-            dim=self.encoder.dim,
-            modality=self.encoder.modality,
-            metric=metric,
-            dtype=dtype,
-            made_by=version("fastretrieve"),
-        )
-
-    def save(self, folder: Path) -> None:
-        self.encoder.save(folder)
 
 
 def _fitting(encoder: Encoder, storage: Storage) -> Encoder:
@@ -493,15 +288,3 @@ def _fitting(encoder: Encoder, storage: Storage) -> Encoder:
             f"with {manifest.encoder!r}"
         )
     return encoder
-
-
-def _is_item(query: Any) -> bool:
-    return isinstance(query, (Item, int, np.integer)) and not isinstance(query, bool)
-
-
-def _several(what: Any) -> Iterator[Any]:
-    """One thing, or each of several."""
-    if isinstance(what, (list, tuple, set, frozenset)) and not isinstance(what, Item):
-        yield from what
-    else:
-        yield what

@@ -118,14 +118,9 @@ class Listing:
         """A file, or a folder of frames; one that is not there is found out when it is read."""
         where = os.path.abspath(path)
         try:
-            status = os.stat(where)
-            if not os.path.isdir(where):
-                return Candidate(where, where, status.st_size, status.st_mtime_ns)
-            frames = [entry.stat() for entry in os.scandir(where) if entry.is_file()]
+            return Candidate(where, where, *measured(Path(where)))
         except OSError:
             return Candidate(where, where, None, None)
-        size = sum(frame.st_size for frame in frames)
-        return Candidate(where, where, size, max((f.st_mtime_ns for f in frames), default=0))
 
     def _of_dataset(self, dataset: Dataset, *, is_named: bool) -> Iterator[Candidate]:
         self.skipped += dataset.skipped
@@ -209,6 +204,16 @@ def scan(root: Path, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
             yield entry
         elif recursive and entry.is_dir(follow_symlinks=False):
             yield from scan(Path(entry.path), recursive=True)
+
+
+def measured(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds, of a file or of a folder of frames."""
+    if not path.is_dir():
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns
+    frames = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
+    times = max((frame.st_mtime_ns for frame in frames), default=0)
+    return sum(frame.st_size for frame in frames), times
 
 
 def named_box(box: Iterable[float]) -> str:

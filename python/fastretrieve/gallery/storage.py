@@ -67,7 +67,12 @@ class Storage:
         self.vectors = Vectors(folder, manifest, self.database, device)
 
     @classmethod
-    def create(cls, folder: Path, manifest: Manifest, save_encoder: Callable[[Path], Any]) -> None:
+    def create(
+        cls,
+        folder: Path,
+        save_encoder: Callable[[Path], Any],
+        manifest: Callable[[files.SavedEncoder], Manifest],
+    ) -> None:
         """Make the directory. The manifest comes last: without it there is no gallery."""
         if (folder / manifests.FILE).exists():
             raise GalleryError(
@@ -84,7 +89,7 @@ class Storage:
                 (folder / name).mkdir(exist_ok=True)
             save_encoder(folder / ENCODER)
             Database.create(folder)
-            manifest.write(folder)
+            manifest(files.read_encoder(folder / ENCODER)).write(folder)
 
     @classmethod
     def open(cls, folder: Path, *, device: str = "cpu") -> Storage:
