@@ -59,7 +59,7 @@ class Case:
 
 
 CASES = {
-    "cnn": Case(CnnEncoder, dim=128, epochs=6, bar=0.905),
+    "cnn": Case(CnnEncoder, dim=128, epochs=7, bar=0.905),
     "autoencoder": Case(AutoencoderEncoder, dim=64, epochs=10, bar=0.85),
     "vae": Case(VaeEncoder, dim=64, epochs=10, bar=0.835),
     "gan": Case(GanEncoder, dim=512, epochs=5, bar=0.86),
