@@ -39,9 +39,9 @@ void pack_mask(const py::array_t<bool>& mask, int64_t begin, int64_t n_live, int
 
 void mark_rows(const Numbers& numbers, int64_t first, int64_t n_rows, Words& words) {
   FR_CHECK(numbers.ndim() == 2, "numbers must have two dimensions, got ", numbers.ndim());
-  const cpu::MarkArgs args{numbers.data(),   numbers.shape(1), numbers.shape(0),
-                           first,            n_rows,
-                           checked(words, numbers.shape(0), n_rows)};
+  const cpu::MarkArgs args{numbers.data(),   numbers.shape(1),
+                           numbers.shape(0), first,
+                           n_rows,           checked(words, numbers.shape(0), n_rows)};
   unlocked([&](Cancel& cancel) { cpu::mark_rows(args, cancel); });
 }
 

@@ -332,18 +332,3 @@ def _copied(part: NDArray[Any]) -> NDArray[Any]:
 def _wrong(name: str, expected: str, found: str | None) -> StorageError:
     said = "none" if found is None else repr(found[:80])
     return StorageError(f"at byte 8: expected the header's {name} to be {expected}, found {said}")
-
-
-def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
-    """What a file says of itself; with ``verify`` all of it is compared with its checksums."""
-    from fastretrieve.index import Index
-
-    index = cast(Any, Index.load(path, verify=verify))
-    return {
-        "rows": len(index),
-        "dim": index.dim,
-        "metric": index.metric,
-        "dtype": index.dtype,
-        "bytes": os.path.getsize(path),
-        "verified": verify,
-    }
