@@ -186,16 +186,16 @@ def _same_root() -> Case:
 
 
 def _equal_rows_behind_the_strips() -> Case:
-    """Every row has a copy among the last 63, which are scored first: thresholds are exact scores,
+    """Every row has copies among the last 63, which are scored first: thresholds are exact scores,
     and a row of a strip must be kept for reaching one. The codes of rows and of the last query lose
     nothing, those of the other queries do.
     """
     random = _random(20)
-    base = np.where(random.random((63, 40)) < 0.5, -1, 1)
+    base = np.where(random.random((7, 40)) < 0.5, -1, 1)
     queries = random.standard_normal((7, 40))
     queries[0, 0] = 300
     queries[6] = 1
-    return Case(queries.astype(np.float32), np.tile(base, (12, 1))[:703].astype(np.float32))
+    return Case(queries.astype(np.float32), np.tile(base, (101, 1))[:703].astype(np.float32))
 
 
 def _query_among_rows() -> Case:
