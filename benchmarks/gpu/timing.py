@@ -1,0 +1,75 @@
+"""Times on a GPU by CUDA events; by the clock in dry runs, where they mean nothing."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+class Timer:
+    """Medians of repeated calls. ``cold``: the L2 cache is overwritten before each."""
+
+    def __init__(self, *, on_gpu: bool, repeats: int) -> None:
+        self.on_gpu = on_gpu
+        self.repeats = repeats
+        self._flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda") if on_gpu else None
+
+    def median_us(self, call: Callable[[], Any], *, cold: bool = False) -> dict[str, float]:
+        """The median, the first and the ninth decile in microseconds."""
+        call()
+        times = [self._once(call, cold) for _ in range(self.repeats)]
+        if self.on_gpu:
+            torch.cuda.synchronize()
+            times = [begin.elapsed_time(end) * 1e3 for begin, end in times]
+        times.sort()
+        tenth = len(times) // 10
+        return {
+            "median_us": statistics.median(times),
+            "p10_us": times[tenth],
+            "p90_us": times[-1 - tenth],
+        }
+
+    def _once(self, call: Callable[[], Any], cold: bool) -> Any:
+        if not self.on_gpu:
+            begin = time.perf_counter()
+            call()
+            return (time.perf_counter() - begin) * 1e6
+        if cold:
+            self._flush.zero_()
+        events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        events[0].record()
+        call()
+        events[1].record()
+        return events
+
+
+def copy_bandwidth(timer: Timer, n_bytes: int) -> float:
+    """Bytes per second of a copy on the device, reads and writes counted."""
+    device = "cuda" if timer.on_gpu else "cpu"
+    source = torch.zeros(n_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2e6 * n_bytes / timer.median_us(lambda: target.copy_(source))["median_us"]
+
+
+def read_bandwidth(timer: Timer, n_bytes: int) -> float:
+    """Bytes per second of a sum over memory: what a scan can hope for."""
+    device = "cuda" if timer.on_gpu else "cpu"
+    source = torch.zeros(n_bytes // 4, dtype=torch.float32, device=device)
+    return 1e6 * n_bytes / timer.median_us(lambda: source.sum())["median_us"]
+
+
+def captured(call: Callable[[], Any]) -> Callable[[], None]:
+    """The call as the replay of a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
