@@ -97,6 +97,7 @@ static py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metri
   void* const out = scores.mutable_data();
   {
     const py::gil_scoped_release released;
+    const DefaultFloatEnvironment floats;  // a subnormal score stays what it is
     int64_t at = 0;
     for (std::vector<Scored>& list : found) {
       for (const Scored& s : list) {
