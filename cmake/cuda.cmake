@@ -8,6 +8,9 @@ set(FR_CUDA_SOURCES
   csrc/cuda/scan_wgmma.cu csrc/cuda/select.cu csrc/cuda/transform.cu)
 
 if(FR_CUDA STREQUAL "EMU")
+  if("${SKBUILD_STATE}" STREQUAL "wheel" AND NOT DEFINED ENV{FR_ALLOW_EMU})
+    message(FATAL_ERROR "FR_CUDA=EMU builds the emulation, which no wheel may contain: build with FR_CUDA=ON, AUTO or OFF (tests that install it set FR_ALLOW_EMU=1)")
+  endif()
   message(STATUS "fastretrieve: CUDA emulated on the CPU; for tests, never for a wheel")
   add_library(fr_cuda OBJECT ${FR_CUDA_SOURCES})
   set_source_files_properties(${FR_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)

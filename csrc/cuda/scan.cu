@@ -44,6 +44,7 @@ void scan_dp4a(const ScanArgs& args, cudaStream_t stream) {
 }
 
 constexpr int kMmaWarps = kTiles;  // a warp for each 16 rows of a strip
+constexpr int kChunkSteps = 4;     // 16 bytes of each are on their way to a lane at once
 
 // kGroups groups of 8 queries. All of them stay in accumulators while the codes go by once.
 template <int kGroups>
@@ -63,21 +64,29 @@ static __global__ void __launch_bounds__(kMmaWarps * 32)
     int sums[kGroups][4] = {};
     const uint8_t* a_lane = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
     const unsigned char* b_lane = shared + lane * 4;
-    for (int64_t step = 0; step < layout.steps; ++step) {
-      const uint4 four = *reinterpret_cast<const uint4*>(a_lane + step * kStepBytes);
-      const uint32_t a[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-      for (int group = 0; group < kGroups; ++group) {
-        const unsigned char* b_step =
-            b_lane + group * queries.group_bytes() + step * 2 * kPieceBytes;
-        const uint32_t b[2] = {*reinterpret_cast<const uint32_t*>(b_step),
-                               *reinterpret_cast<const uint32_t*>(b_step + kPieceBytes)};
-        ptx::mma_m16n8k32_s8(sums[group], a, b);
-      }
-    }
     const int64_t row = warp * kTileRows + lane / 4;
     const RowPlanes upper = read_planes(layout, strip.codes, row, distance);
     const RowPlanes lower = read_planes(layout, strip.codes, row + 8, distance);
+    for (int64_t begin = 0; begin < layout.steps; begin += kChunkSteps) {
+      uint4 chunk[kChunkSteps];
+#pragma unroll
+      for (int s = 0; s < kChunkSteps; ++s)
+        if (begin + s < layout.steps)
+          chunk[s] = ptx::ld_global_nc_no_allocate(a_lane + (begin + s) * kStepBytes);
+#pragma unroll
+      for (int s = 0; s < kChunkSteps; ++s) {
+        if (begin + s >= layout.steps) break;
+        const uint32_t a[4] = {chunk[s].x, chunk[s].y, chunk[s].z, chunk[s].w};
+#pragma unroll
+        for (int group = 0; group < kGroups; ++group) {
+          const unsigned char* b_step =
+              b_lane + group * queries.group_bytes() + (begin + s) * 2 * kPieceBytes;
+          const uint32_t b[2] = {*reinterpret_cast<const uint32_t*>(b_step),
+                                 *reinterpret_cast<const uint32_t*>(b_step + kPieceBytes)};
+          ptx::mma_m16n8k32_s8(sums[group], a, b);
+        }
+      }
+    }
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
 #pragma unroll

@@ -43,7 +43,7 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
 #pragma unroll
       for (int s = 0; s < kChunkSteps; ++s) {
         if (begin + s >= layout.steps) break;
-        const uint4 four = *reinterpret_cast<const uint4*>(a_lane + (begin + s) * kStepBytes);
+        const uint4 four = ptx::ld_global_nc_no_allocate(a_lane + (begin + s) * kStepBytes);
         a[s][0] = four.x, a[s][1] = four.y, a[s][2] = four.z, a[s][3] = four.w;
       }
       ptx::wgmma_fence();

@@ -1,0 +1,87 @@
+"""What nvcc makes of the kernels: no spills, no local memory, and the tensor-core instructions."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from test_cuda_emulation import CSRC, NVCC, find_nvdisasm
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(NVCC is None, reason="no nvcc in PATH"),
+]
+
+
+class Wanted(NamedTuple):
+    source: str
+    architecture: str
+    instructions: set[str]
+
+
+SCANS = [
+    Wanted("scan.cu", "sm_75", set()),
+    Wanted("scan.cu", "sm_80", {"IMMA"}),
+    Wanted("scan.cu", "sm_120", {"IMMA"}),
+    Wanted("scan_wgmma.cu", "sm_90a", {"IGMMA"}),
+]
+OTHERS = ["encode.cu", "select.cu", "finish.cu", "transform.cu"]
+# finish sorts and selects in one kernel; a few bytes there cost nothing.
+ALLOWED_STACK = {"finish.cu": 16, "transform.cu": 128}
+
+
+def compiled(source: str, architecture: str, cubin: Path) -> str:
+    """What ptxas says of each kernel."""
+    number = architecture.removeprefix("sm_")
+    done = subprocess.run(
+        [
+            str(NVCC),
+            "-std=c++17",
+            f"-gencode=arch=compute_{number},code={architecture}",
+            "-cubin",
+            "--fmad=false",
+            "-Xptxas=-v",
+            f"-I{CSRC}",
+            CSRC / "cuda" / source,
+            "-o",
+            cubin,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # ptxas warns when it has to put waits between wgmma and the use of its registers.
+    assert "warning" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def stack_and_spills(report: str) -> list[tuple[int, int, int]]:
+    found = re.findall(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
+    )
+    assert found, report
+    return [(int(a), int(b), int(c)) for a, b, c in found]
+
+
+@pytest.mark.parametrize("wanted", SCANS, ids=lambda w: f"{w.source} {w.architecture}")
+def test_scans_keep_to_registers_and_use_tensor_cores(wanted: Wanted, tmp_path: Path) -> None:
+    cubin = tmp_path / "scan.cubin"
+    report = compiled(wanted.source, wanted.architecture, cubin)
+    assert set(stack_and_spills(report)) == {(0, 0, 0)}, report
+    if (nvdisasm := find_nvdisasm()) is None:
+        pytest.skip("compiled; no nvdisasm to look at the machine code (nvidia-cuda-nvdisasm)")
+    code = subprocess.run([nvdisasm, "-c", cubin], capture_output=True, text=True, check=True)
+    assert set(re.findall(r"\bIG?MMA\b", code.stdout)) == wanted.instructions
+    assert not re.search(r"\b(LDL|STL)\b", code.stdout)
+    if wanted.instructions:
+        assert re.search(r"\bLDG\.E\S*128\S*CONSTANT", code.stdout), "codes come 16 bytes at a time"
+
+
+@pytest.mark.parametrize("source", OTHERS)
+def test_other_kernels_need_little_local_memory(source: str, tmp_path: Path) -> None:
+    report = compiled(source, "sm_80", tmp_path / "other.cubin")
+    assert max(max(row) for row in stack_and_spills(report)) <= ALLOWED_STACK.get(source, 0)
