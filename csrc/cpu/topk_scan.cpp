@@ -85,6 +85,7 @@ void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
 void TopKScan::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) {
   collectors_[static_cast<size_t>(query)].add_scored(
       problem_, query_row(query), problem_.segments[segment], rows, n_rows, scratch_, stats);
+  update_filter(query);
 }
 
 void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
