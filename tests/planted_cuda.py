@@ -1,0 +1,118 @@
+"""Plant faults in a copy of the CUDA kernels, one at a time, and see whether tests notice.
+
+    python tests/planted_cuda.py            # all of them; builds the emulation once for each
+    python tests/planted_cuda.py barrier    # those whose name holds "barrier"
+
+Lanes and blocks run in a random order, as ``FR_EMU_SEED`` says. ``test_planted_cuda.py`` keeps the
+faults in step with the sources.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import planted
+from planted import Fault
+
+CHOSEN = "near_duplicates or batches or large_dim or segments or the_scan_leaves or ordinary"
+
+FAULTS: dict[str, Fault] = {
+    "barrier: finish counts on before everybody has read": Fault(
+        "cuda/finish.cu", "__syncthreads();  // everybody has read it before", "// before"
+    ),
+    "barrier: ranks of a block are read before they are there": Fault(
+        "cuda/block.cuh",
+        "if (lane == 0) warps[warp] = __popc(votes);\n  __syncthreads();",
+        "if (lane == 0) warps[warp] = __popc(votes);",
+    ),
+    "fragment: the second half of the rows is taken for the first": Fault(
+        "cuda/layout.hpp", "in_tile / 8 + 2 * (in_step / 16)", "2 * (in_tile / 8) + in_step / 16"
+    ),
+    "fragment: lanes of a query piece are one off": Fault(
+        "cuda/scan.cu", "shared + lane * 4;", "shared + (lane ^ 1) * 4;"
+    ),
+    "descriptor: pieces follow at the distance of groups": Fault(
+        "cuda/scan_wgmma.cu", "group_bytes, kPieceBytes)", "kPieceBytes, group_bytes)"
+    ),
+    "tail: rows behind the last strip are forgotten": Fault(
+        "cuda/finish.cu",
+        "int64_t begin = segment.n_strips * kStripRows; begin < segment.n_rows;",
+        "int64_t begin = segment.n_rows; begin < segment.n_rows;",
+    ),
+    "tail: the last steps of a chunk are multiplied again": Fault(
+        "cuda/scan.cu", "if (begin + s >= layout.steps) break;", "if (begin > layout.steps) break;"
+    ),
+    "filter: the reach of the query is forgotten": Fault(
+        "cuda/device.cuh", "__fmaf_rn(filter.x, x.error, value)", "__fmaf_rn(0, x.error, value)"
+    ),
+    "filter: what only reaches the threshold is dropped": Fault(
+        "cuda/device.cuh", "return !(value < filter.w);", "return value > filter.w;"
+    ),
+    "stages: strips of the sample are scanned twice": Fault(
+        "cuda/device.cuh", "(index + index / (ratio - 1) + 1) * stride", "index * stride"
+    ),
+    "threshold: only k - 1 rows reach it": Fault(
+        "cuda/select.cu", "nth_smallest(count, args.k - 1,", "nth_smallest(count, args.k / 2,"
+    ),
+    "overflow: what did not fit is forgotten": Fault(
+        "cuda/finish.cu", "args.batch.counts[query] > args.batch.limit;\n  Found", "false;\n  Found"
+    ),
+}
+
+
+def build(work: Path) -> None:
+    out = work / "build"
+    if not out.exists():
+        command = [sys.executable, "-m", "pybind11", "--cmakedir"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DFR_CUDA=EMU"]
+        python = f"-DPython_EXECUTABLE={sys.executable}"
+        pybind = f"-Dpybind11_DIR={done.stdout.strip()}"
+        configure = ["cmake", "-S", work, "-B", out, python, pybind, *options]
+        subprocess.run(configure, check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", out, "-j2"], check=True, capture_output=True)
+    (module,) = out.glob("_core.*.so")
+    target = work / "python" / "fastretrieve" / module.name
+    target.unlink(missing_ok=True)
+    target.write_bytes(module.read_bytes())
+
+
+def verdict(work: Path) -> str:
+    """Which test noticed, or "-"."""
+    tests = [work / "tests" / "test_cuda.py", "-k", CHOSEN]
+    command = [sys.executable, "-c", planted.RUN, work / "python", *tests]
+    env = os.environ | {"FR_EMU_SEED": "1"}
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=env)
+    if done.returncode == 0:
+        return "-"
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return failed[0].split("::")[-1].split(" ")[0] if failed else "the emulation stopped it"
+
+
+def main() -> int:
+    chosen = [name for name in FAULTS if all(word in name for word in sys.argv[1:])]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        planted.copy_checkout(work)
+        build(work)
+        assert verdict(work) == "-", "the tests fail without any fault"
+        for name in chosen:
+            path = work / "csrc" / FAULTS[name].path
+            text = path.read_text()
+            path.write_text(text.replace(FAULTS[name].right, FAULTS[name].wrong))
+            build(work)
+            found = verdict(work)
+            path.write_text(text)
+            missed += found == "-"
+            print("|", name, "|", found, "|", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults were caught")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
