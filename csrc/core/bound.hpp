@@ -20,8 +20,8 @@
 namespace fastretrieve {
 
 // Rows and queries whose norm is neither zero nor in this range always survive and never supply a
-// threshold, so that no float32 in the filter loses its last bits. What overflows there falls on the
-// right side.
+// threshold, so that no float32 in the filter loses its last bits. What overflows there falls on
+// the right side.
 constexpr double kMinNorm = 0x1p-60, kMaxNorm = 0x1p60;
 constexpr double kSlack = 0x1p-20;          // relative to |q| max(|x|, |x'|)
 constexpr double kDistanceSlack = 0x1p-19;  // relative to |q|^2 + |x|^2
