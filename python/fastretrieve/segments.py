@@ -104,7 +104,7 @@ class Block:
             raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
         if self.ids is not None:
             self.ids[begin : begin + len(rows)] = ids
-        out = self._rows_at + begin * self.form.row_bytes
+        out = self._rows_at + begin * self._row_bytes
         return int(self.form.backend.ingest(rows, out=out, dtype=self.form.dtype))
 
     def encode(self, n_strips: int, n_rows: int) -> int:
