@@ -51,6 +51,13 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
 
     ``.npy`` keeps the type of the numbers. ``.fvecs`` rounds them to float32; ``.bvecs`` and
     ``.ivecs`` refuse what is no integer of theirs.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fr.write_vectors(f"{folder}/two.fvecs", [[1, 2], [3, 4]])
+    ...     print(fr.read_vectors(f"{folder}/two.fvecs"))
+    [[1. 2.]
+     [3. 4.]]
     """
     kind, matrix = _kind(path), _host(vectors)
     if matrix.ndim != 2:
