@@ -83,8 +83,9 @@ def test_a_child_forked_during_a_change_can_search_and_change() -> None:
 
 
 LONG_SEARCH = """
-import time
+import signal, time
 import numpy as np, fastretrieve as fr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 rows = np.random.default_rng(0).standard_normal((60_000, 128)).astype(np.float32)
 index = fr.Index(128)
 index.add(rows)

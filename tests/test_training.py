@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,16 @@ fit(small(), n=256, epochs=4, batch_size=8, out={out!r}, checkpoint_seconds=0.0)
 """
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of torch depend on how many threads share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     code = KILLED.format(tests=str(Path(__file__).parent), out=str(tmp_path))
     checkpoint = tmp_path / "training" / "checkpoint.safetensors"
