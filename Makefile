@@ -18,7 +18,7 @@ EXTRAS_bench := bench,plot
 EXTRAS_dev := test,bench,plot,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench bench-suite lint format clean
+.PHONY: help build demo test bench bench-life bench-suite lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,6 +34,10 @@ test: $(STAMPS)/test ## run the tests; ARGS="-k name" chooses
 
 bench: $(STAMPS)/bench ## measure beside the peers, judge the bars, keep the figures and the picture
 	$(BIN)/fastretrieve bench --peers --json $(RESULTS)/cpu.json --plot docs/images/latency.png $(ARGS)
+
+bench-life: $(STAMPS)/bench ## measure filters, changes, files and self-joins beside FAISS, judge their bars
+	$(BIN)/python benchmarks/bench_life.py $(ARGS)
+	$(BIN)/python benchmarks/bench_graph.py $(ARGS)
 
 bench-suite: $(STAMPS)/bench ## the same cases under pytest-benchmark, to compare two commits
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-autosave $(ARGS)

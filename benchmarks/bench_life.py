@@ -1,161 +1,218 @@
-"""What a change, a filter or a file costs, beside a search of the same rows without it.
+"""What a change, a filter or a file costs: ours beside an unfiltered search, a fresh index, FAISS.
 
-``python benchmarks/bench_life.py`` prints each bar with what was measured, as lines of JSON; a
-filter is timed in turns with the unfiltered search, so that a busy machine slows both alike.
-``pytest benchmarks/bench_life.py`` checks the answers on small data and times nothing.
+    make bench-life                    # this and bench_graph.py
+    python benchmarks/bench_life.py    # 1,000,000 x 128: two minutes
+    pytest benchmarks/bench_life.py    # are the answers right? Times nothing
+
+Contenders take turns, so that a busy machine slows all alike, and every answer is compared with
+that of an index which holds the allowed rows alone before anything is timed. The bars and what was
+measured are printed and written to ``benchmarks/results/life.json``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
+from rich.console import Console
 
 import fastretrieve as fr
+from comparing import Call, Report, parser, use_threads
+from fastretrieve.benchmarking.measure import OURS
+from fastretrieve.benchmarking.timing import Timing
 
-DIM, K = 128, 10
+DIM, K, SEED = 128, 10, 1
+SINGLE_PARTS = 10  # adding rows one by one is measured in so many turns
+BATCHES = (1, 32)
 
 
-class Bar(NamedTuple):
-    what: str
-    value: float
+class Filter(NamedTuple):
+    """A restriction of the rows, and how much of an unfiltered search it may cost."""
+
+    name: str
     limit: float
-    unit: str
-
-    def line(self) -> str:
-        return json.dumps({**self._asdict(), "met": bool(self.value <= self.limit)})
+    where: Callable[[int], np.ndarray]  # of a batch: a mask, ids, or a mask for each query
 
 
-def best(call: Callable[[], Any], other: Callable[[], Any], turns: int) -> tuple[float, float]:
-    """The shortest times of two calls, in turns."""
-    times: list[list[float]] = [[], []]
-    for _ in range(turns + 1):
-        for i, work in enumerate((call, other)):
-            start = time.perf_counter()
-            work()
-            times[i].append(time.perf_counter() - start)
-    return min(times[0][1:]), min(times[1][1:])
-
-
-def filters(n: int) -> Iterator[tuple[str, float, Callable[[int], Any]]]:
-    """Name, limit in units of the unfiltered search, and the mask or ids for a batch."""
-    random = np.random.default_rng(1)
+def filters(n: int) -> Iterator[Filter]:
+    random = np.random.default_rng(SEED)
     half, few = random.random(n) < 0.5, random.random(n) < 0.01
     begin, end = 37 * n // 100, 38 * n // 100
     span = (np.arange(n) >= begin) & (np.arange(n) < end)
     some = random.permutation(n)[: n // 100]
-    yield "mask, all rows", 1.15, lambda b: np.ones(n, dtype=bool)
-    yield "mask, half of the rows", 1.15, lambda b: half
-    yield "mask, 1% here and there", 1.15, lambda b: few
-    yield "mask, 1% in one place", 0.03, lambda b: span
-    yield "ids, 1% in one place", 0.03, lambda b: np.arange(begin, end)
-    yield "ids, 1% here and there", 1.15, lambda b: some
-    each = random.random((32, n)) < 0.5
-    yield "a mask for each query", 1.15, lambda b: each[:b]
+    each = random.random((max(BATCHES), n)) < 0.5
+    yield Filter("mask, all rows", 1.15, lambda batch: np.ones(n, dtype=bool))
+    yield Filter("mask, half of the rows", 1.15, lambda batch: half)
+    yield Filter("mask, 1% here and there", 1.15, lambda batch: few)
+    yield Filter("mask, 1% in one place", 0.03, lambda batch: span)
+    yield Filter("ids, 1% in one place", 0.03, lambda batch: np.arange(begin, end))
+    yield Filter("ids, 1% here and there", 1.15, lambda batch: some)
+    yield Filter("a mask for each query", 1.15, lambda batch: each[:batch])
 
 
-def measure_filters(index: fr.Index, rows: np.ndarray, turns: int) -> Iterator[Bar]:
-    for batch in (1, 32):
+def measure_filters(report: Report, index: fr.Index, flat: Any, rows: np.ndarray) -> None:
+    for batch in BATCHES:
         queries = rows[:: len(rows) // batch][:batch].copy()
-        for name, limit, make in filters(len(index)):
+        for name, limit, make in filters(len(rows)):
             where = make(batch)
             check(index, rows, queries, where)
-            filtered, plain = best(
-                lambda: index.search(queries, K, where=where),  # noqa: B023
-                lambda: index.search(queries, K),  # noqa: B023
-                turns,
-            )
-            yield Bar(f"{name}, batch {batch}", filtered / plain, limit, "of an unfiltered search")
+            name = f"{name}, batch {batch}"
+            calls: dict[str, Call] = {
+                OURS: lambda: index.search(queries, K, where=where),  # noqa: B023 (called here)
+                "unfiltered": lambda: index.search(queries, K),  # noqa: B023
+            }
+            if where.ndim == 1:  # FAISS takes one selector for all queries
+                chosen = selector(where)
+                calls["faiss"] = lambda: flat.search(queries, K, params=chosen)  # noqa: B023
+            timings = report.compare(name, calls)
+            ratio = timings[OURS].ratio_to(timings["unfiltered"])
+            report.hold(name, "of an unfiltered search", ratio, limit)
+
+
+def selector(where: np.ndarray) -> Any:
+    """FAISS's quickest way to say the same."""
+    if where.dtype == bool:
+        bits = np.packbits(where, bitorder="little")
+        return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+    return faiss.SearchParameters(sel=faiss.IDSelectorBatch(where))
 
 
 def check(index: fr.Index, rows: np.ndarray, queries: np.ndarray, where: np.ndarray) -> None:
     """A wrong answer has no speed: compare with an index of the allowed rows alone."""
-    first = where[0] if where.ndim == 2 else where
-    ids = np.flatnonzero(first) if first.dtype == bool else np.sort(first)
-    allowed = fr.Index(rows.shape[1], metric=index.metric)  # type: ignore[arg-type]
-    allowed.add(rows[ids], ids=ids)
-    expected = allowed.search(queries[:1], K)
     found = index.search(queries, K, where=where)
-    np.testing.assert_array_equal(found.ids[:1], expected.ids)
-    np.testing.assert_array_equal(found.scores[:1], expected.scores)
+    each: tuple[Any, ...] = (slice(None),) if where.ndim == 1 else (0, len(queries) - 1)
+    for i in each:
+        one = where if where.ndim == 1 else where[i]
+        ids = np.flatnonzero(one) if one.dtype == bool else np.sort(one)
+        allowed = fr.Index(rows.shape[1], metric="ip")
+        allowed.add(rows[ids], ids=ids)
+        expected = allowed.search(queries[i], K)
+        np.testing.assert_array_equal(found.ids[i], expected.ids)
+        np.testing.assert_array_equal(found.scores[i], expected.scores)
 
 
-def measure_changes(rows: np.ndarray, turns: int) -> Iterator[Bar]:
-    # One thread works at all of these: its own time does not count what others do meanwhile.
-    n_single = len(rows) // 10
-    index = fr.Index(DIM, metric="ip")
-    start = time.process_time()
-    for row in rows[:n_single]:
-        index.add(row)
-    seconds = (time.process_time() - start) / n_single * 1_000_000
-    yield Bar("adding 1M single vectors", seconds, 10, "s")
+def measure_files(report: Report, index: fr.Index, flat: Any, rows: np.ndarray) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, theirs, own = (str(Path(folder) / name) for name in ("index", "faiss", "own ids"))
+        report.compare(
+            "saving",
+            {OURS: lambda: index.save(path), "faiss": lambda: faiss.write_index(flat, theirs)},
+        )
+        mixed = fr.Index(DIM, metric="ip")
+        mixed.add(rows, ids=np.random.default_rng(SEED).permutation(len(rows)))
+        mixed.save(own)
+        del mixed
+        for name, file in (("loading by mmap", path), ("loading by mmap, ids of one's own", own)):
+            timings = report.compare(
+                name,
+                {
+                    OURS: lambda: fr.Index.load(file),  # noqa: B023 (called here)
+                    "faiss": lambda: faiss.read_index(theirs, faiss.IO_FLAG_MMAP_IFC),
+                },
+            )
+            report.hold(name, "ms", timings[OURS].median * 1e3, 50)
+        mapped = fr.Index.load(path)
+        np.testing.assert_array_equal(
+            mapped.search(rows[:9], K).scores, index.search(rows[:9], K).scores
+        )
+        report.compare(
+            "a search of a mapped index",
+            {
+                OURS: lambda: mapped.search(rows[:1], K),
+                "in memory": lambda: index.search(rows[:1], K),
+            },
+        )
+
+
+def measure_single_adds(report: Report, rows: np.ndarray) -> None:
+    """One by one, each a call from Python; in turns with FAISS's."""
+    index, flat = fr.Index(DIM, metric="ip"), faiss.IndexFlatIP(DIM)
+    times: dict[str, list[float]] = {OURS: [], "faiss": []}
+    for part in np.array_split(rows, SINGLE_PARTS):
+        start = time.perf_counter()
+        for row in part:
+            index.add(row)
+        middle = time.perf_counter()
+        for row in part:
+            flat.add(row[None])
+        times[OURS].append(middle - start)
+        times["faiss"].append(time.perf_counter() - middle)
+    assert len(index) == flat.ntotal == len(rows)
+    np.testing.assert_array_equal(index.get(index.ids[-100:]), rows[-100:])
+    report.note(
+        f"adding {len(rows) // SINGLE_PARTS:,} single vectors",
+        {who: Timing(taken, taken) for who, taken in times.items()},
+    )
+    total = sum(times[OURS]) * 1_000_000 / len(rows)
+    report.hold("adding 1,000,000 single vectors", "s", total, 10)
+
+
+def measure_changes(report: Report, rows: np.ndarray) -> None:
     index = fr.Index(DIM, metric="ip")
     index.add(rows)
-    for what, change in (
-        ("removing a single row of many", lambda i: index.remove([i])),
-        ("updating a single row of many", lambda i: index.update([i + 1], rows[i])),
-        ("adding a single row after removals", lambda i: index.add(rows[i])),
-    ):
-        start = time.process_time()
-        for i in range(0, 2000, 2):
-            change(i)
-        yield Bar(what, (time.process_time() - start) / 1000 * 1e6, 100, "us")
-    index.remove(index.ids[np.random.default_rng(2).random(len(index)) < 0.2])
+    numbers = iter(range(0, len(rows), 2))
+    report.compare(
+        "a single row of many",
+        {
+            "remove": lambda: index.remove([next(numbers)]),
+            "update": lambda: index.update([next(numbers) + 1], rows[0]),
+            "add": lambda: index.add(rows[0]),
+        },
+    )
+    gone = np.random.default_rng(SEED).random(len(index)) < 0.2
+    index.remove(index.ids[gone])
     before = index.nbytes
     index.compact()
+    report.hold("compact() with a fifth removed", "of the bytes", index.nbytes / before, 0.85)
     fresh = fr.Index(DIM, metric="ip")
     fresh.add(index.get(index.ids))
-    compacted, plain = best(
-        lambda: index.search(rows[:1], K), lambda: fresh.search(rows[:1], K), turns
+    np.testing.assert_array_equal(
+        index.search(rows[:9], K).scores, fresh.search(rows[:9], K).scores
     )
-    yield Bar("a search after compact()", compacted / plain, 1.05, "of a fresh index")
-    yield Bar("memory after compact()", index.nbytes / before, 0.85, "of before, a fifth removed")
-
-
-def measure_files(index: fr.Index, turns: int) -> Iterator[Bar]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "index"
-        start = time.perf_counter()
-        index.save(path)
-        yield Bar("saving", time.perf_counter() - start, 5, "s")
-        loading, _ = best(lambda: fr.Index.load(path), lambda: None, turns)
-        yield Bar("loading by mmap", loading * 1000, 50, "ms")
-        queries = index.get(index.ids[:1])
-        mapped = fr.Index.load(path)
-        from_file, plain = best(
-            lambda: mapped.search(queries, K), lambda: index.search(queries, K), turns
+    for batch in BATCHES:
+        name = f"after compact(), batch {batch}"
+        timings = report.compare(
+            name,
+            {
+                OURS: lambda: index.search(rows[:batch], K),  # noqa: B023 (called here)
+                "fresh": lambda: fresh.search(rows[:batch], K),  # noqa: B023
+            },
         )
-        yield Bar("a search of a mapped index", from_file / plain, 2, "of one in memory")
+        report.hold(name, "of a fresh index", timings[OURS].ratio_to(timings["fresh"]), 1.05)
 
 
-def measure(n_rows: int, turns: int) -> Iterator[Bar]:
+def measure(report: Report, n_rows: int) -> None:
+    """Everything, on gaussian rows."""
     rows = np.random.default_rng(0).standard_normal((n_rows, DIM), dtype=np.float32)
-    index = fr.Index(DIM, metric="ip")
+    index, flat = fr.Index(DIM, metric="ip"), faiss.IndexFlatIP(DIM)
     index.add(rows)
-    yield from measure_filters(index, rows, turns)
-    yield from measure_files(index, turns)
-    del index
-    yield from measure_changes(rows, turns)
+    flat.add(rows)
+    measure_filters(report, index, flat, rows)
+    measure_files(report, index, flat, rows)
+    del index, flat
+    measure_single_adds(report, rows)
+    measure_changes(report, rows)
 
 
-def test_the_filters_of_the_benchmark_find_what_they_should() -> None:
-    assert all(bar.value > 0 for bar in measure(20_000, 1))
+def test_the_answers_of_the_benchmark_are_right() -> None:
+    report = Report(Console(quiet=True), seconds=1e-9)  # a call of each
+    measure(report, 20_000)
+    assert len(report.verdicts) == 2 * 7 + 2 + 1 + 1 + 2
+    assert all(verdict.got > 0 for verdict in report.verdicts)
 
 
 def main() -> None:
-    """Measure everything and print it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=20)
-    options = parser.parse_args()
-    for bar in measure(options.rows, options.turns):
-        print(bar.line(), flush=True)
+    """Measure everything, print it, write it down."""
+    options = parser(__doc__, "life.json", 1_000_000).parse_args()
+    use_threads(options.threads)
+    report = Report()
+    measure(report, options.rows)
+    report.finish(options.json, {"n_rows": options.rows, "dim": DIM, "threads": options.threads})
 
 
 if __name__ == "__main__":
