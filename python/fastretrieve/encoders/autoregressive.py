@@ -23,6 +23,7 @@ from fastretrieve.encoders.reduction import Reduction
 
 LARGEST_SIDE = 32  # drawing takes one pass a pixel, so a density of bigger images is out of reach
 GRID = 4  # cells a side over which features are averaged
+WHITEN = 0.75  # most of their spread is brightness, which tells little of what is shown
 _FIRST_KERNEL = 7
 
 
@@ -61,7 +62,7 @@ class AutoregressiveEncoder(TorchEncoder):
 
     Images with a side over 32 are averaged down to that: the density is of the smaller image, and
     ``generate`` enlarges what it draws. The vector: features after the middle block, averaged over
-    a 4 x 4 grid, reduced by principal components that ``after_training`` fits.
+    a 4 x 4 grid, reduced by whitened principal components that ``after_training`` fits.
 
     >>> model = AutoregressiveEncoder(dim=8, image_size=8, channels=1, width=8, blocks=2)
     >>> model.generate(2, seed=1).shape
@@ -104,7 +105,7 @@ class AutoregressiveEncoder(TorchEncoder):
             )
             initialise(self)
             self._start_quietly()
-            self.reduction = Reduction(width * GRID**2, dim)
+            self.reduction = Reduction(width * GRID**2, dim, whiten=WHITEN)
 
     def embed(self, batch: Batch) -> torch.Tensor:
         reduced: torch.Tensor = self.reduction(self._pooled(batch))

@@ -15,3 +15,4 @@ class Recipe(NamedTuple):
     steps: int = 4000  # from which fr.train takes the epochs, if it is not told
     clip: float = 0.0  # the largest norm of a gradient, 0 for any
     decay: bool = True  # whether the learning rate follows a cosine down to zero
+    half: bool = True  # whether precision="auto" may compute in bfloat16 where that is native

@@ -16,7 +16,7 @@ from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Options, Precision, make_plan
 from fastretrieve.training.run import Run
-from fastretrieve.training.stepping import own_randomness, resolve_device
+from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
 from fastretrieve.training.validation import (
     GALLERY_ITEMS,
@@ -152,6 +152,7 @@ def _train(
         "classes": dataset.classes,
         "n_held_out": 0 if held_out is None else len(held_out),
     }
+    half = uses_bfloat16(device, options.precision, wanted=plan.recipe.half)
     run = Run(
         encoder=encoder,
         dataset=dataset,
@@ -164,7 +165,8 @@ def _train(
             held_out=None if held_out is None else Items(encoder, held_out, options.workers),
             gallery=gallery,
         ),
-        journal=Journal(options.out and options.out / "training", start=facts),
+        journal=Journal(options.out and options.out / "training", start=facts | {"bfloat16": half}),
+        half=half,
         fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
     )
     run.go()

@@ -48,14 +48,13 @@ class Run:
     validator: Validator
     journal: Journal
     fingerprint: str
+    half: bool  # whether to compute in bfloat16
     skipped: list[Skipped] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stepper = Stepper(
-            self.encoder, self.plan, device=self.device, precision=self.options.precision
-        )
+        self.stepper = Stepper(self.encoder, self.plan, device=self.device, half=self.half)
         self._saved_at = time.perf_counter()
         self._pending: list[dict[str, torch.Tensor]] = []
         self._clock = _now()

@@ -19,11 +19,8 @@ class DivergedError(RuntimeError):
 class Stepper:
     """The optimizers of an encoder."""
 
-    def __init__(
-        self, encoder: Trainable, plan: Plan, *, device: torch.device, precision: Precision
-    ) -> None:
-        self.encoder, self.plan, self.device = encoder, plan, device
-        self.half = uses_bfloat16(device, precision)
+    def __init__(self, encoder: Trainable, plan: Plan, *, device: torch.device, half: bool) -> None:
+        self.encoder, self.plan, self.device, self.half = encoder, plan, device, half
         self.optimizers = make_optimizers(encoder, self._make_optimizer)
 
     def step(
@@ -68,11 +65,26 @@ class Stepper:
         )
 
 
-def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
-    """Mixed precision by itself only on a GPU that has bfloat16: it needs no loss scaling."""
+def uses_bfloat16(device: torch.device, precision: Precision, *, wanted: bool) -> bool:
+    """Mixed precision by itself only where it is native: bfloat16 needs no loss scaling.
+
+    ``wanted`` is the recipe's word, for callers that leave the choice.
+    """
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return wanted and (_gpu_has_bfloat16(device) or _cpu_has_bfloat16(device))
     return precision == "bfloat16"
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _cpu_has_bfloat16(device: torch.device) -> bool:
+    """Instructions that multiply bfloat16; without them it is slower than float32."""
+    ask = getattr(torch.cpu, "get_capabilities", None)  # an older torch cannot say
+    if device.type != "cpu" or ask is None:
+        return False
+    return any(ask().get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def resolve_device(device: str) -> torch.device:
