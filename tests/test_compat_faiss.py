@@ -6,7 +6,10 @@ for equality.
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -135,14 +138,6 @@ def test_remove_shifts_the_numbers(faiss: ModuleType, rows: np.ndarray) -> None:
     np.testing.assert_array_equal(index.reconstruct(296), kept[296])
 
 
-def test_remove_by_selectors(faiss: ModuleType, rows: np.ndarray) -> None:
-    index = filled(faiss, rows)
-    assert index.remove_ids(faiss.IDSelectorRange(10, 20)) == 10
-    assert index.remove_ids(faiss.IDSelectorBatch(np.array([0, 1, 290]))) == 2
-    kept = np.delete(rows, [*range(10, 20), 0, 1], axis=0)
-    np.testing.assert_array_equal(index.reconstruct_n(0, index.ntotal), kept)
-
-
 def test_reconstruct(faiss: ModuleType, rows: np.ndarray) -> None:
     index = filled(faiss, rows)
     np.testing.assert_array_equal(index.reconstruct(7), rows[7])
@@ -244,6 +239,183 @@ def test_threads(faiss: ModuleType) -> None:
         faiss.omp_set_num_threads(before)
 
 
+def test_results_of_every_call_go_to_given_arrays(faiss: ModuleType, rows: np.ndarray) -> None:
+    index = filled(faiss, rows)
+    one, some = np.empty(12, np.float32), np.empty((2, 12), np.float32)
+    assert index.reconstruct(4, one) is one
+    np.testing.assert_array_equal(one, rows[4])
+    assert index.reconstruct_n(4, 2, some) is some
+    np.testing.assert_array_equal(some, rows[4:6])
+    assert index.reconstruct_batch(np.array([8, 1]), x=some) is some
+    np.testing.assert_array_equal(some, rows[[8, 1]])
+    labels = np.empty((2, 1), np.int64)
+    index.assign(rows[:2], 1, labels=labels)
+    assert labels.tolist() == [[0], [1]]
+    D, I = np.empty((2, 1), np.float32), np.empty((2, 1), np.int64)  # noqa: E741
+    R = np.empty((2, 1, 12), np.float32)
+    index.search_and_reconstruct(rows[:2], 1, D=D, I=I, R=R)
+    assert (D.ravel().tolist(), I.ravel().tolist()) == ([0, 0], [0, 1])
+    np.testing.assert_array_equal(R[:, 0], rows[:2])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64])
+def test_arrays_of_any_kind(
+    faiss: ModuleType, rows: np.ndarray, queries: np.ndarray, dtype: type, order: Any
+) -> None:
+    index = faiss.IndexFlatL2(6)
+    index.add(rows.astype(dtype, order=order)[:, ::2])
+    D, _ = index.search(queries.astype(dtype, order=order)[:, ::2], 3)
+    np.testing.assert_array_equal(D, best(scores(queries[:, ::2], rows[:, ::2], "L2"), 3, "L2"))
+
+
+ALIVE: list[Any] = []
+
+
+def held(*selectors: Any) -> tuple[Any, ...]:
+    """FAISS's selectors do not keep those that they are made of."""
+    ALIVE.extend(selectors)
+    return selectors
+
+
+SELECTORS: dict[str, tuple[Callable[[ModuleType], Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "all": (lambda f: f.IDSelectorAll(), lambda ids: ids >= 0),
+    "range": (lambda f: f.IDSelectorRange(10, 40), lambda ids: (ids >= 10) & (ids < 40)),
+    "two of a range": (lambda f: f.IDSelectorRange(10, 12), lambda ids: (ids == 10) | (ids == 11)),
+    "none of a range": (lambda f: f.IDSelectorRange(10, 10), lambda ids: ids < 0),
+    "batch": (
+        lambda f: f.IDSelectorBatch(np.array([3, 250, 7, 3, 12345])),
+        lambda ids: np.isin(ids, [3, 250, 7]),
+    ),
+    "array": (lambda f: f.IDSelectorArray(np.array([3, 250])), lambda ids: np.isin(ids, [3, 250])),
+    "bitmap": (
+        lambda f: f.IDSelectorBitmap(np.packbits(np.arange(203) % 7 == 0, bitorder="little")),
+        lambda ids: (ids % 7 == 0) & (ids < 203),
+    ),
+    "not": (
+        lambda f: f.IDSelectorNot(*held(f.IDSelectorRange(10, 290))),
+        lambda ids: (ids < 10) | (ids >= 290),
+    ),
+    "and": (
+        lambda f: f.IDSelectorAnd(*held(f.IDSelectorRange(10, 40), f.IDSelectorRange(30, 60))),
+        lambda ids: (ids >= 30) & (ids < 40),
+    ),
+    "or": (
+        lambda f: f.IDSelectorOr(*held(f.IDSelectorRange(0, 4), f.IDSelectorBatch(np.array([77])))),
+        lambda ids: (ids < 4) | (ids == 77),
+    ),
+    "xor": (
+        lambda f: f.IDSelectorXOr(*held(f.IDSelectorRange(10, 40), f.IDSelectorRange(30, 60))),
+        lambda ids: ((ids >= 10) & (ids < 30)) | ((ids >= 40) & (ids < 60)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("metric", ["L2", "IP"])
+def test_searches_among_selected_vectors(
+    faiss: ModuleType, rows: np.ndarray, queries: np.ndarray, metric: str, name: str
+) -> None:
+    make, among = SELECTORS[name]
+    index, selector = filled(faiss, rows, metric), make(faiss)
+    members = [i for i in range(300) if selector.is_member(i)]
+    assert members == np.flatnonzero(among(np.arange(300))).tolist()
+    exact = scores(queries, rows, metric)[:, members]
+    params = faiss.SearchParameters(sel=selector)
+    D, I = index.search(queries, 5, params=params)  # noqa: E741
+    n = min(5, len(members))
+    np.testing.assert_array_equal(D[:, :n], best(exact, n, metric))
+    assert set(I[:, :n].ravel().tolist()) <= set(members)
+    assert (I[:, n:] == -1).all()
+    assert (D[:, n:] == (LARGEST if metric == "L2" else -LARGEST)).all()
+    radius = float(np.median(exact)) if members else 1.0
+    lims, _, found = index.range_search(queries, radius, params=params)
+    inside = exact < radius if metric == "L2" else exact > radius
+    np.testing.assert_array_equal(np.diff(lims.astype(np.int64)), inside.sum(axis=1))
+    assert set(found.tolist()) <= set(members)
+    np.testing.assert_array_equal(index.search(queries, 5, params=None)[1].shape, (7, 5))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_removes_selected_vectors(faiss: ModuleType, rows: np.ndarray, name: str) -> None:
+    make, among = SELECTORS[name]
+    index, gone = filled(faiss, rows), among(np.arange(300))
+    assert index.remove_ids(make(faiss)) == gone.sum()
+    assert index.ntotal == (~gone).sum()
+    np.testing.assert_array_equal(index.reconstruct_n(), rows[~gone])
+
+
+def test_removing_what_is_not_there(faiss: ModuleType, rows: np.ndarray) -> None:
+    index = filled(faiss, rows)
+    assert index.remove_ids(np.array([-1, 2, 2, 300])) == 1
+    assert index.remove_ids(np.zeros(0, np.int64)) == 0
+    assert index.ntotal == 299
+
+
+def test_an_id_map_is_searched_among_its_own_ids(
+    faiss: ModuleType, rows: np.ndarray, queries: np.ndarray
+) -> None:
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(12))
+    ids = np.random.default_rng(7).permutation(300) + 5000
+    index.add_with_ids(rows, ids)
+    chosen = (ids >= 5000) & (ids < 5020)
+    params = faiss.SearchParameters(sel=faiss.IDSelectorRange(5000, 5020))
+    D, I = index.search(queries, 4, params=params)  # noqa: E741
+    np.testing.assert_array_equal(D, best(scores(queries, rows[chosen], "L2"), 4, "L2"))
+    np.testing.assert_array_equal(index.reconstruct_batch(I[0]), rows[np.argsort(ids)][I[0] - 5000])
+
+
+def test_ids_may_be_negative_and_shared(faiss: ModuleType, rows: np.ndarray) -> None:
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(12))
+    index.add_with_ids(rows[:3], np.array([-7, 9, 9], np.int32))
+    assert index.search(rows[:3], 1)[1].tolist() == [[-7], [9], [9]]
+    np.testing.assert_array_equal(index.reconstruct(9), rows[2])  # the last one
+    assert index.remove_ids(np.array([9])) == 2
+    assert index.ntotal == 1
+    assert faiss.vector_to_array(index.id_map).tolist() == [-7]
+
+
+def test_the_index_in_an_id_map_numbers_its_vectors(faiss: ModuleType, rows: np.ndarray) -> None:
+    flat = faiss.IndexFlatL2(12)
+    index = faiss.IndexIDMap(flat)
+    index.add_with_ids(rows[:50], np.arange(50)[::-1] * 3)
+    assert flat.search(rows[:3], 1)[1].tolist() == [[0], [1], [2]]
+    index.add_with_ids(rows[50:60], np.arange(10))
+    assert flat.ntotal == 60
+    np.testing.assert_array_equal(flat.reconstruct(55), rows[55])
+    with pytest.raises(AssertionError):
+        index.add_with_ids(rows[:2], np.array([1]))
+    assert index.ntotal == 60
+
+
+def test_merging(faiss: ModuleType, rows: np.ndarray) -> None:
+    index, other = filled(faiss, rows[:100]), filled(faiss, rows[100:])
+    index.merge_from(other)
+    assert (index.ntotal, other.ntotal) == (300, 0)
+    np.testing.assert_array_equal(index.reconstruct_n(), rows)
+    with pytest.raises(RuntimeError):
+        index.merge_from(filled(faiss, rows[:1]), 5)
+    mapped, more = (faiss.IndexIDMap(faiss.IndexFlatL2(12)) for _ in range(2))
+    mapped.add_with_ids(rows[:5], np.arange(5))
+    more.add_with_ids(rows[5:9], np.arange(4))
+    mapped.merge_from(more, 100)
+    assert (mapped.ntotal, more.ntotal) == (9, 0)
+    assert mapped.search(rows[5:9], 1)[1].ravel().tolist() == [100, 101, 102, 103]
+
+
+@pytest.mark.parametrize("how", ["clone_index", "deepcopy", "pickle"])
+def test_copies_share_nothing(faiss: ModuleType, rows: np.ndarray, how: str) -> None:
+    index = filled(faiss, rows)
+    copied = {
+        "clone_index": lambda: faiss.clone_index(index),
+        "deepcopy": lambda: copy.deepcopy(index),
+        "pickle": lambda: pickle.loads(pickle.dumps(index)),
+    }[how]()
+    index.reset()
+    assert copied.ntotal == 300
+    assert copied.search(rows[9:10], 1)[1].tolist() == [[9]]
+
+
 def test_ours_is_exact_and_ties_go_to_the_smaller_id() -> None:
     index = ours.IndexFlatL2(3)
     index.add(np.ones((200, 3), np.float32))
@@ -266,7 +438,15 @@ def test_our_errors_say_what_came() -> None:
         ours.IndexIDMap(fr.Index(3))  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="D must be float32"):
         index.search(np.eye(3), 1, D=np.empty((3, 1)))  # type: ignore[arg-type]
-    mapped = ours.IndexIDMap(ours.IndexFlatL2(1))
-    mapped.add_with_ids([[1.0]], [3])
-    with pytest.raises(ValueError, match="in the index already"):
-        mapped.add_with_ids([[1.0]], [3])
+    with pytest.raises(TypeError, match="ids must be integers, got dtype float64"):
+        ours.IndexIDMap(index).add_with_ids(np.eye(3), np.ones(3))
+    with pytest.raises(TypeError, match="ids must be integers, got dtype float64"):
+        index.remove_ids(np.ones(3))
+    with pytest.raises(TypeError, match=r"np.packbits\(mask"):
+        ours.IDSelectorBitmap(np.ones(3))
+    with pytest.raises(TypeError, match="sel must be an IDSelector of this module"):
+        ours.SearchParameters(sel=[1, 2])  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="dimension and metric must be"):
+        index.merge_from(ours.IndexFlatL2(4))
+    with pytest.raises(RuntimeError, match="wants another flat index"):
+        index.merge_from(index)

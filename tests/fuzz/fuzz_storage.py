@@ -24,7 +24,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 def kind(outcome: str) -> str:
     """An outcome without its numbers and quotations."""
-    return re.sub(r"\d+|'.*'|\(.*\)|\[.*\]", "#", outcome)[:60]
+    return re.sub(r"checksum.*|'.*|\[.*|\(.*|\d+(\.\d+)?", "#", outcome)[:60]
 
 
 def main() -> int:

@@ -1,0 +1,1 @@
+"""What ``fastretrieve.compat.faiss`` consists of: that module is the door."""
