@@ -65,7 +65,7 @@ def read_index(fname: str | os.PathLike[str], io_flags: int = 0) -> Index:
 def serialize_index(index: Index) -> Bytes:
     """The bytes of the file.
 
-    >>> index = IndexFlatL2(2)
+    >>> index = IndexFlat(2)
     >>> index.add(np.eye(2))
     >>> deserialize_index(serialize_index(index)).reconstruct(1)
     array([0., 1.], dtype=float32)

@@ -14,7 +14,7 @@ from fastretrieve.index import Index as ExactIndex
 class IndexIDMap(Index):
     """Vectors with ids of the user's own: any integers, several vectors may share one.
 
-    >>> index = IndexIDMap(IndexFlatL2(1))
+    >>> index = IndexIDMap(IndexFlat(1))
     >>> index.add_with_ids(np.array([[1.0], [5.0]]), np.array([70, 30]))
     >>> index.search(np.array([[5.0]]), 1)[1]
     array([[30]])
