@@ -39,6 +39,7 @@ def norms_in_range(rows: np.ndarray) -> np.ndarray:
 class Scan(NamedTuple):
     lower: np.ndarray  # [n_queries, n_rows], NaN where the filter kept no row of a strip
     upper: np.ndarray
+    quick_upper: np.ndarray
     kept: np.ndarray
 
 
@@ -73,6 +74,7 @@ def check_intervals(index: fr.Index, queries: np.ndarray, exact: np.ndarray) -> 
     assert not np.isnan(found.upper).any()
     assert (found.lower <= exact).all()
     assert (exact <= found.upper).all()
+    assert (found.upper <= found.quick_upper).all()
     return found
 
 
@@ -185,6 +187,21 @@ def test_the_bound_bites(metric: str, isa: int) -> None:
     tenth = np.sort(exact, axis=1)[:, -10]
     assert scan(index, queries, tenth).kept.sum(axis=1).max() < 60  # of 3200
     assert not scan(index, queries, np.full(len(queries), np.inf)).kept.any()
+
+
+@ISAS
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("name", cases.MAKERS)
+def test_a_large_panel_keeps_what_a_small_one_keeps(name: str, metric: str, isa: int) -> None:
+    """Tiles of queries have a test of their own before the filter; no pair may feel it."""
+    index, rows, queries = encoded(name, metric, isa)
+    few = queries[:4]  # in every panel, so that all have the same ratio of errors
+    exact = values(few, rows, metric)
+    for rank in (0, 1, len(rows) // 2, len(rows) - 1):
+        threshold = np.sort(exact, axis=1)[:, rank]
+        small = scan(index, few, threshold).kept
+        large = scan(index, np.tile(few, (7, 1)), np.tile(threshold, 7)).kept
+        np.testing.assert_array_equal(large, np.tile(small, (7, 1)))
 
 
 @st.composite

@@ -13,79 +13,55 @@
 #include "core/strip.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/encode.hpp"
+#include "cpu/scan.hpp"
 #include "pipeline/cpu_plan.hpp"
 
 namespace fastretrieve::bindings {
 namespace {
 
-// Runs the scan kernel over every strip of a segment for a panel of all queries.
-struct Probe {
-  const cpu::EncodedQueries& queries;
-  Metric metric;
-  const Segment& segment;
-  const std::vector<double>& thresholds;
-  double *lower, *upper;  // [n_queries, n_strips * kStripRows]
-  bool* kept;
-  cpu::ScanTile tile{};
-  int64_t strip = 0;
+// A scan that drops nothing but what the filter drops at given thresholds, and writes down what is
+// known of each pair.
+class IntervalScan final : public cpu::PanelScan {
+ public:
+  struct Out {  // [n_queries, rows with codes] each
+    double *lower, *upper, *quick_upper;
+    bool* kept;
+  };
 
-  static void on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots) {
-    static_cast<Probe*>(self)->hit(query, rows, dots);
-  }
-  void hit(int64_t query, uint64_t rows, const int32_t* dots) {
-    const int64_t begin = query * segment.n_strips * kStripRows + strip * kStripRows;
-    for (int64_t row = 0; row < kStripRows; ++row) {
-      const RowBound x{tile.scale[row], tile.error[row], tile.norm[row],
-                       tile.half_square ? tile.half_square[row] : 0.0f};
-      const Interval i = interval(metric, queries.bounds[static_cast<size_t>(query)], x, dots[row]);
-      lower[begin + row] = i.lower;
-      upper[begin + row] = i.upper;
-      kept[begin + row] = (rows >> row) & 1;
-    }
+  IntervalScan(const cpu::Problem& problem, const cpu::EncodedQueries& queries,
+               const std::vector<double>& thresholds, const Out& out)
+      : PanelScan(problem, queries, 0, queries.n_queries), out_(out) {
+    for (int64_t q = 0; q < n_queries(); ++q) set_threshold(q, thresholds[static_cast<size_t>(q)]);
   }
 
-  void run(const cpu::Kernels& kernels) {
-    const StripLayout layout(queries.dim, metric);
-    const size_t n = static_cast<size_t>(queries.n_queries);
-    std::vector<float> reach(n), fall(n), threshold(n);
-    std::vector<int32_t> dots(
-        static_cast<size_t>(cpu::scan_scratch(layout.groups, queries.n_queries)));
-    double ratio = 0;
-    for (size_t q = 0; q < n; ++q) {
-      const Filter filter = make_filter(metric, queries.bounds[q]);
-      reach[q] = filter.reach;
-      fall[q] = filter.fall;
-      threshold[q] = filter_threshold(metric, queries.bounds[q], thresholds[q]);
-      ratio = std::max(ratio, error_ratio(queries.bounds[q]));
-    }
-    tile.groups = layout.groups;
-    tile.queries = queries.codes.data();
-    tile.bias = queries.bias.data();
-    tile.reach = reach.data();
-    tile.fall = fall.data();
-    tile.threshold = threshold.data();
-    tile.ratio = round_up(ratio);
-    tile.n_queries = queries.n_queries;
-    tile.dots = dots.data();
-    tile.allowed = ~uint64_t{0};
-    tile.on_hit = on_hit;
-    tile.context = this;
-    for (strip = 0; strip < segment.n_strips; ++strip) {
-      const uint8_t* codes = segment.codes + strip * layout.bytes();
-      tile.codes = codes;
-      tile.scale = layout.plane(codes, kScale);
-      tile.error = layout.plane(codes, kError);
-      tile.norm = layout.plane(codes, kNorm);
-      tile.half_square = is_distance(metric) ? layout.plane(codes, kHalfSquare) : nullptr;
-      kernels.scan(tile);
+  void scan_strips(int64_t begin, int64_t end, Cancel& cancel) override {
+    for_strips(begin, end, [&](int64_t segment, int64_t strip, int64_t) {
+      cancel.check();
+      if (load_strip(segment, strip)) scan_loaded();
+    });
+  }
+
+ private:
+  void hit(int64_t query, uint64_t rows, const int32_t* dots) override {
+    const int64_t begin = query * problem_.segments[0].n_strips * kStripRows + row_;
+    for (int row = 0; row < kStripRows; ++row) {
+      const Interval i = interval(problem_.metric, bound(query), row_bound_of(row), dots[row]);
+      out_.lower[begin + row] = i.lower;
+      out_.upper[begin + row] = i.upper;
+      out_.quick_upper[begin + row] =
+          quick_upper(problem_.metric, bound(query), row_bound_of(row), dots[row]);
+      out_.kept[begin + row] = (rows >> row) & 1;
     }
   }
+  void tail(int64_t, int64_t, const int64_t*, int64_t) override {}
+
+  const Out out_;
 };
 
-// (lower, upper, kept) for every query and every coded row of the first segment: the interval of
-// the canonical value (the similarity, or minus the squared distance), and whether the filter keeps
-// the pair at this threshold of its query. A strip in which the filter keeps no row is not
-// reported: its entries are NaN and false.
+// (lower, upper, quick_upper, kept) for every query and every coded row of the first segment: the
+// interval of the canonical value (the similarity, or minus the squared distance), its upper end as
+// the first test takes it, and whether the filter keeps the pair at this threshold of its query. A
+// strip in which the filter keeps no row is not reported: its entries are NaN and false.
 py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queries,
                          const Segments& segments, const std::vector<double>& thresholds) {
   const Matrix q = as_matrix(queries, "queries");
@@ -94,22 +70,21 @@ py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queri
            thresholds.size());
   Cancel cancel;
   const cpu::EncodedQueries encoded(backend.kernels(), q, segments.metric(), cancel);
-  const Segment& segment = segments.data()[0];
-  const int64_t n_rows = segment.n_strips * kStripRows;
-  py::array_t<double> lower({q.n_rows, n_rows}), upper({q.n_rows, n_rows});
-  py::array_t<bool> kept({q.n_rows, n_rows});
-  std::fill_n(lower.mutable_data(), lower.size(), std::numeric_limits<double>::quiet_NaN());
-  std::fill_n(upper.mutable_data(), upper.size(), std::numeric_limits<double>::quiet_NaN());
+  const cpu::Problem problem{backend.kernels(), segments.data(), 1, q.dim, segments.metric(), 0};
+  const int64_t n_strips = segments.data()[0].n_strips;
+  const auto unknown = [&] {
+    py::array_t<double> values({q.n_rows, n_strips * kStripRows});
+    std::fill_n(values.mutable_data(), values.size(), std::numeric_limits<double>::quiet_NaN());
+    return values;
+  };
+  py::array_t<double> lower = unknown(), upper = unknown(), quick = unknown();
+  py::array_t<bool> kept({q.n_rows, n_strips * kStripRows});
   std::fill_n(kept.mutable_data(), kept.size(), false);
-  Probe probe{encoded,
-              segments.metric(),
-              segment,
-              thresholds,
-              lower.mutable_data(),
-              upper.mutable_data(),
-              kept.mutable_data()};
-  probe.run(backend.kernels());
-  return py::make_tuple(lower, upper, kept);
+  IntervalScan scan(
+      problem, encoded, thresholds,
+      {lower.mutable_data(), upper.mutable_data(), quick.mutable_data(), kept.mutable_data()});
+  scan.scan_strips(0, n_strips, cancel);
+  return py::make_tuple(lower, upper, quick, kept);
 }
 
 std::string cpu_plan(int64_t n_queries, int64_t n_strips, int64_t dim, int n_threads) {

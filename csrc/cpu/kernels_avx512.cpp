@@ -84,8 +84,9 @@ void dot_strip(const ScanTile& tile, int64_t query, int32_t* dots) {
   }
 }
 
-// 4 queries x 64 rows over a slice of the groups; `first` starts the sums at the bias, later slices
-// go on. Meanwhile block number `fetch` of the next strip comes into the cache.
+// 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias, later
+// ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
+template <bool kFetch>
 __attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int64_t begin,
                                         int64_t end, const uint8_t* fetch, int32_t* dots) {
   const int64_t block = tile.groups * kGroupBytes;
@@ -104,7 +105,7 @@ __attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int
     __m512i x[4];
 #pragma GCC unroll 4
     for (int b = 0; b < 4; ++b) x[b] = _mm512_loadu_si512(codes + b * block);
-    if (fetch) prefetch(fetch + g * kGroupBytes);
+    if (kFetch) prefetch(fetch + g * kGroupBytes);
 #pragma GCC unroll 4
     for (int q = 0; q < 4; ++q) {
       const __m512i four = broadcast_group(queries + q * stride);
@@ -193,36 +194,46 @@ void dot_few(const ScanTile& tile, int64_t query, int64_t count, int32_t* dots) 
 }
 
 template <bool kDistance>
-void scan_strip(const ScanTile& tile) {
-  const int64_t code_bytes = kBlocks * tile.groups * kGroupBytes;
-  if (tile.n_queries <= kStreamQueries) {
-    dot_few<true>(tile, 0, tile.n_queries, tile.dots);
-    // Only now the planes, which lie behind the codes: memory is read in ascending order.
-    const uint8_t* planes = tile.codes + code_bytes;
-    for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
-    report<kDistance>(tile, weigh_rows(tile), 0, tile.n_queries, tile.dots);
-    return;
-  }
+void stream_strip(const ScanTile& tile) {
+  dot_few<true>(tile, 0, tile.n_queries, tile.dots);
+  // Only now the planes, which lie behind the codes: memory is read in ascending order.
+  const uint8_t* planes = tile.codes + kBlocks * tile.groups * kGroupBytes;
+  for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
+  report<kDistance>(tile, weigh_rows(tile), 0, tile.n_queries, tile.dots);
+}
+
+template <bool kDistance>
+void tile_strip(const ScanTile& tile) {
+  const int64_t block = tile.groups * kGroupBytes;
   const Weights weights = weigh_rows(tile);
   for (int64_t at = 0; tile.next && at < kPlaneBytes; at += 64)
-    prefetch(tile.next + code_bytes + at);
-  const int64_t whole = tile.n_queries / 4 * 4, rest = tile.n_queries - whole;
+    prefetch(tile.next + kBlocks * block + at);
+  const int64_t n_tiles = tile.n_queries / 4, rest = tile.n_queries % 4;
   const bool sliced = tile.groups > kSliceGroups;
   for (int64_t begin = 0; begin < tile.groups; begin += kSliceGroups) {
     const int64_t end = begin + kSliceGroups < tile.groups ? begin + kSliceGroups : tile.groups;
-    for (int64_t query = 0; query < whole; query += 4) {
-      const int64_t block = query / 4;
-      const uint8_t* fetch =
-          tile.next && block < kBlocks ? tile.next + block * tile.groups * kGroupBytes : nullptr;
-      int32_t* dots = tile.dots + (sliced ? query * kStripRows : 0);
-      dot_tile(tile, query, begin, end, fetch, dots);
-      if (end == tile.groups) report<kDistance>(tile, weights, query, 4, dots);
+    int64_t fetched = 0, due = 0;  // blocks of the next strip, spread over the tiles
+    for (int64_t t = 0; t < n_tiles; ++t) {
+      due += tile.next ? kBlocks : 0;
+      int32_t* dots = tile.dots + (sliced ? 4 * t * kStripRows : 0);
+      if (due >= n_tiles) {
+        dot_tile<true>(tile, 4 * t, begin, end, tile.next + fetched++ * block, dots);
+        due -= n_tiles;
+      } else {
+        dot_tile<false>(tile, 4 * t, begin, end, nullptr, dots);
+      }
+      if (end == tile.groups) report<kDistance>(tile, weights, 4 * t, 4, dots);
     }
   }
   if (rest) {
-    dot_few<false>(tile, whole, rest, tile.dots);
-    report<kDistance>(tile, weights, whole, rest, tile.dots);
+    dot_few<false>(tile, 4 * n_tiles, rest, tile.dots);
+    report<kDistance>(tile, weights, 4 * n_tiles, rest, tile.dots);
   }
+}
+
+template <bool kDistance>
+void scan_strip(const ScanTile& tile) {
+  tile.n_queries <= kStreamQueries ? stream_strip<kDistance>(tile) : tile_strip<kDistance>(tile);
 }
 
 void scan(const ScanTile& tile) {
