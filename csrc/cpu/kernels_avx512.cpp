@@ -84,8 +84,8 @@ void dot_strip(const ScanTile& tile, int64_t query, int32_t* dots) {
   }
 }
 
-// 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias, later
-// ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
+// 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias,
+// later ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
 template <bool kFetch>
 __attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int64_t begin,
                                         int64_t end, const uint8_t* fetch, int32_t* dots) {
