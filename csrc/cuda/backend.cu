@@ -17,10 +17,6 @@ static_assert(sizeof(DeviceCounters) == kCounters * 8, "the counters are 64-bit 
 
 // Survivors of one turn; the rest of the workspace is small.
 constexpr int64_t kWorkspaceLimit = int64_t{192} << 20;
-// Blocks that stay and walk strips: as many as fit by their registers, so that each loads its
-// queries once. Sums of 128 queries and more leave room for one block of two warpgroups.
-constexpr int64_t kBlocksPerMultiprocessor = 4;
-constexpr int64_t kWideTile = 128;
 
 namespace {
 
@@ -157,7 +153,6 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
   const Gallery gallery{static_cast<const DeviceSegment*>(args.segment_table), args.n_segments,
                         args.n_strips, dim, args.metric};
 
-  const int64_t blocks = p.tile_queries >= kWideTile ? 1 : kBlocksPerMultiprocessor;
   for (int64_t first = 0; first < args.queries.n_rows; first += p.batch_queries) {
     const int64_t n = std::min(p.batch_queries, args.queries.n_rows - first);
     const int64_t padded = round_up_to(n, std::max(p.tile_queries, kGroupQueries));
@@ -186,7 +181,7 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
       if (s > 0) select_survivors({batch, args.metric, args.k}, stream);
       if (stage.n_strips > 0)
         scan({gallery, batch, p.tile_queries, stage.stride, coarser, stage.n_strips,
-              limits_.n_multiprocessors * blocks},
+              limits_.n_multiprocessors},
              p.tier, stream);
       coarser = stage.stride;
     }

@@ -35,7 +35,7 @@ struct ScanArgs {
   int64_t tile_queries;
   int64_t stride, coarser;  // the strips of this stage, see strip_of_stage
   int64_t n_strips;
-  int64_t max_blocks;
+  int64_t n_multiprocessors;
 };
 void scan_dp4a(const ScanArgs& args, cudaStream_t stream);
 void scan_mma(const ScanArgs& args, cudaStream_t stream);

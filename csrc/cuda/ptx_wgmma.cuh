@@ -6,6 +6,8 @@
 //   ptx::wgmma_s8<128>(sums, a_descriptor, b_descriptor, accumulate);
 //   ptx::wgmma_commit();
 //   ptx::wgmma_wait<0>(sums);                        // until here hands off `sums` and `a`
+//   ptx::wgmma_release(a);                           // where loads may be waiting for its
+//   registers
 //
 // B is a descriptor of shared memory (ptx_descriptor.hpp); A is one as well, or 4 registers in the
 // fragment order of mma.m16n8k32, warp w of the warpgroup holding rows 16 * w to 16 * w + 15.
@@ -48,6 +50,11 @@ __device__ __forceinline__ void wgmma_wait(int (&sums)[kRegisters]) {
   wgmma_wait<kUnfinished>();
 #pragma unroll
   for (int i = 0; i < kRegisters; i++) asm volatile("" : "+r"(sums[i])::"memory");
+}
+
+// After the wait: the registers of A were read until now, so nothing else may have had their place.
+__device__ __forceinline__ void wgmma_release(const uint32_t (&a)[4]) {
+  asm volatile("" ::"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]) : "memory");
 }
 
 template <int kN>

@@ -8,6 +8,7 @@
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
 #include "cuda/scan.cuh"
+#include "cuda/tile_filter.cuh"
 
 namespace fastretrieve::cuda {
 
@@ -39,7 +40,8 @@ static __global__ void __launch_bounds__(kBlockThreads)
 }
 
 void scan_dp4a(const ScanArgs& args, cudaStream_t stream) {
-  FR_LAUNCH(scan_dp4a_kernel, scan_grid(args, 1), dim3(kBlockThreads), 0, stream, args);
+  const dim3 grid = scan_grid(args, scan_dp4a_kernel, kBlockThreads, 0, 1);
+  FR_LAUNCH(scan_dp4a_kernel, grid, dim3(kBlockThreads), 0, stream, args);
   FR_CUDA_CHECK_LAUNCH();
 }
 
@@ -56,12 +58,14 @@ static __global__ void __launch_bounds__(kMmaWarps * 32)
   const bool distance = is_distance_metric(args.gallery.metric);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t first_query = int64_t{blockIdx.y} * (kGroups * kGroupQueries);
-  const float4* filters = load_queries(args, queries, first_query, kGroups, shared);
+  const QueryTile tile = load_queries<kGroups>(args, queries, first_query, shared);
 
   for (int64_t i = blockIdx.x; i < args.n_strips; i += gridDim.x) {
     const StripView strip = strip_view(args, layout, i);
     if (strip.skip) continue;
-    int sums[kGroups][4] = {};
+    int sums[kGroups][4];
+#pragma unroll
+    for (int i = 0; i < kGroups * 4; ++i) sums[i / 4][i % 4] = kMagicBits;
     const uint8_t* a_lane = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
     const unsigned char* b_lane = shared + lane * 4;
     const int64_t row = warp * kTileRows + lane / 4;
@@ -87,31 +91,19 @@ static __global__ void __launch_bounds__(kMmaWarps * 32)
         }
       }
     }
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-#pragma unroll
-      for (int column = 0; column < 2; ++column) {
-        const int q = group * kGroupQueries + 2 * (lane % 4) + column;
-        const float4 filter = filters[q];
-        const int up = sums[group][column], down = sums[group][2 + column];
-        const int64_t query = first_query + q, first_row = strip.first_row + row;
-        if (passes(filter, upper, up, distance))
-          append_survivor(args, query, strip.segment, first_row, up);
-        if (passes(filter, lower, down, distance))
-          append_survivor(args, query, strip.segment, first_row + 8, down);
-      }
-    }
+    judge_strip<kGroups>(args, tile, first_query, strip, row, upper, lower, sums[0]);
   }
 }
 
 template <int kGroups>
 static void launch_mma(const ScanArgs& args, cudaStream_t stream) {
-  const int64_t bytes = shared_bytes(QueryLayout(args.gallery.dim), kGroups);
+  const int64_t bytes = tile_bytes(args, kGroups);
   FR_CUDA_CHECK(cudaFuncSetAttribute(scan_mma_kernel<kGroups>,
                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      static_cast<int>(bytes)));
-  FR_LAUNCH(scan_mma_kernel<kGroups>, scan_grid(args, 1), dim3(kMmaWarps * 32),
-            static_cast<size_t>(bytes), stream, args);
+  const dim3 grid = scan_grid(args, scan_mma_kernel<kGroups>, kMmaWarps * 32, bytes, 1);
+  FR_LAUNCH(scan_mma_kernel<kGroups>, grid, dim3(kMmaWarps * 32), static_cast<size_t>(bytes),
+            stream, args);
   FR_CUDA_CHECK_LAUNCH();
 }
 

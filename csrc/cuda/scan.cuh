@@ -1,8 +1,9 @@
-// What the tiers of the scan share: which strip is next, and queries in shared memory.
+// What the tiers of the scan share: which strip is next, and what becomes of a pair that passed.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 
+#include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
 
 namespace fastretrieve::cuda {
@@ -52,34 +53,17 @@ static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_
   survivor.row = segment << kSegmentShift | row;
 }
 
-// Bytes of shared memory for n_groups groups of queries: codes, then their filters.
-inline int64_t shared_bytes(const QueryLayout& layout, int64_t n_groups) {
-  return n_groups * (layout.group_bytes() + kGroupQueries * int64_t{sizeof(float4)});
-}
-
-// Copies a tile of queries to the front of `shared`; their filters, which lie behind the codes.
-__device__ __forceinline__ const float4* load_queries(const ScanArgs& args,
-                                                      const QueryLayout& layout,
-                                                      int64_t first_query, int n_groups,
-                                                      unsigned char* shared) {
-  const int64_t n_pieces = n_groups * layout.group_bytes() / 16;
-  const uint4* codes = reinterpret_cast<const uint4*>(
-      args.batch.codes + first_query / kGroupQueries * layout.group_bytes());
-  uint4* to = reinterpret_cast<uint4*>(shared);
-  for (int64_t i = threadIdx.x; i < n_pieces; i += blockDim.x) to[i] = codes[i];
-  float4* filters = reinterpret_cast<float4*>(shared + n_groups * layout.group_bytes());
-  for (int i = threadIdx.x; i < n_groups * kGroupQueries; i += blockDim.x)
-    filters[i] = args.batch.filters[first_query + i];
-  __syncthreads();
-  return filters;
-}
-
-// Blocks along x walk strips, `strips_at_once` each; blocks along y take tiles of queries.
-inline dim3 scan_grid(const ScanArgs& args, int64_t strips_at_once) {
+// Blocks along x walk strips, `strips_at_once` each; blocks along y take tiles of queries. There
+// are as many as the device holds at once, so that each loads its queries once.
+inline dim3 scan_grid(const ScanArgs& args, void (*kernel)(ScanArgs), int n_threads,
+                      int64_t shared_bytes, int64_t strips_at_once) {
+  int resident = 0;
+  FR_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, n_threads,
+                                                              static_cast<size_t>(shared_bytes)));
   const int64_t tiles = (args.batch.n_queries + args.tile_queries - 1) / args.tile_queries;
   const int64_t wanted = (args.n_strips + strips_at_once - 1) / strips_at_once;
-  const int64_t along_x = std::max<int64_t>(1, std::min(wanted, args.max_blocks / tiles));
-  return dim3(static_cast<unsigned>(along_x), static_cast<unsigned>(tiles));
+  const int64_t along_x = std::min(wanted, args.n_multiprocessors * resident / tiles);
+  return dim3(static_cast<unsigned>(std::max<int64_t>(1, along_x)), static_cast<unsigned>(tiles));
 }
 
 }  // namespace fastretrieve::cuda

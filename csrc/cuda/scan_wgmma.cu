@@ -1,18 +1,65 @@
 // Stage 1 on Hopper (sm_90a): wgmma with rows from registers and up to 256 queries in shared
 // memory, for large batches.
 //
-// Two warpgroups of a block walk different strips over the same queries: while one waits for its
-// products or judges them, the other multiplies. Rows need no shared memory, no copy engine and no
-// barrier: the codes lie in fragment order.
+// Two warpgroups of a block walk different strips over the same queries: while one judges its
+// products, the other multiplies. Rows need no shared memory, no copy engine and no barrier: the
+// codes lie in fragment order, and come while the ones before them are multiplied.
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
 #include "cuda/scan.cuh"
+#include "cuda/tile_filter.cuh"
 
 namespace fastretrieve::cuda {
 
 constexpr int kWarpgroups = 2;
 constexpr int kWarpgroupThreads = 128;
 constexpr int kChunkSteps = 4;  // steps of 32 dimensions whose codes are in registers at once
+
+// Codes of 16 rows, for a warp to multiply.
+struct Chunk {
+  uint32_t steps[kChunkSteps][4];
+};
+
+// Strip `i` of the stage, or the next one of this warpgroup with a row to return.
+__device__ __forceinline__ StripView next_strip(const ScanArgs& args, const FragmentLayout& layout,
+                                                int64_t* i) {
+  StripView strip{};
+  for (; *i < args.n_strips; *i += int64_t{gridDim.x} * kWarpgroups) {
+    strip = strip_view(args, layout, *i);
+    if (!strip.skip) break;
+  }
+  return strip;
+}
+
+__device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const StripView& strip,
+                                            int64_t begin) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const uint8_t* codes = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
+  Chunk chunk{};
+#pragma unroll
+  for (int s = 0; s < kChunkSteps; ++s) {
+    if (begin + s >= layout.steps) break;
+    const uint4 four = ptx::ld_global_nc_no_allocate(codes + (begin + s) * kStepBytes);
+    chunk.steps[s][0] = four.x, chunk.steps[s][1] = four.y;
+    chunk.steps[s][2] = four.z, chunk.steps[s][3] = four.w;
+  }
+  return chunk;
+}
+
+// Starts the products of kSteps steps, of which the first begins at `b_address`. In one piece:
+// where steps may end early, the compiler waits for each product before the next.
+template <int kQueries, int kSteps>
+__device__ __forceinline__ void multiply(int (&sums)[kQueries / 2], const Chunk& codes,
+                                         uint32_t b_address, uint32_t group_bytes) {
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) {
+    const uint32_t at = b_address + s * static_cast<uint32_t>(2 * kPieceBytes);
+    const uint64_t b = shared_descriptor(at, Swizzle::none, group_bytes, kPieceBytes);
+    ptx::wgmma_s8<kQueries>(sums, codes.steps[s], b, true);
+  }
+  ptx::wgmma_commit();
+}
 
 template <int kQueries>
 static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
@@ -22,59 +69,55 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
   const FragmentLayout layout(args.gallery.dim, is_distance_metric(args.gallery.metric));
   const QueryLayout queries(args.gallery.dim);
   const bool distance = is_distance_metric(args.gallery.metric);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  const int64_t warpgroup = threadIdx.x / kWarpgroupThreads;
+  const int64_t row = threadIdx.x / 32 % 4 * kTileRows + threadIdx.x % 32 / 4;
   const int64_t first_query = int64_t{blockIdx.y} * kQueries;
-  const float4* filters =
-      load_queries(args, queries, first_query, kQueries / kGroupQueries, shared);
+  const QueryTile tile = load_queries<kQueries / kGroupQueries>(args, queries, first_query, shared);
   ptx::fence_proxy_async();  // wgmma reads what ordinary stores wrote
   __syncthreads();
   const uint32_t b_address = ptx::shared_address(shared);
   const uint32_t group_bytes = static_cast<uint32_t>(queries.group_bytes());
 
-  for (int64_t i = blockIdx.x * kWarpgroups + warpgroup; i < args.n_strips;
-       i += int64_t{gridDim.x} * kWarpgroups) {
-    const StripView strip = strip_view(args, layout, i);
-    if (strip.skip) continue;
-    const uint8_t* a_lane = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
-    int sums[kQueries / 2];
-    for (int64_t begin = 0; begin < layout.steps; begin += kChunkSteps) {
-      uint32_t a[kChunkSteps][4];
-#pragma unroll
-      for (int s = 0; s < kChunkSteps; ++s) {
-        if (begin + s >= layout.steps) break;
-        const uint4 four = ptx::ld_global_nc_no_allocate(a_lane + (begin + s) * kStepBytes);
-        a[s][0] = four.x, a[s][1] = four.y, a[s][2] = four.z, a[s][3] = four.w;
-      }
-      ptx::wgmma_fence();
-#pragma unroll
-      for (int s = 0; s < kChunkSteps; ++s) {
-        if (begin + s >= layout.steps) break;
-        const uint32_t at = b_address + static_cast<uint32_t>((begin + s) * 2 * kPieceBytes);
-        ptx::wgmma_s8<kQueries>(sums, a[s],
-                                shared_descriptor(at, Swizzle::none, group_bytes, kPieceBytes),
-                                begin + s > 0);
-      }
-      ptx::wgmma_commit();
-      ptx::wgmma_wait<0>(sums);
-    }
-    const int64_t row = warp * kTileRows + lane / 4;
+  int64_t i = int64_t{blockIdx.x} * kWarpgroups + threadIdx.x / kWarpgroupThreads;
+  StripView strip = next_strip(args, layout, &i);
+  Chunk codes{};
+  if (i < args.n_strips) codes = load_chunk(layout, strip, 0);
+  while (i < args.n_strips) {
     const RowPlanes upper = read_planes(layout, strip.codes, row, distance);
     const RowPlanes lower = read_planes(layout, strip.codes, row + 8, distance);
+    int64_t after = i + int64_t{gridDim.x} * kWarpgroups;
+    const StripView following = next_strip(args, layout, &after);
+    int sums[kQueries / 2];
 #pragma unroll
-    for (int group = 0; group < kQueries / kGroupQueries; ++group) {
-#pragma unroll
-      for (int column = 0; column < 2; ++column) {
-        const int q = group * kGroupQueries + 2 * (lane % 4) + column;
-        const float4 filter = filters[q];
-        const int up = sums[group * 4 + column], down = sums[group * 4 + 2 + column];
-        const int64_t query = first_query + q, first_row = strip.first_row + row;
-        if (passes(filter, upper, up, distance))
-          append_survivor(args, query, strip.segment, first_row, up);
-        if (passes(filter, lower, down, distance))
-          append_survivor(args, query, strip.segment, first_row + 8, down);
+    for (int sum = 0; sum < kQueries / 2; ++sum) sums[sum] = kMagicBits;
+    for (int64_t begin = 0; begin < layout.steps; begin += kChunkSteps) {
+      Chunk next{};  // comes while these are multiplied
+      if (begin + kChunkSteps < layout.steps) {
+        next = load_chunk(layout, strip, begin + kChunkSteps);
+      } else if (after < args.n_strips) {
+        next = load_chunk(layout, following, 0);
       }
+      const uint32_t at = b_address + static_cast<uint32_t>(begin * 2 * kPieceBytes);
+      switch (layout.steps - begin) {
+        case 1:
+          multiply<kQueries, 1>(sums, codes, at, group_bytes);
+          break;
+        case 2:
+          multiply<kQueries, 2>(sums, codes, at, group_bytes);
+          break;
+        case 3:
+          multiply<kQueries, 3>(sums, codes, at, group_bytes);
+          break;
+        default:
+          multiply<kQueries, kChunkSteps>(sums, codes, at, group_bytes);
+      }
+      ptx::wgmma_wait<0>(sums);
+#pragma unroll
+      for (int s = 0; s < kChunkSteps; ++s) ptx::wgmma_release(codes.steps[s]);
+      codes = next;
     }
+    judge_strip<kQueries / kGroupQueries>(args, tile, first_query, strip, row, upper, lower, sums);
+    strip = following;
+    i = after;
   }
 #else
   (void)args;
@@ -84,12 +127,14 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
 
 template <int kQueries>
 static void launch_wgmma(const ScanArgs& args, cudaStream_t stream) {
-  const int64_t bytes = shared_bytes(QueryLayout(args.gallery.dim), kQueries / kGroupQueries);
+  const int64_t bytes = tile_bytes(args, kQueries / kGroupQueries);
   FR_CUDA_CHECK(cudaFuncSetAttribute(scan_wgmma_kernel<kQueries>,
                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      static_cast<int>(bytes)));
-  FR_LAUNCH(scan_wgmma_kernel<kQueries>, scan_grid(args, kWarpgroups),
-            dim3(kWarpgroups * kWarpgroupThreads), static_cast<size_t>(bytes), stream, args);
+  constexpr int kThreads = kWarpgroups * kWarpgroupThreads;
+  const dim3 grid = scan_grid(args, scan_wgmma_kernel<kQueries>, kThreads, bytes, kWarpgroups);
+  FR_LAUNCH(scan_wgmma_kernel<kQueries>, grid, dim3(kThreads), static_cast<size_t>(bytes), stream,
+            args);
   FR_CUDA_CHECK_LAUNCH();
 }
 

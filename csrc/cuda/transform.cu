@@ -97,27 +97,30 @@ static __global__ void __launch_bounds__(kBlockThreads)
   const bool active = index < args.n_rows;  // idle threads stay: the shuffles need the whole warp
   const FuseRow row{args, active ? index : 0, static_cast<int>(threadIdx.x % kLanes)};
 
-  double norms[kMaxLayers];
+  __shared__ double norms[kMaxLayers][kGroupsInBlock];  // an array in registers has no index
+  const int group = threadIdx.x / kLanes;
   double sum = 0;
   int64_t offset = 0;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
-    norms[l] = args.weigh ? row.norm(layer, active) : 0;
+    const double layer_norm = args.weigh ? row.norm(layer, active) : 0;
+    if (row.lane == 0) norms[l][group] = layer_norm;
     const int64_t first =
         (row.lane - offset % kLanes + kLanes) % kLanes;  // lanes of the joined row
     for (int64_t i = first; active && i < layer.rows.dim; i += kLanes) {
-      const double v = row.weighed(layer, norms[l], i);
+      const double v = row.weighed(layer, layer_norm, i);
       sum = __dadd_rn(sum, __dmul_rn(v, v));
     }
     offset += layer.rows.dim;
   }
   const double norm = __dsqrt_rn(tree_sum(sum));
+  __syncwarp();  // the norms are there
   if (!active) return;
   int64_t at = row.row * offset;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
     for (int64_t i = row.lane; i < layer.rows.dim; i += kLanes) {
-      const double v = norm == 0 ? 0 : __ddiv_rn(row.weighed(layer, norms[l], i), norm);
+      const double v = norm == 0 ? 0 : __ddiv_rn(row.weighed(layer, norms[l][group], i), norm);
       write_number(args.out, args.out_dtype, at + i, __double2float_rn(v));
     }
     at += layer.rows.dim;

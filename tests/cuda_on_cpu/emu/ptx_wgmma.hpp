@@ -210,6 +210,7 @@ template <int kUnfinished, int kRegisters>
 inline void wgmma_wait(int (&)[kRegisters]) {
   wgmma_wait<kUnfinished>();
 }
+inline void wgmma_release(const std::uint32_t (&)[4]) {}
 
 template <int kN>
 inline void wgmma_s8(int (&d)[kN / 2], std::uint64_t a_descriptor, std::uint64_t b_descriptor,
