@@ -82,11 +82,3 @@ def test_the_examples_of_the_first_page_run(tmp_path: Path) -> None:
     printed = re.search(r"print\(.*# (\[.*\])", example)
     assert printed is not None
     assert done.stdout.strip() == printed[1]
-
-
-@pytest.mark.parametrize("page", [*PAGES, "docs/limits.md", "CHANGELOG.md"])
-def test_links_between_pages_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if "://" not in target:
-            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
