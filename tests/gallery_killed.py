@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastretrieve.gallery import Gallery, adding, storage
+from fastretrieve.gallery import Gallery, comparing, storage
 
 N_PICTURES = 400
 
@@ -62,7 +62,7 @@ def write(folder: Path, pipe: int, seed: int) -> None:
         return generation
 
     storage.Writer.commit = commit_and_say  # type: ignore[method-assign]
-    adding.CHUNK = 50
+    comparing.CHUNK = 50
     gallery = Gallery.open(folder / "g")
     while True:
         gallery.add(

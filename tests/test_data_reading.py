@@ -321,3 +321,17 @@ def test_video_without_pyav_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"")
     with pytest.raises(DataError, match=r"fastretrieve\[video\]"):
         read_item(tmp_path / "a.mp4", modality="sequence")
+
+
+def test_a_url_in_a_table_is_an_item_that_only_a_gallery_reads(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("url,label\nhttps://example.org/1.jpg,boot\nno-url,bag\n,bag\n")
+    data = open_dataset(table)
+    assert (len(data), data.key(0), data.label_name(0)) == (1, "https://example.org/1.jpg", "boot")
+    assert data.columns == {}
+    assert [bad.reason for bad in data.skipped] == [
+        "not a URL of http or https: no-url",
+        "no path and no url",
+    ]
+    with pytest.raises(DataError, match=r"only a gallery fetches URLs.*download it"):
+        data.read(0)

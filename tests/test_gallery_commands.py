@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import fastretrieve as fr
 from fastretrieve import cli
+from fastretrieve.encoders import create_encoder
 from fastretrieve.gallery import Gallery
 from gallery_helpers import class_folders, picture, write_pictures
 
@@ -49,9 +54,36 @@ def test_index_makes_a_gallery_and_goes_on_with_it(made: Path, photos: Path) -> 
     write_pictures(photos / "boot", 1, first=70)
     facts = told("index", made, photos)
     assert (facts["added"], facts["unchanged"], facts["items"]) == (1, 12, 13)
-    shown = RUNNER.invoke(cli.app, ["index", str(made), str(photos), "--encoder", "pretrained"])
+    assert told("index", made, photos, "--encoder", "pixels", "--image-size", 8)["unchanged"] == 13
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--encoder", "pretrained"), r"made with another encoder \(pixels\) than pretrained"),
+        (("--metric", "l2"), "made with the metric cosine, not l2"),
+        (("--image-size", 9), r"image_size=\(8, 8\) instead of 9"),
+        (("--dim", 5), "dim=192 instead of 5"),
+    ],
+)
+def test_index_goes_on_only_with_what_the_gallery_was_made_with(
+    made: Path, photos: Path, option: tuple[str, object], message: str
+) -> None:
+    shown = RUNNER.invoke(cli.app, ["index", str(made), str(photos), *map(str, option)])
     assert shown.exit_code == 1
-    assert "made with another encoder (pixels)" in str(shown.exception)
+    assert re.search(message, str(shown.exception)), shown.exception
+
+
+def test_a_trained_encoder_may_be_given_with_the_options_that_it_has(
+    photos: Path, tmp_path: Path
+) -> None:
+    create_encoder("pixels", image_size=8).save(tmp_path / "enc")
+    options = ("--encoder", tmp_path / "enc", "--image-size")
+    assert told("index", tmp_path / "g", photos, *options, 8)["added"] == 12
+    assert told("index", tmp_path / "g", photos, *options, 8)["unchanged"] == 12
+    shown = RUNNER.invoke(cli.app, [str(a) for a in ("index", tmp_path / "h", photos, *options, 9)])
+    assert "is made already, with image_size=(8, 8) instead of 9" in str(shown.exception)
+    assert not (tmp_path / "h").exists()
 
 
 def test_add_and_update(made: Path, photos: Path) -> None:
@@ -86,14 +118,109 @@ def test_remove_duplicates_export_and_info(made: Path, photos: Path, tmp_path: P
     run("add", made, photos)
     (group,) = told("duplicates", made, "--threshold", "0.99999")
     assert len(group) == 2
-    assert "1 groups; 1 items could go" in run("duplicates", made, "--threshold", "0.99999")
+    assert "1 group; 1 item could go" in run("duplicates", made, "--threshold", "0.99999")
     assert told("remove", made, photos / "bag" / "copy.png")["items"] == 12
     assert told("remove", made, "--where", "label = 'bag'")["removed"] == 6
-    run("export", made, tmp_path / "v.npy", tmp_path / "i.csv")
+    written = told("export", made, tmp_path / "i.csv", tmp_path / "v.npy")  # in any order
+    assert written == {"items": 6, "files": [str(tmp_path / "i.csv"), str(tmp_path / "v.npy")]}
     assert np.load(tmp_path / "v.npy").shape == (6, 192)
+    assert "wrote 6 items to" in run("export", made, tmp_path / "i.jsonl")
     facts = told("info", made, "--check")
     assert (facts["items"], facts["faults"], facts["labels"]) == (6, [], {"boot": 6})
     assert "boot (6)" in run("info", made)
+    assert told("remove", made, photos / "boot") == {"removed": 6, "items": 0}
+    assert "nothing was found" in run("search", made, photos / "boot" / "00001.png")
+
+
+def test_info_of_an_index_file_and_of_an_encoder(made: Path, tmp_path: Path) -> None:
+    index = fr.Index(4, metric="l2", dtype="float16")
+    index.add(np.eye(4), ids=[5, 2, 9, 4])
+    path = tmp_path / "a.index"
+    index.save(path)
+    facts = told("info", path, "--check")
+    assert (facts["rows"], facts["dim"], facts["metric"], facts["dtype"]) == (4, 4, "l2", "float16")
+    assert (facts["ids"], facts["next_id"], facts["faults"]) == ("2 to 9", 10, [])
+    assert "2 to 9" in run("info", path)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert told("info", path)["rows"] == 4
+    assert "the file is damaged" in run("info", path, "--check", code=1)
+    facts = told("info", made / "encoder", "--check")
+    assert (facts["encoder"], facts["faults"]) == ("pixels", [])
+    assert "image_size=[8, 8]" in facts["options"]
+    (made / "encoder" / "weights.safetensors").write_bytes(b"")
+    assert "does not belong to its" in run("info", made / "encoder", "--check", code=1)
+    for name, content in (("empty", b""), ("short", b"x"), ("picture.png", b"\x89PNG" * 99)):
+        (tmp_path / name).write_bytes(content)
+        shown = RUNNER.invoke(cli.app, ["info", str(tmp_path / name)])
+        assert shown.exit_code == 1
+        assert "is no index file that can be read: at byte" in str(shown.exception)
+
+
+def test_adding_only_what_cannot_be_read_exits_with_1(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    assert "1 could not be read" in run("add", made, tmp_path / "bad.png", code=1)
+    facts = json.loads(run("add", made, tmp_path / "bad.png", "--json", code=1))
+    assert facts["items"] == 12
+    write_pictures(tmp_path / "more", 1, first=40)
+    assert told("add", made, tmp_path / "bad.png", tmp_path / "more")["added"] == 1
+
+
+def test_serve_says_where_answers_and_ends_by_an_interrupt(made: Path) -> None:
+    command = [sys.executable, "-m", "fastretrieve", "serve", str(made), "--port"]
+    # Whatever started the tests may have had the signal ignored, which children inherit.
+    with subprocess.Popen(
+        [*command, "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = re.search(r"open (http://127\.0\.0\.1:(\d+))/", server.stdout.readline())
+            assert address is not None
+            with urllib.request.urlopen(f"{address[1]}/healthz") as answer:
+                assert json.load(answer) == {"status": "ok", "items": 12}
+            again = subprocess.run(
+                [*command, address[2]], capture_output=True, text=True, check=False
+            )
+            assert again.returncode == 1
+            assert again.stderr.startswith("fastretrieve: cannot listen at 127.0.0.1, port")
+            assert len(again.stderr.splitlines()) == 1
+            assert again.stdout == ""
+        finally:
+            server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=60)
+    assert (server.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "g", "--port", "70000"],
+        ["serve", "g", "--max-upload-mb", "-1"],
+        ["search", "g", "x.png", "-k", "0"],
+        ["add", "g", "photos", "--workers", "-1"],
+        ["add", "g", "photos", "--batch-size", "0"],
+        ["add", "g"],
+        ["export", "g"],
+        ["search", "g"],
+        ["train", "photos"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert RUNNER.invoke(cli.app, arguments).exit_code == 2
+
+
+def test_serve_without_its_extra_says_how_to_get_it(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.startswith("fastretrieve.server.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    shown = RUNNER.invoke(cli.app, ["serve", str(made)])
+    assert shown.exit_code == 1
+    assert "pip install 'fastretrieve[serve]'" in str(shown.exception)
 
 
 def test_info_check_exits_with_1_on_damage(made: Path) -> None:
@@ -144,6 +271,10 @@ def test_train_then_index(tmp_path: Path) -> None:
         (["remove", "GALLERY"], "give one of them"),
         (["remove", "GALLERY", "4711"], "no item 4711"),
         (["add", "GALLERY", "nowhere"], "does not exist"),
+        (["search", "GALLERY", "photos"], "is a folder; give one image"),
+        (["export", "GALLERY", "v.txt"], "as .csv or .jsonl, got 'v.txt'"),
+        (["export", "GALLERY", "a.csv", "b.jsonl"], "one .csv or .jsonl for the items"),
+        (["info", "nowhere"], "is not a gallery"),
         (["index", "new.gallery", "photos", "--encoder", "cnn"], "not trained"),
         (["index", "new.gallery", "photos", "--encoder", "nosuch"], "no encoder is called"),
     ],

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastretrieve.encoders import EncoderError
@@ -157,3 +159,64 @@ def test_a_failed_commit_changes_nothing(
     assert opened.info() == before
     assert opened.add(tmp_path / "many").added == 2
     assert opened.check() == []
+
+
+def test_an_index_file_of_another_kind_is_named(gallery: Gallery) -> None:
+    import fastretrieve as fr
+
+    path = index_file(gallery)
+    stranger = fr.Index(192, metric="ip")
+    stranger.add(np.zeros((30, 192), np.float32))
+    stranger.save(path)
+    with sqlite3.connect(gallery.path / "items.sqlite") as connection:
+        connection.execute("UPDATE segment SET n_bytes = ?", (path.stat().st_size,))
+    connection.close()
+    with pytest.raises(GalleryError, match=rf"{path.name} holds Index.*'ip'.*wants.*'cosine'"):
+        Gallery.open(gallery.path).search(picture(1))
+
+
+MERGE = """
+import resource, sys
+import numpy as np
+from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.storage import Rows
+
+gallery = Gallery.open(sys.argv[1])
+with gallery._storage.writing() as writer:
+    listed = [(2000 * i, 2000) for i in range(6)] + [(1000, 1500)]  # the last ones are updates
+    for number, (first, n) in enumerate(listed):
+        rows = np.full((n, 4096), number + 1, np.float32)
+        rows[:, 0] = np.arange(first, first + n)
+        def fill(connection, generation, first=first, n=n, rows=rows):
+            connection.executemany(
+                "INSERT OR IGNORE INTO item (id, key, path) VALUES (?, ?, ?)",
+                ((i, str(i), str(i)) for i in range(first + 1, first + n + 1)),
+            )
+            return Rows(np.arange(first + 1, first + n + 1), rows)
+        # Its own transaction, without the merging that a commit does.
+        with writer._transaction() as generation:
+            change = fill(writer.connection, generation)
+            writer._insert(writer._vectors.write(change.ids, change.vectors, generation))
+    del rows, change, fill
+    gone = list(range(3000, 3100))
+    writer.connection.executemany("UPDATE item SET deleted = 99 WHERE id = ?", [(i,) for i in gone])
+    used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()
+    limit = used + 100_000_000  # the vectors are 200 MB
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    writer.merge(ended=True)
+assert gallery.info()["index_files"] == 1
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds memory by RLIMIT_DATA")
+def test_merging_holds_a_part_of_the_vectors_at_a_time(tmp_path: Path) -> None:
+    Gallery.create(tmp_path / "g", encoder="pixels", image_size=64, channels=1).close()
+    command = [sys.executable, "-c", MERGE, str(tmp_path / "g")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with Gallery.open(tmp_path / "g") as merged:
+        assert merged.check() == []
+        assert len(merged) == 12_000 - 100
+        ids = np.array([1, 1000, 1001, 2500, 2501, 2999, 3100, 12_000])
+        wanted = np.stack([ids - 1, np.array([1, 1, 7, 7, 2, 2, 2, 6])], axis=1)
+        np.testing.assert_array_equal(merged.vectors(ids.tolist())[:, :2], wanted)

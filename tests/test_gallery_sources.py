@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import http.server
 import io
 import json
@@ -235,6 +236,49 @@ def test_a_list_of_urls_is_fetched_once_within_limits(tmp_path: Path, web: str) 
     assert gallery.check() == []
     moved = gallery.path.rename(tmp_path / "elsewhere.gallery")
     assert Gallery.open(moved).search(picture(2), k=1).paths[0].exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_may_name_urls_beside_files(tmp_path: Path, web: str, suffix: str) -> None:
+    write_pictures(tmp_path, 1, first=3)
+    rows: list[dict[str, Any]] = [
+        {"url": f"{web}/1", "label": "boot", "price": 5},
+        {"url": f"{web}/2", "label": "bag", "price": 7, "box": [0, 0, 12, 10]},
+        {"url": f"{web}/2", "label": "bag", "price": 8, "box": [12, 0, 24, 20]},
+        {"path": "00003.png", "url": "https://example.org/3", "label": "bag", "price": 9},
+        {"url": "file:///etc/passwd"},
+        {"url": f"{web}/gone"},
+    ]
+    table = tmp_path / f"t{suffix}"
+    if suffix == ".jsonl":
+        table.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        edges = ("left", "top", "right", "bottom")
+        lines = [dict(zip(edges, row.pop("box", ()), strict=False)) | row for row in rows]
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["path", "url", "label", "price", *edges])
+            writer.writeheader()
+            writer.writerows(lines)
+    gallery = new_gallery(tmp_path / "g")
+    result = gallery.add(table)
+    assert result.added == 4
+    reasons = " ".join(item.reason for item in result.unreadable)
+    assert "not a URL of http or https: file:///etc/passwd" in reasons
+    assert "404" in reasons
+    assert Pictures.asked.count("/2") <= 2
+    (whole,) = gallery.items("price = 5")
+    assert (whole.url, whole.label, whole.metadata["price"]) == (f"{web}/1", "boot", 5)
+    assert gallery.file_of(whole).is_relative_to(gallery.path)
+    crops = gallery.items("price IN (7, 8)")
+    assert [(item.width, item.height) for item in crops] == [(12, 10), (12, 20)]
+    assert len({item.path for item in crops}) == 1
+    (file,) = gallery.items("price = 9")  # beside a path a URL is metadata
+    assert (file.url, file.metadata["url_"]) == (None, "https://example.org/3")
+    asked = len(Pictures.asked)
+    again = gallery.add(table)
+    assert (again.unchanged, len(Pictures.asked) - asked) == (4, 1)  # what failed is tried again
+    assert gallery.remove(f"{web}/2") == 2
+    assert gallery.check() == []
 
 
 class Frames(TorchEncoder):

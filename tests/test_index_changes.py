@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,31 @@ class Changes(RuleBasedStateMachine):
         rows = vectors(seed, len(ids))
         np.testing.assert_array_equal(self.index.add(rows, ids=ids), ids)
         self.put(ids, rows)
+
+    @rule(seed=SEEDS, n=SIZES, first=st.integers(0, 400), shuffle=st.booleans())
+    def extend(self, seed: int, n: int, first: int, shuffle: bool) -> None:
+        """By an index in which rows were removed and updated, and which then goes on by itself."""
+        other, model = fr.Index(DIM, metric=self.index.metric), Model()  # type: ignore[arg-type]
+        ids = np.array([i for i in range(first, first + 3 * n) if i not in self.model][:n], int)
+        ids = np.random.default_rng(seed).permutation(ids) if shuffle else ids
+        other.add(vectors(seed, len(ids)), ids=ids)
+        model.update(zip(ids.tolist(), vectors(seed, len(ids)), strict=True))
+        other.remove(ids[::3])
+        other.update(ids[1::3], vectors(seed + 1, len(ids[1::3])))
+        model.update(zip(ids[1::3].tolist(), vectors(seed + 1, len(ids[1::3])), strict=True))
+        for i in ids[::3].tolist():
+            del model[i]
+        self.index.extend(other)
+        self.model.update(model)
+        self.next_id = max([self.next_id, *(i + 1 for i in ids.tolist())])
+        self.model.check(self.index)
+        other.remove(ids[1::3])
+        other.add(vectors(seed, 70))
+        if model:
+            with pytest.raises(ValueError, match="in the index already"):
+                again = fr.Index(DIM, metric=self.index.metric)  # type: ignore[arg-type]
+                again.add([[0] * DIM], ids=[max(model)])
+                self.index.extend(again)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -221,3 +247,23 @@ def test_bytes_held_are_within_the_promise() -> None:
         own = fr.Index(128, metric=metric)
         own.add(rows, ids=np.random.default_rng(1).permutation(20_000))
         assert own.nbytes <= 1.35 * rows.nbytes
+
+
+def test_extending_copies_no_rows_and_refuses_another_kind(tmp_path: Path) -> None:
+    old, new = fr.Index(DIM), fr.Index(DIM)
+    old.add(vectors(1, 5000))
+    new.add(vectors(2, 5000), ids=np.arange(19_000, 14_000, -1))
+    for name, index in (("old", old), ("new", new)):
+        index.save(tmp_path / name)
+    both = fr.Index(DIM)
+    for name in ("old", "new"):
+        both.extend(fr.Index.load(tmp_path / name))
+    assert not any(view.block.rows.flags.writeable for view in both._state.views)
+    both.save(tmp_path / "both")
+    again = fr.Index.load(tmp_path / "both")
+    np.testing.assert_array_equal(again.ids, both.ids)
+    queries = vectors(3, 4)
+    np.testing.assert_array_equal(again.search(queries, 9).ids, both.search(queries, 9).ids)
+    for other in (fr.Index(DIM + 1), fr.Index(DIM, metric="ip"), fr.Index(DIM, dtype="float16")):
+        with pytest.raises(ValueError, match="extended by one of its own kind"):
+            both.extend(other)

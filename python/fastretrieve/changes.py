@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from fastretrieve.arrays import Rows
 from fastretrieve.ids import MAX_ID, IdMap, Int64s
 from fastretrieve.locating import require, row_ids
-from fastretrieve.segments import MIN_BLOCK_ROWS, State, View, new_block, new_capacity
+from fastretrieve.segments import (
+    MIN_BLOCK_ROWS,
+    STRIP_ROWS,
+    State,
+    View,
+    new_block,
+    new_capacity,
+)
 
 COPY_BYTES = 16 << 20  # rows are compacted this much at a time
 
@@ -48,6 +55,25 @@ def appended(state: State, rows: Rows, given: Int64s | None) -> tuple[State, Int
         views = (*views, last)
     next_id = state.next_id + n if given is None else max(state.next_id, int(ids.max()) + 1)
     return State(state.form, views, id_map, next_id), ids
+
+
+def extended(state: State, other: State) -> State:
+    """The state with the live rows of another behind it, in the memory where they are.
+
+    What is published is never written again, so both may go on: what either adds goes elsewhere.
+    """
+    views, id_map = state.views, state.id_map
+    for view in other.views:
+        if view.n_live == 0:
+            continue
+        slot, n_rows = _next_slot(views), view.n_rows
+        block = view.block.first_rows(n_rows, view.n_strips, slot)
+        live = None if view.live is None else view.live[: -(-n_rows // STRIP_ROWS)]
+        views = (*views, view._replace(block=block, live=live))
+        if block.ids is not None:
+            rows = np.flatnonzero(view.live_mask())
+            id_map = id_map.put_at(block.ids[rows], slot + rows)
+    return State(state.form, views, id_map, max(state.next_id, other.next_id))
 
 
 def without(state: State, ids: Int64s) -> State:

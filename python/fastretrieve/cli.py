@@ -22,17 +22,17 @@ VERBS = {
     "demo": Verb(
         "fastretrieve.demo:demo", "Index real pictures, search them, draw what was found."
     ),
-    "train": Verb("fastretrieve.gallery.commands:train", "Train an encoder on your images."),
+    "train": Verb("fastretrieve.training.commands:train", "Train an encoder on your images."),
     "index": Verb("fastretrieve.gallery.commands:index", "Make a gallery of images."),
     "add": Verb("fastretrieve.gallery.commands:add", "Add to a gallery; only what is new."),
     "update": Verb("fastretrieve.gallery.commands:update", "Bring a gallery up to its files."),
     "remove": Verb("fastretrieve.gallery.commands:remove", "Remove items from a gallery."),
-    "search": Verb("fastretrieve.gallery.commands:search", "Search a gallery by an image."),
-    "duplicates": Verb("fastretrieve.gallery.commands:duplicates", "Find what is nearly the same."),
-    "evaluate": Verb("fastretrieve.gallery.commands:evaluate", "Say how well labels are found."),
+    "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
+    "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
+    "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),
     "info": Verb("fastretrieve.gallery.commands:info", "Say what a gallery holds; check it."),
     "export": Verb("fastretrieve.gallery.commands:export", "Write vectors and items."),
-    "serve": Verb("fastretrieve.gallery.commands:serve", "Open a page to search with images."),
+    "serve": Verb("fastretrieve.server.commands:serve", "Open a page to search with images."),
     "encoders": Verb("fastretrieve.encoders.commands:app", "List, check or start encoders."),
     "bench": Verb(
         "fastretrieve.benchmarking.command:bench", "Measure speed here, beside the peers."

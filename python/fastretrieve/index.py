@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve.arrays import DTYPES, DType, Rows, joined, like, whole
-from fastretrieve.changes import appended, compacted, reserved, without
+from fastretrieve.changes import appended, compacted, extended, reserved, without
 from fastretrieve.filters import masked
 from fastretrieve.ids import IdMap, as_ids
 from fastretrieve.joins import Hits as Hits
@@ -296,6 +296,23 @@ class Index(Joins, Files):
             # One assignment publishes; what fails before it leaves the index as it was.
             self._state, added = appended(self._state, rows, given)
         return added
+
+    def extend(self, other: Index) -> None:
+        """Add the rows of another index under the ids that they have there, without copying them:
+        both indexes use the same memory, which for one that was loaded is its file.
+
+        >>> old, new = fr.Index(2, metric="ip"), fr.Index(2, metric="ip")
+        >>> _ = old.add([[1, 0], [0, 1]]), new.add([[2, 2]], ids=[9])
+        >>> old.extend(new)
+        >>> old.search([1, 1], k=1).ids
+        array([9])
+        """
+        theirs = other._state
+        if theirs.form != self._form:
+            raise ValueError(f"an index is extended by one of its own kind: {self!r}, {other!r}")
+        with self._writing:
+            refuse_known(self._state, row_ids(theirs))
+            self._state = extended(self._state, theirs)
 
     def remove(self, ids: Any) -> None:
         """Remove the rows with these ids. An unknown id is an error, and then nothing is removed.

@@ -92,6 +92,12 @@ class Block:
         self._rows_at = address(rows)  # NumPy takes a microsecond to say it
         self._row_bytes = form.row_bytes
 
+    def first_rows(self, n_rows: int, n_strips: int, slot: int) -> Block:
+        """The same memory as a block of these rows alone, which has no room for more."""
+        ids = None if self.ids is None else self.ids[:n_rows]
+        rows, codes = self.rows[:n_rows], self.codes[:n_strips]
+        return Block(self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids)
+
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
         self.ids = HOST.empty((self.capacity,), np.int64)  # what ids.py reads too
@@ -184,9 +190,9 @@ class View(NamedTuple):
             row = int(rows[0])
             live.view(np.uint8)[row >> 3] &= 255 ^ 1 << (row & 7)
         else:
-            np.bitwise_and.at(
-                live.view(np.uint8), rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8))
-            )
+            gone = np.zeros((1, len(live)), np.uint64)
+            _core.mark_rows(rows[None, :], first=0, n_rows=self.block.capacity, words=gone)
+            live &= ~gone[0]
         return self._replace(live=live, n_live=self.n_live - len(rows))
 
     def grown(self, added: int) -> View:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.data.errors import DataError
 from fastretrieve.data.readers import Box, read_item
 
 
@@ -21,10 +22,12 @@ class Files:
         *,
         modality: str = "image",
         boxes: Sequence[Box | None] | None = None,
+        urls: Sequence[str | None] | None = None,
     ) -> None:
         self.paths = list(paths)
         self.modality = modality
         self.boxes = list(boxes) if boxes is not None else None
+        self.urls = list(urls) if urls is not None else None  # of items that have no file yet
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -32,12 +35,20 @@ class Files:
     def key(self, index: int) -> str:
         box = self.box(index)
         where = "" if box is None else "#box=" + ",".join(f"{edge:g}" for edge in box)
-        return f"{self.paths[index]}{where}"
+        return f"{self.url(index) or self.paths[index]}{where}"
 
     def box(self, index: int) -> Box | None:
         return self.boxes[index] if self.boxes is not None else None
 
+    def url(self, index: int) -> str | None:
+        return self.urls[index] if self.urls is not None else None
+
     def read(self, index: int, *, size: int | None) -> Any:
+        if (url := self.url(index)) is not None:
+            raise DataError(
+                f"{url}: only a gallery fetches URLs (`fastretrieve add`); download it and give its"
+                " path"
+            )
         return read_item(self.paths[index], modality=self.modality, size=size, box=self.box(index))
 
     def read_many(self, indices: NDArray[np.int64]) -> None:

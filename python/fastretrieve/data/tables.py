@@ -1,10 +1,10 @@
 """A table of items: CSV, TSV or JSONL with one item a row.
 
-Columns: ``path`` (or ``file``, ``filename``, ``image``), relative to the table; ``label`` (or
-``class``), optional; a box, optional, which makes the item a crop of the image: ``left``, ``top``,
-``right``, ``bottom``, or ``x1``, ``y1``, ``x2``, ``y2``, or ``x``, ``y``, ``w``, ``h``, or in JSONL
-``box``: [left, top, right, bottom]. Every other column is metadata. Rows that make no sense are
-skipped and listed with their line.
+Columns: ``path`` (or ``file``, ``filename``, ``image``), relative to the table, or ``url``, which
+only a gallery fetches; ``label`` (or ``class``), optional; a box, optional, which makes the item a
+crop of the image: ``left``, ``top``, ``right``, ``bottom``, or ``x1``, ``y1``, ``x2``, ``y2``, or
+``x``, ``y``, ``w``, ``h``, or in JSONL ``box``: [left, top, right, bottom]. Every other column is
+metadata. Rows that make no sense are skipped and listed with their line.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from fastretrieve.data.sources import Files
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 _PATHS = ("path", "file", "filename", "image")
+_URL = "url"  # of an item without a path; beside one it is metadata
 _LABELS = ("label", "class")
 _CORNERS = (("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
 _EXTENT = ("x", "y", "w", "h")
@@ -40,30 +41,38 @@ def open_table(
     """Read a table into a ``Dataset``; the items themselves are read later."""
     read = _read_json_lines if path.suffix.lower() in (".jsonl", ".ndjson") else _read_csv
     paths: list[Path] = []
+    urls: list[str | None] = []
     boxes: list[Box | None] = []
     rows: list[Row] = []
     skipped: list[Skipped] = []
     for line, row in read(path):
         try:
-            file, box = _item(row)
+            file, url, box = _item(row)
         except (ValueError, TypeError) as error:
             skipped.append(Skipped(f"{path}:{line}", str(error)))
             continue
         paths.append(path.parent / file)  # an absolute path stays as it is
+        urls.append(url)
         boxes.append(box)
         rows.append(row)
     if not rows:
         first = f"; first: {skipped[0].key}: {skipped[0].reason}" if skipped else ""
-        raise DataError(f"{path} has no usable row{first}; it needs a column 'path'")
+        raise DataError(f"{path} has no usable row{first}; it needs a column 'path' or 'url'")
     label = next((name for name in _LABELS if any(name in row for row in rows)), None)
     labels, names = encode_labels(
         [row.get(label) for row in rows] if label else None, len(rows), classes
     )
+    without = {label, *_PATHS, *_box_columns(rows)} | ({_URL} if all(urls) else set())
     return Dataset(
-        Files(paths, modality=modality, boxes=boxes if any(boxes) else None),
+        Files(
+            paths,
+            modality=modality,
+            boxes=boxes if any(boxes) else None,
+            urls=urls if any(urls) else None,
+        ),
         labels=labels,
         classes=names,
-        columns=_columns(rows, without={label, *_PATHS, *_box_columns(rows)}),
+        columns=_columns(rows, without=without),
         modality=modality,
         skipped=skipped,
     )
@@ -97,17 +106,20 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
         raise DataError(f"{path}: not a readable table: {error}") from error
 
 
-def _item(row: Row) -> tuple[str, Box | None]:
-    """The path and the box of a row; a ``ValueError`` says what is wrong with it."""
+def _item(row: Row) -> tuple[str, str | None, Box | None]:
+    """The path, or "" and the URL, and the box of a row; a ``ValueError`` says what is wrong."""
     if "" in row and len(row) == 1:
         raise ValueError(row[""])
     file = next((row[name] for name in _PATHS if row.get(name)), None)
-    if not isinstance(file, str):
-        raise ValueError("no path")
+    url = str(row.get(_URL) or "").strip() if file is None else ""
+    if url and not url.lower().startswith(("http://", "https://")):
+        raise ValueError(f"not a URL of http or https: {url[:80]}")
+    if not url and not isinstance(file, str):
+        raise ValueError("no path and no url")
     box = _box(row)
     if box is not None and not (box[2] > box[0] and box[3] > box[1]):
         raise ValueError(f"box (left, top, right, bottom) = {box} is empty")
-    return file, box
+    return file or "", url or None, box
 
 
 def _box(row: Row) -> Box | None:

@@ -1,10 +1,12 @@
 """From a folder of images to something that can be searched.
 
 ``gallery.py`` is the front: ``Gallery``. Underneath, ``storage.py`` owns the directory and its one
-commit point, ``database.py`` the items in SQLite, ``vectors.py`` the index files, ``manifest.py``
-what a gallery is. ``listing.py`` finds items, ``reading.py`` reads them, ``adding.py`` encodes and
-commits them. ``searching.py`` asks, ``queries.py`` encodes what is asked with, ``conditions.py``
-turns ``where`` into allowed ids, ``matches.py`` and ``pictures.py`` show what was found.
+commit point, ``database.py`` and ``items.py`` the items in SQLite, ``vectors.py`` the index files,
+``manifest.py`` what a gallery is. ``listing.py`` finds items, ``comparing.py`` says which are new,
+``reading.py`` reads them, ``adding.py`` encodes and commits them. ``searching.py`` asks,
+``queries.py`` encodes what is asked with, ``conditions.py`` turns ``where`` into allowed ids,
+``matches.py`` and ``pictures.py`` show what was found. ``commands.py`` and ``asking.py`` are the
+verbs of the command line.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 from fastretrieve.gallery.errors import GalleryError
 
 if TYPE_CHECKING:
-    from fastretrieve.gallery.adding import Added
-    from fastretrieve.gallery.database import Item
+    from fastretrieve.gallery.added import Added
     from fastretrieve.gallery.gallery import Gallery
+    from fastretrieve.gallery.items import Item
     from fastretrieve.gallery.matches import Match, Matches
 
 __all__ = ["Added", "Gallery", "GalleryError", "Item", "Match", "Matches"]
 
 _HOMES = {
-    "Added": "adding",
+    "Added": "added",
     "Gallery": "gallery",
-    "Item": "database",
+    "Item": "items",
     "Match": "matches",
     "Matches": "matches",
 }

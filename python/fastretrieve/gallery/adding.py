@@ -1,8 +1,8 @@
 """Add items: only new and changed ones are encoded, and every few seconds what is done is kept.
 
 Killed or interrupted at any moment, an addition goes on where it stopped when it is started again:
-what was committed is recognised by path, size and time, and by the hash of the file where only the
-time differs. What cannot be read is recorded with the reason and not tried again until it changes.
+``comparing.py`` recognises what was committed. What cannot be read is recorded with the reason and
+not tried again until it changes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,70 +19,15 @@ from fastretrieve.data import Loader, Skipped
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery.database import Known
-from fastretrieve.gallery.downloads import Limits
+from fastretrieve.gallery.added import Added, Options
+from fastretrieve.gallery.comparing import Comparison, about_item
+from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate
-from fastretrieve.gallery.progress import Report
+from fastretrieve.gallery.progress import Report, in_megabytes
 from fastretrieve.gallery.reading import Pending, Queue
 from fastretrieve.gallery.storage import Rows, Storage, Writer
 
-CHUNK = 5000  # candidates compared with the database at a time
 COMMIT_ROWS = 20_000
-
-
-@dataclass
-class Added:
-    """What an addition did."""
-
-    added: int = 0
-    updated: int = 0  # changed files, encoded anew
-    relabelled: int = 0  # a new label, caption or metadata; the vector stays
-    unchanged: int = 0
-    left_out: int = 0  # were removed from the gallery before
-    unreadable: list[Skipped] = field(default_factory=list)
-    seconds: float = 0.0
-    encode_seconds: float = 0.0  # spent in the encoder
-
-    @property
-    def encoder_share(self) -> float:
-        """The share of the time in which the encoder was at work."""
-        return self.encode_seconds / self.seconds if self.seconds else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            **{name: getattr(self, name) for name in _COUNTS},
-            "unreadable": [item._asdict() for item in self.unreadable],
-            "seconds": round(self.seconds, 3),
-        }
-
-    def __str__(self) -> str:
-        counts = [f"{getattr(self, name):,} {text}" for name, text in _COUNTS.items()]
-        counts = [text for text in counts if not text.startswith("0 ")] or ["nothing to add"]
-        if self.unreadable:
-            counts.append(f"{len(self.unreadable):,} could not be read")
-        return f"{', '.join(counts)} in {self.seconds:.1f} s"
-
-
-_COUNTS = {
-    "added": "added",
-    "updated": "updated",
-    "relabelled": "with new metadata",
-    "unchanged": "unchanged",
-    "left_out": "left out because they were removed before",
-}
-
-
-class Options(NamedTuple):
-    """How to add."""
-
-    batch_size: int = 128
-    workers: int | None = None
-    progress: bool | None = None
-    commit_seconds: float = 5.0
-    restore: bool = False
-    retry: bool = False
-    limits: Limits = Limits()
 
 
 class Addition:
@@ -102,63 +45,14 @@ class Addition:
     def run(self, writer: Writer, candidates: Iterable[Candidate]) -> Added:
         started = time.perf_counter()
         try:
-            pending = self._compare(writer, candidates)
+            comparison = Comparison(writer, self._options, self.result, self._report)
+            pending = comparison.pending(candidates)
             if pending:
                 self._encode(writer, pending)
-                writer.merge(ended=True)
+                writer.merge(ended=True, progress=in_megabytes(self._report, "merging, MB"))
         finally:
             self.result.seconds = time.perf_counter() - started
         return self.result
-
-    # --- comparing --------------------------------------------------------------------------------
-
-    def _compare(self, writer: Writer, candidates: Iterable[Candidate]) -> list[Pending]:
-        """What has to be encoded. New labels and metadata of unchanged items are written here."""
-        pending: list[Pending] = []
-        seen: set[str] = set()
-        source = iter(candidates)
-        n_listed = 0
-        while chunk := list(islice(source, CHUNK)):
-            relabelled: list[tuple[int, dict[str, Any]]] = []
-            names = list(dict.fromkeys(name for one in chunk for name in one.metadata))
-            present = {name.lower() for name in db.columns(writer.connection)}
-            about = ["label", "caption", *(name for name in names if name.lower() in present)]
-            found = db.known(writer.connection, [one.key for one in chunk], about)
-            for candidate in chunk:
-                if candidate.key in seen:
-                    continue  # listed twice: the first line counts
-                known = found.get(candidate.key)
-                if known is None or self._has_changed(candidate, known):
-                    seen.add(candidate.key)
-                    pending.append(Pending(candidate, known))
-                elif known.deleted == 0 and (values := _news(candidate, known, about)):
-                    relabelled.append((known.id, values))
-            if relabelled:
-                _relabel(writer, relabelled)
-                self.result.relabelled += len(relabelled)
-            n_listed += len(chunk)
-            self._report("looking", n_listed, None)
-        return pending
-
-    def _has_changed(self, candidate: Candidate, known: Known) -> bool:
-        """Whether to encode a known item again; counts it if not."""
-        is_same = (candidate.size, candidate.mtime_ns) == (known.size, known.mtime_ns)
-        is_same = is_same or (candidate.url is not None and known.error is None)
-        if known.deleted and known.error is None:
-            if candidate.is_named or self._options.restore:
-                return True
-            self.result.left_out += 1
-            return False
-        if known.error is not None:
-            if candidate.url is not None or not is_same or self._options.retry:
-                return True  # a network may be better today; a file is as it was
-            self.result.unreadable.append(Skipped(candidate.key, known.error))
-            return False
-        if is_same:
-            self.result.unchanged += 1
-        return not is_same
-
-    # --- encoding ---------------------------------------------------------------------------------
 
     def _encode(self, writer: Writer, pending: list[Pending]) -> None:
         encoder = self._encoder()
@@ -278,35 +172,4 @@ class Batch:
             values |= {"width": fact.width, "height": fact.height}
         if candidate.box is not None:
             values |= dict(zip(("left", "top", "right", "bottom"), candidate.box, strict=True))
-        return values | _about(candidate, known)
-
-
-def _about(candidate: Candidate, known: Known | None) -> dict[str, Any]:
-    """Label, caption and metadata, as far as the source says something."""
-    values = dict(candidate.metadata)
-    has_label = known is not None and bool(known.about) and known.about[0] is not None
-    if candidate.label is not None and (candidate.label_is_given or not has_label):
-        values["label"] = candidate.label
-    if candidate.caption is not None:
-        values["caption"] = candidate.caption
-    return values
-
-
-def _news(candidate: Candidate, known: Known, about: list[str]) -> dict[str, Any]:
-    """What a source says about an item that is not recorded yet."""
-    recorded = {name.lower(): value for name, value in zip(about, known.about, strict=True)}
-    said = _about(candidate, known)
-    return {n: v for n, v in said.items() if v != recorded.get(n.lower()) and v is not None}
-
-
-def _relabel(writer: Writer, items: list[tuple[int, dict[str, Any]]]) -> None:
-    def change(connection: Any, generation: int) -> None:
-        db.add_columns(connection, (n for _, values in items for n in values if not _is_fixed(n)))
-        for item_id, values in items:
-            db.put(connection, values, item_id)
-
-    writer.commit(change)
-
-
-def _is_fixed(name: str) -> bool:
-    return name in ("label", "caption")
+        return values | about_item(candidate, known)

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery.database import Database, quoted
+from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
 
 TIME_LIMIT = 5.0  # seconds
 MAX_LENGTH = 100_000
@@ -162,7 +163,7 @@ def compiled(filters: Sequence[Filter], metadata: Sequence[str]) -> tuple[str, l
     >>> compiled([Filter("label", "=", "boot"), Filter("width", ">", 200)], [])
     ('"label" = ? AND "width" > ?', ['boot', 200])
     """
-    known = {name.lower(): name for name in (*db.FIXED_COLUMNS, *metadata)}
+    known = {name.lower(): name for name in (*FIXED_COLUMNS, *metadata)}
     parts: list[str] = []
     values: list[Any] = []
     for column, operator, value in filters:
@@ -209,7 +210,7 @@ def _unguard(connection: sqlite3.Connection) -> None:
 
 def _shown(connection: sqlite3.Connection) -> list[str]:
     _unguard(connection)
-    return [name for name in (*db.FIXED_COLUMNS, *db.columns(connection)) if name != "deleted"]
+    return [name for name in (*FIXED_COLUMNS, *db.columns(connection)) if name != "deleted"]
 
 
 def _short(text: str) -> str:

@@ -4,7 +4,8 @@ A commit is one transaction over the items, the list of index files and the gene
 names was on disk before; what a killed writer left unnamed is nobody's. The file is in WAL mode, so
 readers in other processes never wait and never see half a commit.
 
-Table ``item`` keeps everything; view ``items`` shows what can be found, and is what ``where`` sees.
+What an item is says ``items.py``. Table ``item`` keeps everything; view ``items`` shows what can
+be found, and is what ``where`` sees.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,69 +20,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
 
 FILE = "items.sqlite"
 SCHEMA_VERSION = 1
 MAX_COLUMNS = 400
-
-# The fixed columns of an item. ``deleted`` is the generation in which the item's vector left the
-# index, 0 while it is there. Boxes are in pixels of the upright image.
-_FIXED = {
-    "id": "INTEGER PRIMARY KEY AUTOINCREMENT",  # the id in the index; never used again
-    "key": "TEXT NOT NULL UNIQUE",  # what makes it one item: the path with its box, or the URL
-    "path": "TEXT NOT NULL",
-    "url": "TEXT",
-    "left": "REAL",
-    "top": "REAL",
-    "right": "REAL",
-    "bottom": "REAL",
-    "width": "INTEGER",  # of the item: of its box if it has one
-    "height": "INTEGER",
-    "size": "INTEGER",  # of the file, in bytes
-    "mtime_ns": "INTEGER",
-    "hash": "TEXT",  # SHA-256 of the file's bytes
-    "label": "TEXT",
-    "caption": "TEXT",
-    "error": "TEXT",  # why it cannot be read
-    "deleted": "INTEGER NOT NULL DEFAULT 0",
-}
-FIXED_COLUMNS = tuple(_FIXED)
-_OWN_NAMES = frozenset({*FIXED_COLUMNS, "rowid", "oid", "_rowid_"})
 
 _SCHEMA = f"""
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
 INSERT INTO state VALUES (1, 0);
 CREATE TABLE segment (last INTEGER PRIMARY KEY, first INTEGER NOT NULL, file TEXT NOT NULL,
     n_rows INTEGER NOT NULL, n_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE item ({", ".join(f'"{name}" {kind}' for name, kind in _FIXED.items())});
+CREATE TABLE item ({", ".join(f'"{name}" {kind}' for name, kind in FIXED.items())});
 CREATE INDEX item_label ON item (label, deleted);
 CREATE INDEX item_deleted ON item (deleted) WHERE deleted > 0;
 CREATE INDEX item_error ON item (id) WHERE error IS NOT NULL;
 CREATE VIEW items AS SELECT * FROM item WHERE deleted = 0;
 """
-
-
-class Item(NamedTuple):
-    """One thing that a gallery holds."""
-
-    id: int
-    path: str
-    label: str | None
-    caption: str | None
-    width: int | None
-    height: int | None
-    box: tuple[float, float, float, float] | None
-    url: str | None
-    metadata: dict[str, Any]  # the further columns
-    size: int | None
-    mtime_ns: int | None
-    hash: str | None
-    error: str | None
-    deleted: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return self._asdict()
 
 
 class Segment(NamedTuple):
@@ -94,18 +48,6 @@ class Segment(NamedTuple):
     n_rows: int
     n_bytes: int
     sha256: str
-
-
-class Known(NamedTuple):
-    """What a second look at an item is compared with."""
-
-    id: int
-    size: int | None
-    mtime_ns: int | None
-    hash: str | None
-    error: str | None
-    deleted: int
-    about: Sequence[Any]  # the columns asked for
 
 
 class Database:
@@ -252,19 +194,6 @@ def fetch(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Item]
     return {row[0]: as_item(row, names) for row in rows}
 
 
-def as_item(row: Sequence[Any], names: Sequence[str]) -> Item:
-    """An item from a row of the fixed columns and those of metadata."""
-    fixed = dict(zip(FIXED_COLUMNS, row, strict=False))
-    edges = (fixed["left"], fixed["top"], fixed["right"], fixed["bottom"])
-    return Item(
-        **{name: fixed[name] for name in ("id", "path", "label", "caption", "width", "height")},
-        **{name: fixed[name] for name in ("url", "size", "mtime_ns", "hash", "error")},
-        box=None if None in edges else edges,
-        metadata=dict(zip(names, row[len(FIXED_COLUMNS) :], strict=True)),
-        deleted=bool(fixed["deleted"]),
-    )
-
-
 # --- writing: inside a transaction of the one writer ----------------------------------------------
 
 
@@ -295,36 +224,3 @@ def put(connection: sqlite3.Connection, values: Mapping[str, Any], item_id: int 
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
-
-
-def quoted(name: str) -> str:
-    """A column's name for a statement."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def column_name(name: str) -> str:
-    """How a column of a table is called in the gallery.
-
-    A name that the gallery uses itself gets an underscore.
-
-    >>> column_name("id"), column_name("photo grapher"), column_name('a"b')
-    ('id_', 'photo grapher', 'ab')
-    """
-    cleaned = re.sub(r"[\"\x00-\x1f`\[\]]", "", str(name)).strip()[:64] or "column"
-    return f"{cleaned}_" if cleaned.lower() in _OWN_NAMES else cleaned
-
-
-def storable(value: Any) -> Any:
-    """A value of metadata as SQLite keeps it; lists and dictionaries become JSON.
-
-    >>> storable(True), storable(float("nan")), storable([1, "a"])
-    (1, None, '[1, "a"]')
-    """
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, (bool, int)):
-        return int(value) if abs(value) < 2**63 else str(value)
-    if isinstance(value, float):
-        return None if value != value else value
-    return json.dumps(value, default=str)

@@ -18,8 +18,8 @@ import fastretrieve as fr
 from fastretrieve.encoders import EncoderError, files
 from fastretrieve.encoders.files import replacing
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted
 from fastretrieve.gallery.listing import Candidate, measured
 from fastretrieve.gallery.storage import ENCODER, Storage
 from fastretrieve.gallery.vectors import View
@@ -105,14 +105,19 @@ def unreadable(storage: Storage) -> list[Item]:
     return [found[item_id] for item_id in sorted(found)]
 
 
-def ids_of_path(storage: Storage, path: str) -> list[int]:
-    """The items of one file: more than one if it has boxes."""
+def ids_of(storage: Storage, name: str) -> list[int]:
+    """The items of a file (more than one if it has boxes), of a URL, or of a folder."""
+    is_url = name.lower().startswith(("http://", "https://"))
+    key = name if is_url else os.path.abspath(name)
     with storage.database.reading() as connection:
-        rows = connection.execute(
-            "SELECT id FROM item WHERE deleted = 0 AND (key = ? OR (key >= ? AND key < ?))",
-            (path, f"{path}#box=", f"{path}#box>"),
-        ).fetchall()
-    return [row[0] for row in rows]
+        for first, end in ((f"{key}#box=", f"{key}#box>"), (f"{key}/", f"{key}0")):
+            rows = connection.execute(
+                "SELECT id FROM item WHERE deleted = 0 AND (key = ? OR (key >= ? AND key < ?))",
+                (key, first, end),
+            ).fetchall()
+            if rows:
+                return [row[0] for row in rows]
+    raise GalleryError(f"{storage.folder} has no item {key}")
 
 
 def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
@@ -209,8 +214,8 @@ def _write_vectors(index: fr.Index, ids: NDArray[np.int64], path: Path) -> None:
 
 def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: Path) -> None:
     metadata = db.columns(connection)
-    names = [name for name in db.FIXED_COLUMNS if name not in _KEPT_SEPARATE] + metadata
-    chosen = ", ".join(map(db.quoted, names))
+    names = [name for name in FIXED_COLUMNS if name not in _KEPT_SEPARATE] + metadata
+    chosen = ", ".join(map(quoted, names))
     rows = connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id")
     with replacing(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)

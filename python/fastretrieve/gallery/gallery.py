@@ -17,11 +17,13 @@ from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting
-from fastretrieve.gallery.adding import Added, Addition, Options
+from fastretrieve.gallery.added import Added, Options
+from fastretrieve.gallery.adding import Addition
 from fastretrieve.gallery.conditions import Conditions, Where
-from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.downloads import Limits, remove_part_files
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.fitting import fitting, refuse_other_options
+from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.listing import Candidate, Listing
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.progress import show_progress
@@ -64,7 +66,12 @@ class Gallery(Searching):
         as keywords: ``image_size=64``), or an encoder. It is copied into the gallery.
         """
         folder = Path(path)
-        made = as_encoder(create_encoder(encoder, **config) if config else encoder, device=device)
+        is_name = isinstance(encoder, str) and not files.is_saved_encoder(encoder)
+        if config and is_name:
+            made = create_encoder(encoder, device=device, **config)
+        else:
+            made = as_encoder(encoder, device=device)
+            refuse_other_options(made, config)
         refuse_untrained(made)
         import fastretrieve as fr
 
@@ -95,7 +102,7 @@ class Gallery(Searching):
 
         def load() -> Encoder:
             if encoder is not None and not isinstance(encoder, str):
-                return _fitting(as_encoder(encoder, device=device), storage)
+                return fitting(as_encoder(encoder, device=device), storage.folder, storage.manifest)
             saved = files.read_encoder(storage.folder / ENCODER)
             if saved.weights_sha256 != storage.manifest.weights_sha256:
                 raise GalleryError(
@@ -103,7 +110,7 @@ class Gallery(Searching):
                     "restore it"
                 )
             loaded = load_encoder(storage.folder / ENCODER, device=device, encoder=encoder)
-            return _fitting(loaded, storage)
+            return fitting(loaded, storage.folder, storage.manifest)
 
         return cls(storage, QueryEncoder(load))
 
@@ -192,7 +199,7 @@ class Gallery(Searching):
             raise GalleryError("nothing to add; give folders, files, tables or pictures")
         listed = (listing.candidates(source, labels=labels) for source in sources)
         options = Options(batch_size, workers, progress, commit_seconds, restore, retry, limits)
-        result = self._run(chain.from_iterable(listed), options, wait)
+        result = self._run(chain.from_iterable(listed), options.checked(), wait)
         result.unreadable += listing.skipped
         return result
 
@@ -208,9 +215,9 @@ class Gallery(Searching):
         return result
 
     def remove(self, what: Any = None, *, where: Where = None, wait: float = 0.0) -> int:
-        """Remove items: one or several items, ids or paths, or all that meet a condition.
+        """Remove items: one or several items, ids, URLs or paths, or all that meet a condition.
 
-        Their files stay where they are. Returns how many were removed.
+        A folder means all items in it. Files stay where they are. Returns how many were removed.
         """
         if (what is None) == (where is None):
             raise GalleryError("remove(items) or remove(where=...): give one of them")
@@ -248,6 +255,10 @@ class Gallery(Searching):
 
         Returns how many items there are.
         """
+        if vectors is None and items is None:
+            raise GalleryError(
+                "export(vectors='....npy', items='....csv'): give one of them, or both"
+            )
         with self._view() as view:
             return exporting.export(
                 view,
@@ -277,14 +288,3 @@ class Gallery(Searching):
     def _ids_where(self, where: Where) -> list[int]:
         with self._view() as view:
             return [int(i) for i in self._conditions.ids(where, view.connection)]
-
-
-def _fitting(encoder: Encoder, storage: Storage) -> Encoder:
-    manifest = storage.manifest
-    if (encoder.dim, encoder.modality) != (manifest.dim, manifest.modality):
-        raise GalleryError(
-            f"encoder {encoder.name!r} makes {encoder.dim} numbers of a {encoder.modality}, but "
-            f"the gallery {storage.folder} holds {manifest.dim} of a {manifest.modality}; open it "
-            f"with {manifest.encoder!r}"
-        )
-    return encoder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
 from fastretrieve.encoders.images import to_image
 from fastretrieve.gallery import manifest
-from fastretrieve.gallery.database import column_name, storable
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import column_name, storable
 
 URL_SUFFIXES = frozenset({".txt", ".urls"})
 _CAPTIONS = ("caption", "text", "description")
@@ -146,7 +147,8 @@ class Listing:
     def _of_dataset_item(self, dataset: Dataset, i: int) -> Candidate:
         if isinstance(dataset.source, Files):
             row = int(dataset.rows[i])
-            candidate = self._file(dataset.source.paths[row])
+            url = dataset.source.url(row)
+            candidate = self._file(dataset.source.paths[row]) if url is None else _at_url(url)
             box = dataset.source.box(row)
             if box is None:
                 return candidate
@@ -187,8 +189,13 @@ class Listing:
                     Skipped(f"{path}:{number}", f"not a URL of http or https: {url[:80]}")
                 )
                 continue
-            digest = hashlib.sha256(url.encode()).hexdigest()
-            yield Candidate(url, picture_path(digest, ""), None, None, url=url)
+            yield _at_url(url)
+
+
+def _at_url(url: str) -> Candidate:
+    """What has to be fetched first."""
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return Candidate(url, picture_path(digest, ""), None, None, url=url)
 
 
 def scan(root: Path, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
@@ -200,7 +207,9 @@ def scan(root: Path, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
     for entry in listed:
         if entry.name.startswith("."):
             continue
-        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+        # Without a dot this is the last letter, which is no suffix; splitext takes longer.
+        suffix = entry.name[entry.name.rfind(".") :].lower()
+        if suffix in IMAGE_SUFFIXES and entry.is_file():
             yield entry
         elif recursive and entry.is_dir(follow_symlinks=False):
             yield from scan(Path(entry.path), recursive=True)
@@ -229,7 +238,7 @@ def picture_path(digest: str, suffix: str) -> str:
 def put_picture(path: Path, data: bytes) -> None:
     """Write a picture whole or not at all; it is flushed with all others before a commit."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     temporary.write_bytes(data)
     os.replace(temporary, path)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastretrieve.encoders.files import replacing
 from fastretrieve.gallery import pictures
-from fastretrieve.gallery.database import Item
+from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.pictures import Tile
 
 

@@ -32,3 +32,8 @@ def show_progress(show: bool | None) -> tuple[Report, Callable[[], None]]:
         bar.update(tasks[text], completed=done, total=total)
 
     return report, bar.stop
+
+
+def in_megabytes(report: Report, text: str) -> Callable[[int, int], None]:
+    """A report of bytes, as the files of an index make it."""
+    return lambda done, total: report(text, done >> 20, total >> 20)

@@ -18,8 +18,8 @@ from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.images import to_image
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import pictures
-from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import Item
 
 
 class Query(NamedTuple):
@@ -78,6 +78,8 @@ class QueryEncoder:
             path = Path(asked)
             if not path.exists():
                 raise GalleryError(f"{path} does not exist; give an image to search with")
+            if path.is_dir() and modality == "image":
+                raise GalleryError(f"{path} is a folder; give one image to search with")
             return read_item(path, modality=modality, size=self._size), str(path)
         if isinstance(asked, (bytes, bytearray, memoryview)):
             return decode(bytes(asked), size=self._size), "an image"

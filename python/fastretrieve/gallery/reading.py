@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastretrieve.data import DataError, Dataset, read_item
-from fastretrieve.gallery.database import Known
 from fastretrieve.gallery.downloads import Limits, fetch
+from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate, measured
 
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on width and height change places

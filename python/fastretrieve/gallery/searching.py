@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,8 @@ from fastretrieve.arrays import whole
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting, recommending
 from fastretrieve.gallery.conditions import Conditions, Filter, Where
-from fastretrieve.gallery.database import Item
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.matches import Match, Matches, Seconds
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
@@ -204,21 +205,17 @@ class Searching:
     def _tasted(self, what: Any) -> Query:
         """As a query; a path that is in the gallery is the item there."""
         if isinstance(what, (str, os.PathLike)):
-            known = exporting.ids_of_path(self._storage, os.path.abspath(what))
-            what = known[0] if len(known) == 1 else what
+            with contextlib.suppress(GalleryError):
+                known = exporting.ids_of(self._storage, os.fspath(what))
+                what = known[0] if len(known) == 1 else what
         return self._query(what)
 
     def _ids(self, what: Any) -> list[int]:
-        """The ids of items, ids or paths, each of which must be in the gallery."""
+        """The ids of items, ids, paths, folders or URLs; each must be in the gallery."""
         ids: list[int] = []
         for each in _several(what):
             if isinstance(each, (str, os.PathLike)):
-                found = exporting.ids_of_path(self._storage, os.path.abspath(each))
-                if not found:
-                    raise GalleryError(
-                        f"{self._storage.folder} has no item {os.path.abspath(each)}"
-                    )
-                ids += found
+                ids += exporting.ids_of(self._storage, os.fspath(each))
             else:
                 ids.append(self.item(each.id if isinstance(each, Item) else int(each)).id)
         return list(dict.fromkeys(ids))

@@ -35,6 +35,7 @@ from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.vectors import Vectors
+from fastretrieve.tensorfile import Progress
 
 ENCODER = "encoder"
 PICTURES = "pictures"
@@ -95,6 +96,7 @@ class Storage:
     def open(cls, folder: Path, *, device: str = "cpu") -> Storage:
         """Open and check what can be checked without reading everything."""
         manifest = Manifest.read(folder)
+        vector_files.new_index(manifest, device)  # a device that is not there is an error here
         storage = cls(folder, manifest, device=device)
         storage.database.check_version()
         return storage
@@ -136,7 +138,7 @@ class Writer:
         self.merge(ended=False)
         return generation
 
-    def merge(self, *, ended: bool) -> None:
+    def merge(self, *, ended: bool, progress: Progress | None = None) -> None:
         """Keep the index files few. What can be found does not change."""
         listed = db.segments(self.connection)
         old = vector_files.to_merge(listed, ended=ended)
@@ -146,7 +148,7 @@ class Writer:
             return
         with self._transaction() as generation:
             gone = vector_files.deleted(self.connection, since=0)
-            merged = self._vectors.merge(old, gone, generation)
+            merged = self._vectors.merge(old, gone, generation, progress)
             self.connection.executemany(
                 "DELETE FROM segment WHERE last = ?", [(segment.last,) for segment in old]
             )

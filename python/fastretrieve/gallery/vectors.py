@@ -1,9 +1,9 @@
 """The vectors of a gallery: index files that never change, and the index that is searched.
 
-Every commit adds one file of ``Index.save``, numbered and named in the database. Files of similar
-size are merged, so that there are few: the oldest and largest is read by mmap, the later ones,
-together at most a share of it, are applied to it in order: a vector that is there is replaced, a
-new one added, a deleted one removed.
+Every commit adds one file of ``Index.save``, numbered and named in the database. All of them are
+read by mmap and searched where they are: of a vector that is in several files the last one counts,
+and deleted ones are left out. Files of similar size are merged into one, a part at a time, so that
+there are few and no gallery is too large to be changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,14 @@ import fastretrieve as fr
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.database import Database, Segment
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.gate import Gate
 from fastretrieve.gallery.manifest import Manifest
+from fastretrieve.tensorfile import Progress
 
 FOLDER = "vectors"
 SUFFIX = ".index"
 TAIL_SHARE = 0.1  # of the first file: what the later ones may hold after an addition has ended
-MIN_TAIL_ROWS = 20_000  # applied in milliseconds
+MIN_TAIL_ROWS = 20_000  # so few cost a search nothing
 VERIFIED_BYTES = 32_000_000  # of a file whose checksums are compared on opening; check() does all
 TRIES = 1000  # to read a state that a busy writer keeps replacing
 
@@ -103,14 +104,14 @@ class Vectors:
         if index is None or any(segment.first <= self._last for segment in new):
             index, since, new = None, 0, listed
         if index is None:
-            index = self.load(new[0]) if new else new_index(self._manifest, self._device)
-        for segment in new if index is self._index else new[1:]:
+            index = new_index(self._manifest, self._device)
+        for segment in new:
             apply(index, self.load(segment))
         drop(index, deleted(connection, since=since))
         self._index, self._generation = index, generation
         self._last = max((segment.last for segment in listed), default=0)
 
-    def load(self, segment: Segment) -> fr.Index:
+    def load(self, segment: Segment, *, device: str | None = None) -> fr.Index:
         """An index file by mmap. Its length and format are checked; if it is small, every byte."""
         path = self._folder / segment.file
         n_bytes = path.stat().st_size
@@ -121,9 +122,17 @@ class Vectors:
             )
         try:
             is_small = n_bytes <= VERIFIED_BYTES
-            return fr.Index.load(path, mmap=True, device=self._device, verify=is_small)
-        except (ValueError, RuntimeError) as error:
+            where = self._device if device is None else device
+            index = fr.Index.load(path, mmap=True, device=where, verify=is_small)
+        except fr.StorageError as error:
             raise GalleryError(f"{path} is damaged: {error}; restore it") from error
+        wanted = self._manifest
+        if (index.dim, index.metric, index.dtype) != (wanted.dim, wanted.metric, wanted.dtype):
+            raise GalleryError(
+                f"{path} holds {index!r}, but the gallery wants dim={wanted.dim}, "
+                f"metric={wanted.metric!r}, dtype={wanted.dtype!r}; restore it"
+            )
+        return index
 
     def check(self, connection: sqlite3.Connection) -> list[str]:
         """Read every byte of every index file; returns what is wrong."""
@@ -145,20 +154,37 @@ class Vectors:
         index.add(vectors, ids=ids)
         return self._save(index, first=commit, last=commit, commit=commit)
 
-    def merge(self, old: Sequence[Segment], gone: NDArray[np.int64], commit: int) -> Segment:
-        """One file for several that follow each other, without the deleted rows."""
-        merged = new_index(self._manifest, "cpu")
-        merged.reserve(sum(segment.n_rows for segment in old))
-        for segment in old:
-            apply(merged, self.load(segment))
-        drop(merged, gone)
-        merged.compact()
-        return self._save(merged, first=old[0].first, last=old[-1].last, commit=commit)
+    def merge(
+        self,
+        old: Sequence[Segment],
+        gone: NDArray[np.int64],
+        commit: int,
+        progress: Progress | None = None,
+    ) -> Segment:
+        """One file for several that follow each other, without the deleted rows.
 
-    def _save(self, index: fr.Index, *, first: int, last: int, commit: int) -> Segment:
+        The rows go from file to file; what is held of each is its id.
+        """
+        merged = new_index(self._manifest, "cpu")
+        for segment in old:
+            apply(merged, self.load(segment, device="cpu"))
+        drop(merged, gone)
+        return self._save(
+            merged, first=old[0].first, last=old[-1].last, commit=commit, progress=progress
+        )
+
+    def _save(
+        self,
+        index: fr.Index,
+        *,
+        first: int,
+        last: int,
+        commit: int,
+        progress: Progress | None = None,
+    ) -> Segment:
         name = f"{commit:010d}{SUFFIX}"
         path = self._folder / name
-        index.save(path)
+        index.save(path, progress=progress)
         _sync_folder(self._folder)
         return Segment(last, first, name, len(index), path.stat().st_size, file_sha256(path))
 
@@ -181,19 +207,14 @@ def new_index(manifest: Manifest, device: str) -> fr.Index:
 
 
 def apply(index: fr.Index, later: fr.Index) -> None:
-    """Give ``index`` the vectors of a later one."""
-    ids = later.ids
-    known = ids[np.isin(ids, index.ids)] if len(index) else ids[:0]
-    new = np.setdiff1d(ids, known) if len(known) else ids
-    if len(known):
-        index.update(known, later.get(known))
-    if len(new):
-        index.add(later.get(new), ids=new)
+    """Give ``index`` the vectors of a later one, in the memory where they are."""
+    drop(index, later.ids)
+    index.extend(later)
 
 
 def drop(index: fr.Index, ids: NDArray[np.int64]) -> None:
     """Remove those of these ids that are there."""
-    present = np.intersect1d(ids, index.ids) if len(ids) else ids
+    present = ids[np.isin(ids, index.ids)] if len(ids) and len(index) else ids[:0]
     if len(present):
         index.remove(present)
 
@@ -241,42 +262,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-class Gate:
-    """Many readers or one writer; a waiting writer goes first."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._writing = False
-        self._waiting = 0
-
-    @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._writing and not self._waiting)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        with self._changed:
-            self._waiting += 1
-            try:
-                self._changed.wait_for(lambda: not self._writing and self._readers == 0)
-                self._writing = True
-            finally:
-                self._waiting -= 1
-                self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()

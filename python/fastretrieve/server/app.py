@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from importlib import resources
 from importlib.metadata import version
@@ -97,13 +98,28 @@ def run(
     token: str | None = None,
     limits: Limits | None = None,
 ) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted. Port 0 takes any that is free."""
     import uvicorn
 
     is_local = host in ("127.0.0.1", "localhost", "::1")
     app = create_app(gallery, limits=limits, token=token, only_local=is_local)
-    where = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"
-    print(f"{gallery.path}: open {where}{f'?token={token}' if token else ''}")
-    if not is_local and not token:
-        print("anybody who reaches this machine can see the gallery; --token asks for a token")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    with _listening(host, port) as listening:
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+        where = f"http://{name}:{listening.getsockname()[1]}/"
+        print(f"{gallery.path}: open {where}{f'?token={token}' if token else ''}", flush=True)
+        if not is_local and not token:
+            print("anybody who reaches this machine can see the gallery; --token asks for a token")
+        with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket of our own, so that a port that is taken is an error before anything is said."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RuntimeError(
+            f"cannot listen at {host}, port {port}: {reason}; choose another host or port"
+        ) from error

@@ -1,0 +1,131 @@
+"""The verbs that ask a gallery: search, duplicates, evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from fastretrieve.gallery.terminal import (
+    AsJson,
+    Device,
+    EncoderOption,
+    GalleryPath,
+    WhereOption,
+    console,
+    counted,
+    open_gallery,
+    sentences,
+)
+
+if TYPE_CHECKING:
+    from fastretrieve.gallery import Matches
+
+
+def search(
+    gallery: GalleryPath,
+    query: Annotated[
+        str, typer.Argument(help="An image, or the id of an item.", show_default=False)
+    ],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
+    where: WhereOption = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the result as a picture (.png, .jpg, .webp) or a page (.html)."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open the picture.")] = False,
+    encoder: EncoderOption = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Search a gallery by an image: a table, a picture, or JSON.
+
+    Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
+    """
+    with sentences(), open_gallery(gallery, encoder, device) as opened:
+        asked = int(query) if query.isdigit() and not Path(query).exists() else query
+        matches = opened.search(asked, k=k, where=where)
+        if save is not None:
+            write = matches.to_html if save.suffix in (".html", ".htm") else matches.save
+            write(save)
+        if as_json:
+            typer.echo(json.dumps(matches.to_dict(), indent=2))
+        else:
+            if len(matches):
+                console().print(_table(matches))
+            else:
+                typer.echo("nothing was found" + (f" where {where}" if where else ""))
+            typer.echo(
+                f"{matches.seconds.encode * 1e3:.1f} ms to read and encode, "
+                f"{matches.seconds.search * 1e3:.1f} ms to search "
+                f"{counted(len(opened), 'item')}" + (f"; wrote {save}" if save else "")
+            )
+        if show:
+            matches.show()
+
+
+def duplicates(
+    gallery: GalleryPath,
+    threshold: Annotated[
+        float, typer.Option(help="The least score of a pair; the greatest, for a distance.")
+    ] = 0.98,
+    as_json: AsJson = False,
+) -> None:
+    """Find groups of items that are nearly the same.
+
+    Example: fastretrieve duplicates photos.gallery --threshold 0.99
+    """
+    with sentences(), open_gallery(gallery) as opened:
+        groups = opened.duplicates(threshold)
+        if as_json:
+            typer.echo(json.dumps([[item.to_dict() for item in group] for group in groups]))
+            return
+        for number, group in enumerate(groups, 1):
+            typer.echo(f"group {number}: {counted(len(group), 'item')}")
+            for item in group:
+                typer.echo(f"  {item.id:>8}  {opened.file_of(item)}")
+        spare = sum(len(group) - 1 for group in groups)
+        typer.echo(f"{counted(len(groups), 'group')}; {counted(spare, 'item')} could go")
+
+
+def evaluate(
+    gallery: GalleryPath,
+    queries: Annotated[
+        Path | None,
+        typer.Argument(help="Labelled images; none: the gallery's own items.", show_default=False),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Break down by this column.", show_default=False),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report (.html).")] = None,
+    encoder: EncoderOption = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Say how well labels are found again: recall, precision, mAP, nDCG and more.
+
+    Example: fastretrieve evaluate photos.gallery queries/
+    """
+    with sentences(), open_gallery(gallery, encoder, device) as opened:
+        result = opened.evaluate(queries, by=by or ())
+        if report is not None:
+            result.report(report)
+        typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
+
+
+def _table(matches: Matches) -> Table:
+    table = Table(box=None)
+    for heading in ("score", "id"):
+        table.add_column(heading, justify="right")
+    for heading in ("label", "path"):
+        table.add_column(heading, overflow="fold")
+    for match in matches:
+        item = match.item
+        shown = (f"{match.score:.4f}", str(item.id), escape(item.label or ""))
+        table.add_row(*shown, escape(str(match.path)))
+    return table

@@ -1,0 +1,53 @@
+"""Whether an encoder, a metric or options are those that a gallery was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastretrieve.encoders import files
+from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.manifest import Manifest
+
+
+def fitting(encoder: Encoder, folder: Path, manifest: Manifest) -> Encoder:
+    """The encoder, if it can encode queries for this gallery."""
+    if (encoder.dim, encoder.modality) != (manifest.dim, manifest.modality):
+        raise GalleryError(
+            f"encoder {encoder.name!r} makes {encoder.dim} numbers of a {encoder.modality}, but "
+            f"the gallery {folder} holds {manifest.dim} of a {manifest.modality}; open it "
+            f"with {manifest.encoder!r}"
+        )
+    return encoder
+
+
+def refuse_other_options(encoder: Encoder, options: dict[str, Any]) -> None:
+    """An encoder that is made already may only be asked for what it is."""
+    for name, wanted in options.items():
+        has = getattr(encoder, name, None)
+        if has not in (wanted, (wanted, wanted)):  # 64 pixels a side, or (64, 64)
+            raise GalleryError(
+                f"encoder {encoder.name!r} is made already, with {name}={has} instead of {wanted}; "
+                f"leave {name} out, or take another encoder"
+            )
+
+
+def refuse_another(
+    folder: Path, manifest: Manifest, *, encoder: str | None, metric: str | None
+) -> None:
+    """Raise where a gallery was made with another encoder or metric; None says nothing."""
+    name = encoder
+    if encoder is not None and files.is_saved_encoder(encoder):
+        saved = files.read_encoder(encoder)
+        name = manifest.encoder if saved.weights_sha256 == manifest.weights_sha256 else None
+    if encoder is not None and name != manifest.encoder:
+        raise GalleryError(
+            f"{folder} was made with another encoder ({manifest.encoder}) than {encoder}; "
+            "index into another directory"
+        )
+    if metric not in (None, manifest.metric):
+        raise GalleryError(
+            f"{folder} was made with the metric {manifest.metric}, not {metric}; index into "
+            "another directory"
+        )

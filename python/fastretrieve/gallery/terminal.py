@@ -1,0 +1,77 @@
+"""What the verbs of the command line share: their common options, and how they speak.
+
+An error that a person can mend is one sentence on standard error and exit status 1 (``cli.py``
+prints it); an interruption is exit status 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from fastretrieve.gallery import Gallery
+
+GalleryPath = Annotated[Path, typer.Argument(help="The gallery's directory.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+WhereOption = Annotated[
+    str | None, typer.Option("--where", help="An SQL condition, such as \"label = 'boot'\".")
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Wait = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for another process that changes the gallery.")
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="The encoder, for galleries made with ./my.py:MyEncoder or module:..."
+    ),
+]
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """Errors that a person can mend become one sentence; the others stay what they are."""
+    from fastretrieve.data import DataError
+    from fastretrieve.encoders import EncoderError
+
+    try:
+        yield
+    except (EncoderError, DataError) as error:
+        raise RuntimeError(str(error)) from error
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+def open_gallery(path: Path, encoder: str | None = None, device: str = "cpu") -> Gallery:
+    """The gallery, to be used in a ``with`` statement."""
+    from fastretrieve.gallery import Gallery
+
+    return Gallery.open(path, encoder=encoder, device=device)
+
+
+def tell(facts: Any, sentence: str, as_json: bool) -> None:
+    """Print facts for a program, or a sentence for a person."""
+    typer.echo(json.dumps(facts, indent=2) if as_json else sentence)
+
+
+def console() -> Console:
+    """A console for tables; in a pipe nothing is cut at 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=1000)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "item"), counted(1200, "item")
+    ('1 item', '1,200 items')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
