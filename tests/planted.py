@@ -49,10 +49,13 @@ FAULTS: dict[str, Fault] = {
     "bound: the quick one has no radius": Fault(
         "core/bound.hpp", "- squares + 2 * radius", "- squares"
     ),
-    "threshold: the first strip gives its best look": Fault(
-        "cpu/topk_scan.cpp",
-        "reached = lower < reached ? lower :",
-        "reached = lower > reached || reached == kInfinity ? lower :",
+    "threshold: the heap of promises loses its order": Fault(
+        "cpu/collector.cpp",
+        "promises_[child + 1] < promises_[child]",
+        "promises_[child + 1] > promises_[child]",
+    ),
+    "threshold: what was not scored first is lost": Fault(
+        "cpu/collector.cpp", "survivors_ = later;", "(void)later;"
     ),
     "bound: the row's error is forgotten in the triangle": Fault(
         "core/bound.hpp", "const double reach = q.error + double{x.error}", "double reach = q.error"
@@ -98,8 +101,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "threshold: only k - 1 rows reach it": Fault(
         "cpu/collector.cpp",
-        "const auto kth = values.begin() + (k_ - 1)",
-        "const auto kth = values.begin() + (k_ > 1 ? k_ - 2 : 0)",
+        "if (promises_.size() == k) raise",
+        "if (promises_.size() + 1 >= k) raise",
     ),
     "threshold: a row that only reaches it is dropped": Fault(
         "cpu/collector.hpp",

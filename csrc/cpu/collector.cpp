@@ -1,9 +1,31 @@
 #include "cpu/collector.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 namespace fastretrieve::cpu {
+
+void Collector::promise(double value) {
+  const size_t k = static_cast<size_t>(k_);
+  if (promises_.size() < k) {
+    promises_.push_back(value);
+    std::push_heap(promises_.begin(), promises_.end(), std::greater<double>());
+  } else if (value > promises_.front()) {
+    // One walk down from the root; the standard library would take two.
+    size_t hole = 0;
+    for (size_t child = 1; child < k; child = 2 * hole + 1) {
+      if (child + 1 < k && promises_[child + 1] < promises_[child]) ++child;
+      if (value <= promises_[child]) break;
+      promises_[hole] = promises_[child];
+      hole = child;
+    }
+    promises_[hole] = value;
+  } else {
+    return;
+  }
+  if (promises_.size() == k) raise(promises_.front());
+}
 
 void Collector::drop_hopeless() {
   const auto hopeless = [this](const Survivor& s) { return s.upper < threshold_; };
@@ -11,24 +33,28 @@ void Collector::drop_hopeless() {
                    survivors_.end());
 }
 
-void Collector::tighten(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
-                        SearchStats& stats) {
-  std::vector<double>& values = scratch.values;
-  values.clear();
-  for (const Survivor& s : survivors_) values.push_back(s.lower);
-  for (const Scored& s : scored_)
-    values.push_back(value_of_score(problem.metric, score_of_key(problem.metric, s.key)));
-  if (static_cast<int64_t>(values.size()) >= k_) {
-    const auto kth = values.begin() + (k_ - 1);
-    std::nth_element(values.begin(), kth, values.end(), [](double a, double b) { return a > b; });
-    raise(*kth);
-    drop_hopeless();
-  }
-  if (static_cast<int64_t>(survivors_.size()) > capacity() / 2) {
+void Collector::purge(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                      SearchStats& stats) {
+  drop_hopeless();
+  if (n_survivors() > capacity() / 2) narrow(problem, query, scratch, stats);
+  if (n_survivors() > capacity() / 2) {
     settle(problem, query, scratch, stats);
     ++stats.overflows;
   }
-  next_tighten_ = static_cast<int64_t>(survivors_.size()) + std::max(k_ / 2, kSlackEntries);
+  next_purge_ = std::max(2 * n_survivors(), first_purge());
+}
+
+void Collector::narrow(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                       SearchStats& stats) {
+  if (n_survivors() <= k_) return;
+  const auto others = survivors_.begin() + k_;
+  std::nth_element(survivors_.begin(), others, survivors_.end(),
+                   [](const Survivor& a, const Survivor& b) { return a.lower > b.lower; });
+  const std::vector<Survivor> later(others, survivors_.end());
+  survivors_.erase(others, survivors_.end());
+  settle(problem, query, scratch, stats);
+  survivors_ = later;
+  drop_hopeless();
 }
 
 void Collector::settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
@@ -57,19 +83,24 @@ void Collector::add_scored(const Problem& problem, const QueryRow& query, const 
     scratch.ids.push_back(segment.id(rows[i]));
   }
   stats.rows_scored += n_rows;
+  const size_t before = scored_.size();
   score_rows(problem, query, segment.rows.dtype, scratch, scored_);
-  if (static_cast<int64_t>(scored_.size()) >= 2 * k_ + kSlackEntries) keep_best(problem);
+  for (size_t i = before; i < scored_.size(); ++i)
+    promise(value_of_score(problem.metric, score_of_key(problem.metric, scored_[i].key)));
+  if (static_cast<int64_t>(scored_.size()) >= 2 * k_) keep_best(problem);
 }
 
 void Collector::merge(Collector&& other) {
   survivors_.insert(survivors_.end(), other.survivors_.begin(), other.survivors_.end());
   scored_.insert(scored_.end(), other.scored_.begin(), other.scored_.end());
+  for (const double value : other.promises_) promise(value);
   raise(other.threshold_);
 }
 
 void Collector::finish(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
                        SearchStats& stats, double* scores, int64_t* ids) {
-  tighten(problem, query, scratch, stats);
+  drop_hopeless();
+  narrow(problem, query, scratch, stats);
   settle(problem, query, scratch, stats);
   std::sort(scored_.begin(), scored_.end(), better);
   const int64_t found = std::min<int64_t>(k_, static_cast<int64_t>(scored_.size()));

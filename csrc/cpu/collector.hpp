@@ -21,7 +21,7 @@ struct Survivor {
 
 class Collector {
  public:
-  explicit Collector(int64_t k) : k_(k), next_tighten_(k + kSlackEntries) {}
+  explicit Collector(int64_t k) : k_(k), next_purge_(first_purge()) {}
 
   double threshold() const { return threshold_; }
   void raise(double threshold) { threshold_ = threshold > threshold_ ? threshold : threshold_; }
@@ -31,18 +31,22 @@ class Collector {
     // Codes of a damaged file may say NaN, which must not reach a sort.
     const double lower = interval.lower == interval.lower ? interval.lower : -kInfinity;
     survivors_.push_back({lower, interval.upper, row, segment});
+    promise(lower);
   }
-  bool wants_tightening() const { return static_cast<int64_t>(survivors_.size()) >= next_tighten_; }
 
-  // What one may grow to: its survivors and what was scored, each in a vector that doubles.
+  // To be called when rows were added: where there are many, drops those that cannot place, and
+  // scores the others if they are still too many.
+  void bound_size(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+                  SearchStats& stats) {
+    if (n_survivors() >= next_purge_) purge(problem, query, scratch, stats);
+  }
+
+  // What one may grow to: its survivors and what was scored, each in a vector that doubles, and the
+  // promises.
   static int64_t max_bytes(int64_t k) {
-    return 2 * (8 * k + 512) * int64_t{sizeof(Survivor)} + 4 * k * int64_t{sizeof(Scored)};
+    return 2 * (8 * k + 512) * int64_t{sizeof(Survivor)} + 4 * k * int64_t{sizeof(Scored)} +
+           2 * k * int64_t{sizeof(double)};
   }
-
-  // Raises the threshold to the k-th best lower value, drops what cannot place, scores everything
-  // if too much is left.
-  void tighten(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
-               SearchStats& stats);
 
   // Scores these rows of a segment at once.
   void add_scored(const Problem& problem, const QueryRow& query, const Segment& segment,
@@ -56,16 +60,27 @@ class Collector {
               SearchStats& stats, double* scores, int64_t* ids);
 
  private:
-  static constexpr int64_t kSlackEntries = 16;
   int64_t capacity() const { return 8 * k_ + 512; }
+  // Early enough that the survivors of a panel stay in the cache.
+  int64_t first_purge() const { return 2 * k_ + 64; }
+  int64_t n_survivors() const { return static_cast<int64_t>(survivors_.size()); }
+  // A row not counted before reaches this value.
+  void promise(double value);
+  void purge(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+             SearchStats& stats);
   void drop_hopeless();
+  // Scores the k that promise most: that rules out many of the others.
+  void narrow(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
+              SearchStats& stats);
+  // Scores all that is left.
   void settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
               SearchStats& stats);
   void keep_best(const Problem& problem);
 
   int64_t k_;
-  int64_t next_tighten_;
+  int64_t next_purge_;
   double threshold_ = -kInfinity;
+  std::vector<double> promises_;  // the k largest so far; a heap, the smallest first
   std::vector<Survivor> survivors_;
   std::vector<Scored> scored_;
 };

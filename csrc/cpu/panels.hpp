@@ -40,8 +40,8 @@ struct ScanKind {
   std::function<std::unique_ptr<Scan>(int64_t panel)> make;
   // What is done once for a panel, before its strips.
   std::function<void(Scan&)> begin;
-  // All rows have been seen: write the results.
-  std::function<void(Scan&)> finish;
+  // All rows have been seen: write the results, on so many threads.
+  std::function<void(Scan&, int threads)> finish;
 };
 
 // Each task walks all rows for a panel of its own; nothing is shared.
@@ -53,7 +53,7 @@ void walk_by_queries(const Panels& panels, const ScanKind<Scan>& kind, SearchSta
     const std::unique_ptr<Scan> scan = kind.make(panel);
     kind.begin(*scan);
     scan->scan_strips(0, panels.n_strips, cancel);
-    kind.finish(*scan);
+    kind.finish(*scan, 1);
     std::lock_guard<std::mutex> lock(counting);
     stats += scan->stats;
   };
@@ -81,7 +81,7 @@ void walk_by_rows(const Panels& panels, int64_t panel, const ScanKind<Scan>& kin
   Scan& all = scan_of(0);
   for (size_t slot = 1; slot < scans.size(); ++slot)
     if (scans[slot]) all.absorb(*scans[slot]);
-  kind.finish(all);
+  kind.finish(all, panels.threads);
   stats += all.stats;
 }
 

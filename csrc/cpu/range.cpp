@@ -40,7 +40,7 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
         scan.take_zero_queries(cancel);
         scan.score_tails(cancel);
       },
-      [&](RangeScan& scan) {
+      [&](RangeScan& scan, int) {
         for (int64_t q = 0; q < scan.n_queries(); ++q) {
           cancel.check();
           scan.finish(q, (*args.found)[static_cast<size_t>(scan.first() + q)]);

@@ -1,6 +1,7 @@
 #include "cpu/search.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 #include "cpu/panels.hpp"
 #include "cpu/topk_scan.hpp"
@@ -10,6 +11,26 @@ namespace fastretrieve::cpu {
 // Queries whose codes and bounds are held at a time: enough for every thread, and in the cache
 // rather than in new pages, which took a fifth of the time of a million queries.
 constexpr int64_t kBlockQueriesPerThread = 8192;
+
+// Scoring waits for rows from anywhere in memory, so where rows were shared this is shared too.
+constexpr int64_t kFinishQueries = 4;
+
+static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel) {
+  std::mutex counting;
+  const auto task = [&](int64_t index, int) {
+    ScoreScratch scratch;
+    SearchStats counts;
+    const int64_t end = std::min((index + 1) * kFinishQueries, scan.n_queries());
+    for (int64_t q = index * kFinishQueries; q < end; ++q) {
+      cancel.check();
+      const int64_t at = (scan.first() + q) * out.k;
+      scan.finish(q, scratch, counts, out.scores + at, out.ids + at);
+    }
+    std::lock_guard<std::mutex> lock(counting);
+    scan.stats += counts;
+  };
+  parallel((scan.n_queries() + kFinishQueries - 1) / kFinishQueries, threads, task, cancel);
+}
 
 static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
                          Cancel& cancel) {
@@ -21,19 +42,13 @@ static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t
   args.stats->queries += panels.n_queries;
 
   SharedThresholds* shared = nullptr;
-  const ScanKind<TopKScan> kind{[&](int64_t panel) {
-                                  return std::make_unique<TopKScan>(problem, queries,
-                                                                    panels.begin(panel),
-                                                                    panels.size(panel), shared);
-                                },
-                                [&](TopKScan& scan) { scan.score_tails(cancel); },
-                                [&](TopKScan& scan) {
-                                  for (int64_t q = 0; q < scan.n_queries(); ++q) {
-                                    cancel.check();
-                                    const int64_t at = (scan.first() + q) * args.out.k;
-                                    scan.finish(q, args.out.scores + at, args.out.ids + at);
-                                  }
-                                }};
+  const ScanKind<TopKScan> kind{
+      [&](int64_t panel) {
+        return std::make_unique<TopKScan>(problem, queries, panels.begin(panel), panels.size(panel),
+                                          shared);
+      },
+      [&](TopKScan& scan) { scan.score_tails(cancel); },
+      [&](TopKScan& scan, int threads) { finish(scan, args.out, threads, cancel); }};
   if (!panels.share_rows()) return walk_by_queries(panels, kind, *args.stats, cancel);
   for (int64_t panel = 0; panel < panels.plan.n_panels; ++panel) {
     SharedThresholds thresholds(static_cast<size_t>(panels.size(panel)));

@@ -6,6 +6,7 @@ namespace fastretrieve::cpu {
 
 constexpr int64_t kMaxSampleStride = 64;  // one strip in 64 is enough for a good first threshold
 constexpr int64_t kMinSampleStrips = 16;
+constexpr int64_t kStripsBetweenNews = 8;  // what other threads know is asked for so often
 
 TopKScan::TopKScan(const Problem& problem, const EncodedQueries& queries, int64_t first,
                    int64_t n_queries, SharedThresholds* shared)
@@ -35,51 +36,19 @@ void TopKScan::receive_thresholds() {
   }
 }
 
-// A first threshold from a strip that nothing was ruled out of: the k rows that look best reach the
-// smallest of their lower values. The other rows then need no interval of their own.
-void TopKScan::prime(int64_t query, uint64_t rows, const int32_t* dots) {
-  double looks[kStripRows], sorted[kStripRows];
-  const QueryBound& q = bound(query);
-  const double unit = (is_distance(problem_.metric) ? 2 : 1) * q.scale;
-  int64_t n = 0;
-  for (int row = 0; row < kStripRows; ++row) {
-    const RowBound x = row_bound_of(row);
-    const double look = unit * double{x.scale} * dots[row] - 2 * double{x.half_square};
-    looks[row] = look == look ? look : -kInfinity;
-    if ((rows >> row) & 1) sorted[n++] = looks[row];
-  }
-  double* const kth = sorted + (problem_.k - 1);
-  if (problem_.k == 1) {
-    *kth = *std::max_element(sorted, sorted + n);
-  } else {
-    std::nth_element(sorted, kth, sorted + n, [](double a, double b) { return a > b; });
-  }
-  double reached = kInfinity;
-  for (; rows; rows &= rows - 1) {
-    const int row = __builtin_ctzll(rows);
-    if (looks[row] < *kth) continue;  // at least k stay
-    const double lower = interval(problem_.metric, q, row_bound_of(row), dots[row]).lower;
-    reached = lower < reached ? lower : lower == lower ? reached : -kInfinity;
-  }
-  collectors_[static_cast<size_t>(query)].raise(reached);
-  update_filter(query);
-}
-
 void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   if (needs_no_scan(query)) return;
   Collector& collector = collectors_[static_cast<size_t>(query)];
-  if (collector.threshold() == -kInfinity && __builtin_popcountll(rows) >= 2 * problem_.k)
-    prime(query, rows, dots);
   const QueryBound& q = bound(query);
+  const double before = collector.threshold();
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     const RowBound x = row_bound_of(row);
     if (quick_upper(problem_.metric, q, x, dots[row]) < collector.threshold()) continue;
     collector.add(interval(problem_.metric, q, x, dots[row]), segment_, row_ + row);
   }
-  if (!collector.wants_tightening()) return;
-  collector.tighten(problem_, query_row(query), scratch_, stats);
-  update_filter(query);
+  collector.bound_size(problem_, query_row(query), scratch_, stats);
+  if (collector.threshold() > before) update_filter(query);
 }
 
 void TopKScan::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) {
@@ -97,7 +66,7 @@ void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
       if (sampled != sampling) return;
       cancel.check();
       if (!load_strip(segment, strip)) return;
-      if (shared_) receive_thresholds();
+      if (shared_ && of_all % kStripsBetweenNews == 0) receive_thresholds();
       scan_loaded();
     });
   }
@@ -109,9 +78,10 @@ void TopKScan::absorb(TopKScan& other) {
   stats += other.stats;
 }
 
-void TopKScan::finish(int64_t query, double* scores, int64_t* ids) {
+void TopKScan::finish(int64_t query, ScoreScratch& scratch, SearchStats& counts, double* scores,
+                      int64_t* ids) {
   if (needs_no_scan(query)) return smallest_ids(problem_, first_ + query, scores, ids);
-  collectors_[static_cast<size_t>(query)].finish(problem_, query_row(query), scratch_, stats,
+  collectors_[static_cast<size_t>(query)].finish(problem_, query_row(query), scratch, counts,
                                                  scores, ids);
 }
 

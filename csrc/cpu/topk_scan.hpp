@@ -24,12 +24,13 @@ class TopKScan final : public PanelScan {
 
   // Takes what another thread collected for the same queries.
   void absorb(TopKScan& other);
-  void finish(int64_t query, double* scores, int64_t* ids);
+  // Several queries may be finished at once.
+  void finish(int64_t query, ScoreScratch& scratch, SearchStats& counts, double* scores,
+              int64_t* ids);
 
  private:
   void hit(int64_t query, uint64_t rows, const int32_t* dots) override;
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) override;
-  void prime(int64_t query, uint64_t rows, const int32_t* dots);
   void update_filter(int64_t query);
   void receive_thresholds();
 
