@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 # Each public name with the module that defines it; importing the package loads none of them.
 _PUBLIC = {
     "Index": "index",
-    "Hits": "index",
-    "InRange": "joins",
-    "Pairs": "joins",
-    "Graph": "joins",
+    "Hits": "results",
+    "InRange": "results",
+    "Pairs": "results",
+    "Graph": "results",
     "StorageError": "tensorfile",
     "read_vectors": "formats",
     "write_vectors": "formats",
@@ -56,17 +56,17 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from fastretrieve.formats import read_vectors as read_vectors
     from fastretrieve.formats import write_vectors as write_vectors
-    from fastretrieve.index import Hits as Hits
     from fastretrieve.index import Index as Index
-    from fastretrieve.joins import Graph as Graph
-    from fastretrieve.joins import InRange as InRange
-    from fastretrieve.joins import Pairs as Pairs
     from fastretrieve.ops import Clusters as Clusters
     from fastretrieve.ops import fuse as fuse
     from fastretrieve.ops import kmeans as kmeans
     from fastretrieve.ops import normalize as normalize
     from fastretrieve.ops import scores as scores
     from fastretrieve.ops import topk as topk
+    from fastretrieve.results import Graph as Graph
+    from fastretrieve.results import Hits as Hits
+    from fastretrieve.results import InRange as InRange
+    from fastretrieve.results import Pairs as Pairs
     from fastretrieve.runtime import BackendInfo as BackendInfo
     from fastretrieve.runtime import BackendUnavailable as BackendUnavailable
     from fastretrieve.runtime import backends as backends

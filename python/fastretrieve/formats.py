@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive
-from fastretrieve.tensorfile import StorageError, replacing
+from fastretrieve.tensorfile import StorageError
 
 if TYPE_CHECKING:
     from fastretrieve.index import Index
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # A record of these is the dimension as int32, then so many numbers; all little-endian.
 _RECORDS = {".fvecs": "<f4", ".bvecs": "u1", ".ivecs": "<i4"}
 _DIM_BYTES = 4
+PART_BYTES = 16 << 20  # of vectors that are converted and written at a time
 _FLAT_METRICS = {0: "ip", 1: "sqeuclidean"}  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 
 
@@ -62,12 +64,21 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     kind, matrix = _kind(path), _host(vectors)
     if matrix.ndim != 2:
         raise ValueError(f"vectors must have two dimensions, got shape {matrix.shape}")
-    if kind == ".npy":
-        if matrix.dtype.hasobject:
-            raise TypeError(f"vectors must be numbers, got dtype {matrix.dtype}")
-        with replacing(path) as file:
-            np.lib.format.write_array(file, matrix, allow_pickle=False)
-        return
+    if matrix.dtype.hasobject:
+        raise TypeError(f"vectors must be numbers, got dtype {matrix.dtype}")
+    step = max(PART_BYTES // max(matrix[:1].nbytes, 1), 1)
+    with replacing(path) as file:
+        if kind == ".npy":
+            header = {**np.lib.format.header_data_from_array_1_0(matrix), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(file, header)
+        for begin in range(0, len(matrix), step):
+            part = matrix[begin : begin + step]
+            written = np.ascontiguousarray(part) if kind == ".npy" else _records(part, kind)
+            file.write(written.reshape(-1).view(np.uint8).data)
+
+
+def _records(matrix: NDArray[Any], kind: str) -> NDArray[np.uint8]:
+    """The bytes of some vectors."""
     item = np.dtype(_RECORDS[kind])
     with np.errstate(all="ignore"):
         stored = matrix.astype(item)
@@ -80,8 +91,7 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     records[:, _DIM_BYTES:] = (
         np.ascontiguousarray(stored).view(np.uint8).reshape(n, dim * item.itemsize)
     )
-    with replacing(path) as file:
-        file.write(records.data)
+    return records
 
 
 def _kind(path: str | os.PathLike[str]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.ordering import order_of, ordered, taken
+
 Int64s = NDArray[np.int64]
 Run = tuple[Int64s, Int64s]  # sorted ids, their positions
 
@@ -45,8 +47,8 @@ class IdMap:
             new = dict(zip(ids.tolist(), positions.tolist(), strict=True))
             return IdMap(self._runs, {**self._recent, **new})
         runs = _push(self._runs, *_sorted_run(self._recent)) if self._recent else self._runs
-        order = np.argsort(ids, kind="stable")
-        return IdMap(_push(runs, ids[order], positions[order]))
+        order = order_of(ids)
+        return IdMap(_push(runs, taken(ids, order), taken(positions, order)))
 
     def find(self, ids: Int64s) -> Int64s:
         """The position of each id; -1 where there is none."""
@@ -81,8 +83,8 @@ def _push(runs: tuple[Run, ...], ids: Int64s, positions: Int64s) -> tuple[Run, .
 def _merge(older: Run, newer: Run) -> Run:
     ids = np.concatenate([older[0], newer[0]])
     positions = np.concatenate([older[1], newer[1]])
-    order = np.argsort(ids, kind="stable")  # of equal ids the newer comes last
-    ids, positions = ids[order], positions[order]
+    order = order_of(ids)  # of equal ids the newer comes last
+    ids, positions = taken(ids, order), taken(positions, order)
     last = np.append(ids[1:] != ids[:-1], True)
     return ids[last], positions[last]
 
@@ -119,8 +121,8 @@ def first_duplicate(ids: Int64s) -> int | None:
     """The smallest id that occurs twice, or None."""
     if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):
         return None
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    ascending = ordered(ids)
+    twice = ascending[1:][ascending[1:] == ascending[:-1]]
     return int(twice[0]) if len(twice) else None
 
 

@@ -1,4 +1,4 @@
-"""Everything within a radius, and an index compared with itself: pairs and graphs.
+"""An index compared with itself: pairs within a radius, and graphs of neighbours.
 
 ``Joins`` is the part of :class:`fastretrieve.Index` that does this. Every call works on the state
 that the index had when the call began, an iterator too. What is held besides the result is bounded:
@@ -7,101 +7,37 @@ a batch of rows at a time, and a batch that finds too much is halved and tried a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import Rows, like, whole
-from fastretrieve.filters import masked
+from fastretrieve.arrays import Rows, whole
+from fastretrieve.ordering import order_of, taken
+from fastretrieve.results import (
+    Graph,
+    Pairs,
+    Progress,
+    ScoreDType,
+    as_radius,
+    is_double,
+    without_self,
+)
 from fastretrieve.segments import Format, State, View
-
-ScoreDType = Literal["float32", "float64"]
-Progress = Callable[[int, int], object]  # (rows done, rows in all)
 
 GRAPH_ROWS = 16384  # rows of a batch: enough for every thread, few enough to report progress
 PAIR_ROWS = 65536
 PAIR_BATCH = 1 << 20
 
 
-class Hits(NamedTuple):
-    """The best rows for each query, best first; equal scores come in order of id."""
-
-    scores: Any  # [n_queries, k], NaN where there are fewer than k rows
-    ids: Any  # [n_queries, k] int64, -1 there
-
-
-class InRange(NamedTuple):
-    """The rows within the radius of each query: those of query ``i`` are
-    ``offsets[i]:offsets[i + 1]``, best first, equal scores in order of id.
-    """
-
-    offsets: Any  # [n_queries + 1] int64
-    scores: Any  # [n_found]
-    ids: Any  # [n_found] int64
-
-
-class Pairs(NamedTuple):
-    """Pairs of rows within a radius, each once."""
-
-    scores: NDArray[Any]  # [n_pairs]
-    ids: NDArray[np.int64]  # [n_pairs, 2], the smaller id first
-
-
-class Graph(NamedTuple):
-    """The neighbours of rows of the index, best first; equal scores come in order of id."""
-
-    rows: NDArray[np.int64]  # [n_rows], the ids of the rows
-    scores: NDArray[Any]  # [n_rows, k], NaN where there are fewer than k others
-    ids: NDArray[np.int64]  # [n_rows, k], -1 there
-
-
 class Joins:
-    """Range search and self-joins, for :class:`fastretrieve.Index`."""
+    """Self-joins, for :class:`fastretrieve.Index`."""
 
     _form: Format
     _state: State
     _counters: _core.Counters
-
-    def range_search(
-        self,
-        queries: Any,
-        radius: float,
-        *,
-        where: Any = None,
-        exclude: Any = None,
-        score_dtype: ScoreDType = "float32",
-    ) -> InRange:
-        """Return all rows within ``radius`` of each query, exactly.
-
-        Within means a score of at least the radius for similarities (cosine, ip) and of at most the
-        radius for distances (l2, sqeuclidean); the float64 score decides. ``where`` and ``exclude``
-        restrict the rows as they do in :meth:`search`.
-
-        >>> index = fr.Index(1, metric="l2")
-        >>> _ = index.add([[0], [3], [4], [9]])
-        >>> index.range_search([[4], [100]], radius=1)
-        InRange(offsets=array([0, 2, 2]), scores=array([0., 1.], dtype=float32), ids=array([2, 1]))
-        """
-        rows = self._form.as_rows(queries, name="queries", dim=self._form.dim)
-        number, float64 = as_radius(radius), is_double(score_dtype)
-        state = self._state
-        if where is None and exclude is None:
-            batches = iter([(0, len(rows), state.native)])
-        else:
-            batches = masked(state, where, exclude, len(rows))
-        parts = []
-        for begin, end, segments in batches:
-            found = self._form.backend.range(
-                rows[begin:end], segments, number, self._counters, float64
-            )
-            assert found is not None  # no limit was given
-            parts.append(InRange(*found))
-        placed = self._form.memory.placed if self._form.memory.holds(rows) else np.asarray
-        return InRange(*(like(placed(array), queries) for array in _joined(parts)))
 
     def pairs(
         self,
@@ -121,12 +57,15 @@ class Joins:
                [1, 3]]))
         """
         parts = list(self.iter_pairs(radius, score_dtype=score_dtype, progress=progress))
-        if not parts:
-            return Pairs(np.zeros(0, score_dtype), np.zeros((0, 2), np.int64))
-        scores = np.concatenate([part.scores for part in parts])
-        ids = np.concatenate([part.ids for part in parts])
-        del parts
-        return _ordered(scores, ids)
+        n = sum(len(part.ids) for part in parts)
+        pairs, done = Pairs(np.empty(n, score_dtype), np.empty((n, 2), np.int64)), 0
+        is_ordered, last = True, (-1, -1)
+        for part in parts:  # one by one, so that Ctrl-C need not wait for all of them
+            end = done + len(part.ids)
+            pairs.scores[done:end], pairs.ids[done:end] = part
+            is_ordered &= last < tuple(part.ids[0])
+            done, last = end, tuple(part.ids[-1])
+        return pairs if is_ordered else _ordered(pairs)
 
     def iter_pairs(
         self,
@@ -206,37 +145,15 @@ class Joins:
         )
 
 
-def as_radius(radius: Any) -> float:
-    """The radius as a number; not-a-number is refused."""
-    number = float(radius)
-    if math.isnan(number):
-        raise ValueError("radius must be a number, got NaN")
-    return number
-
-
-def is_double(score_dtype: str) -> bool:
-    """Whether scores are returned as float64; what is neither float32 nor float64 is refused."""
-    if score_dtype not in ("float32", "float64"):
-        raise ValueError(f"score_dtype must be float32 or float64, got {score_dtype!r}")
-    return score_dtype == "float64"
-
-
-def _joined(parts: list[InRange]) -> InRange:
-    """The results of batches of queries as one."""
-    if len(parts) == 1:
-        return parts[0]
-    found = np.cumsum([0, *(len(part.ids) for part in parts)])
-    offsets = [part.offsets[1:] + n for part, n in zip(parts, found[:-1], strict=True)]
-    return InRange(
-        np.concatenate([[0], *offsets]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-    )
-
-
-def _ordered(scores: NDArray[Any], ids: NDArray[np.int64]) -> Pairs:
-    order = np.lexsort((ids[:, 1], ids[:, 0]))
-    return Pairs(scores[order], ids[order])
+def _ordered(pairs: Pairs) -> Pairs:
+    """The pairs in order of ids."""
+    first, second = pairs.ids[:, 0], pairs.ids[:, 1]
+    if len(pairs.ids) and int(second.max()) >= 2**31:
+        order = order_of(second)
+        order = taken(order, order_of(taken(first, order)))
+    else:
+        order = order_of(first << 31 | second)  # one number says both
+    return Pairs(taken(pairs.scores, order), taken(pairs.ids, order))
 
 
 class _PairSearch(NamedTuple):
@@ -258,7 +175,7 @@ class _PairSearch(NamedTuple):
                     n_rows = -(-n_rows // 2)
                     continue
                 for at in range(0, len(found.ids), batch):
-                    yield _ordered(found.scores[at : at + batch], found.ids[at : at + batch])
+                    yield Pairs(found.scores[at : at + batch], found.ids[at : at + batch])
                 begin, done = begin + n_rows, done + n_rows
                 if len(found.ids) < batch // 4:
                     n_rows = min(2 * n_rows, PAIR_ROWS)
@@ -283,7 +200,8 @@ class _PairSearch(NamedTuple):
             return None
         offsets, scores, others = found
         own = np.repeat(view.row_ids()[begin : begin + n_rows], np.diff(offsets))
-        return Pairs(scores, np.stack([np.minimum(own, others), np.maximum(own, others)], axis=1))
+        ids = np.stack([np.minimum(own, others), np.maximum(own, others)], axis=1)
+        return _ordered(Pairs(scores, ids))
 
 
 def _graph_parts(
@@ -313,18 +231,6 @@ def _graph_parts(
         done += len(ids)
         if progress is not None:
             progress(done, total)
-
-
-def without_self(
-    scores: NDArray[Any], found: NDArray[np.int64], ids: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Take each row's own id out of its results, or the last result where it did not place: equal
-    scores of k others with smaller ids, or an inner product with itself that is not the largest.
-    """
-    drop = found == ids[:, None]
-    drop[~drop.any(axis=1), -1] = True
-    shape = (len(ids), found.shape[1] - 1)
-    return scores[~drop].reshape(shape), found[~drop].reshape(shape)
 
 
 def _live_batches(state: State, batch: int) -> Iterator[tuple[Rows, NDArray[np.int64]]]:

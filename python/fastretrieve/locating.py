@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.arrays import Rows, storage_dtype
 from fastretrieve.ids import Int64s, first_duplicate, named
+from fastretrieve.ordering import PIECE, PIECE_BYTES
 from fastretrieve.segments import State
 
 
@@ -27,6 +28,15 @@ def row_ids(state: State) -> Int64s:
 
 def locate(state: State, ids: Int64s) -> Int64s:
     """The slot of the live row of each id; -1 where there is none."""
+    if len(ids) <= PIECE:
+        return _located(state, ids)
+    slots = np.empty(len(ids), dtype=np.int64)
+    for begin in range(0, len(ids), PIECE):  # so that Ctrl-C need not wait for all of them
+        slots[begin : begin + PIECE] = _located(state, ids[begin : begin + PIECE])
+    return slots
+
+
+def _located(state: State, ids: Int64s) -> Int64s:
     mapped = state.id_map.find(ids)
     slots = np.full(len(ids), -1, dtype=np.int64)
     for view in state.views:  # an id may have had several rows, of which one at most is alive
@@ -55,12 +65,15 @@ def require(state: State, ids: Int64s) -> Int64s:
 
 def stored_rows(state: State, ids: Int64s) -> Rows:
     """The vectors of these ids as they are stored."""
-    slots = require(state, ids)
-    out = np.empty((len(ids), state.form.dim), dtype=storage_dtype(state.form.dtype))
-    for view in state.views:
-        here = view.holds(slots)
-        memory = state.form.memory
-        out[here] = memory.to_host(memory.taken(view.block.rows, slots[here] - view.block.slot))
+    slots, form = require(state, ids), state.form
+    out = np.empty((len(ids), form.dim), dtype=storage_dtype(form.dtype))
+    step = max(PIECE_BYTES // form.row_bytes, 1)
+    for begin in range(0, len(ids), step):
+        some, part = slots[begin : begin + step], out[begin : begin + step]
+        for view in state.views:
+            here = view.holds(some)
+            rows = form.memory.taken(view.block.rows, some[here] - view.block.slot)
+            part[here] = form.memory.to_host(rows)
     return out
 
 

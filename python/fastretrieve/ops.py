@@ -23,9 +23,9 @@ from fastretrieve.arrays import (
     storage_dtype,
     whole,
 )
-from fastretrieve.index import Hits, Index, Metric
-from fastretrieve.joins import is_double
+from fastretrieve.index import Index, Metric
 from fastretrieve.memory import HOST, HostMemory
+from fastretrieve.results import Hits, is_double
 from fastretrieve.runtime import backend_for
 
 # Squares of weighed values stay normal float64 numbers.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core, arrays
 from fastretrieve.arrays import is_tensor, like
-from fastretrieve.joins import Hits
+from fastretrieve.results import Hits
 from fastretrieve.segments import Format
 
 Pair = tuple[Any, Any]  # scores and ids

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve.arrays import DTYPES
+from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive, live_rows
 from fastretrieve.ids import MAX_ID, IdMap
 from fastretrieve.locating import row_ids
@@ -30,7 +31,6 @@ from fastretrieve.tensorfile import (
     StorageError,
     array,
     read_header,
-    replacing,
     verify,
     write,
 )

@@ -1,4 +1,4 @@
-"""Files of named tensors: safetensors, with checksums, written whole or not at all.
+"""Files of named tensors: safetensors, with checksums.
 
 A file is eight bytes with the length of a JSON header, the header, and the tensors one after the
 other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. What is
@@ -8,14 +8,10 @@ the file is not what was expected. ``storage.py`` knows what the tensors of an i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -285,54 +281,3 @@ def _sum_name(name: str) -> str:
 
 def _hex(number: int) -> str:
     return f"{number:08x}"
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of ``path`` when the block ends well, and is gone if not.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(f"{folder}/a") as file:
-    ...         _ = file.write(b"whole")
-    ...     Path(f"{folder}/a").read_bytes()
-    b'whole'
-    """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
-    )
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), _mode(target))
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        _forget(temporary)
-        reason = f"{error.strerror or error}: nothing was written, {path} is as it was"
-        raise OSError(error.errno, reason) from error
-    except BaseException:
-        _forget(temporary)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name itself
-    finally:
-        os.close(folder)
-
-
-def _forget(temporary: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-
-
-def _mode(target: Path) -> int:
-    """The permissions of the file that is replaced, or those of any new file."""
-    try:
-        return target.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return 0o666 & ~mask

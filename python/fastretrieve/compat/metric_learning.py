@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.arrays import as_rows, is_tensor, like, whole
 from fastretrieve.index import Index, Metric
-from fastretrieve.joins import without_self
+from fastretrieve.results import without_self
 
 
 class KnnFunc:

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastretrieve.index import Index, Metric
-from fastretrieve.joins import without_self
+from fastretrieve.results import without_self
 
 Mode = Literal["distance", "connectivity"]
 

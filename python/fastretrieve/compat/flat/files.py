@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
+from fastretrieve.atomic import replacing
 from fastretrieve.compat.flat.functions import flat_index
 from fastretrieve.compat.flat.idmap import IndexIDMap, IndexIDMap2
 from fastretrieve.compat.flat.indexes import (
@@ -23,7 +24,6 @@ from fastretrieve.compat.flat.indexes import (
     Index,
     IndexFlat,
 )
-from fastretrieve.tensorfile import replacing
 
 Bytes = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import ops, runtime
+import fastretrieve as fr
 from fastretrieve.compat.flat.idmap import IndexIDMap, IndexIDMap2
 from fastretrieve.compat.flat.indexes import (
     METRIC_INNER_PRODUCT,
@@ -89,20 +89,20 @@ def knn(xq: Any, xb: Any, k: int, metric: int = METRIC_L2) -> tuple[Floats, Ids]
 
 def pairwise_distances(xq: Any, xb: Any, metric: int = METRIC_L2) -> Floats:
     """Every query with every vector."""
-    matrix: Floats = ops.scores(np.asarray(xq), np.asarray(xb), metric=METRICS[metric])
+    matrix: Floats = fr.scores(np.asarray(xq), np.asarray(xb), metric=METRICS[metric])
     return matrix
 
 
 def normalize_L2(x: NDArray[Any]) -> None:
     """Divide the rows of a contiguous float32 matrix by their norms, in place."""
-    ops.normalize(x, out=x)
+    fr.normalize(x, out=x)
 
 
 def omp_set_num_threads(n: int) -> None:
     """Let every call use up to ``n`` threads."""
-    runtime.set_num_threads(n)
+    fr.set_num_threads(n)
 
 
 def omp_get_max_threads() -> int:
     """The threads that a call may use."""
-    return runtime.num_threads()
+    return fr.num_threads()
