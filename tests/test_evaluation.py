@@ -116,6 +116,7 @@ def test_queries_without_class_mates_are_counted_not_scored():
     found = evaluate(vectors, labels=["a", "a", "b", None, "c", "c"])
     assert (found.n_queries, found.n_unscored) == (4, 2)
     assert set(found.per_class) == {"a", "c"}
+    assert "2 queries have no label or no class mate" in str(found)
 
 
 def test_classes_are_matched_by_name_between_queries_and_gallery():
@@ -148,6 +149,10 @@ def test_a_bias_shows_by_column(data):
     mean = np.mean([found.by["camera"][name]["map"] for name in "AB"])
     assert mean == pytest.approx(found["map"])
     assert json.loads(json.dumps(found.to_dict()))["n_queries"] == 80
+    shown = str(found)
+    for name in "AB":
+        assert f"{name}: accuracy {found.by['camera'][name]['accuracy']:.4f}" in shown
+    assert "(40 queries)" in shown
 
 
 def test_report_is_a_page_or_a_picture(data, tmp_path):

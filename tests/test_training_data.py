@@ -13,6 +13,7 @@ from PIL import Image
 from fastretrieve.encoders.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.gan import GanEncoder
+from fastretrieve.encoders.rnn import RnnEncoder
 from fastretrieve.encoders.vae import VaeEncoder
 from fastretrieve.training import Views, train
 from fastretrieve.training.augmentation import mirrors_are_at_home
@@ -36,6 +37,13 @@ def test_a_folder_of_broken_images_says_so(tmp_path: Path) -> None:
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="none of the 3 items could be read"):
         train(small(AutoencoderEncoder), tmp_path, epochs=1, progress=False)
+
+
+def test_items_of_the_wrong_shape_say_what_the_encoder_wants() -> None:
+    film = [Image.new("L", (12, 12))] * 4
+    encoder = RnnEncoder(dim=4, n_features=2, hidden=8)
+    with pytest.raises(ValueError, match=r"none of the 8 items could be read.*frame_size"):
+        train(encoder, [film] * 8, labels=[0, 1] * 4, epochs=1, progress=False)
 
 
 def test_unlabelled_items_among_labelled_ones_are_welcome() -> None:

@@ -212,7 +212,8 @@ class RnnEncoder(PrototypeClassifier):
         if array.ndim != 2 or len(array) == 0 or array.shape[1] != self.n_features:
             raise ValueError(
                 f"sequence {number} has shape {array.shape}, wanted [t, {self.n_features}] with t "
-                f"at least 1; make the encoder with n_features of your data, or transpose them"
+                "at least 1; make the encoder with the n_features of your data, for lists of "
+                "images with frame_size, or transpose them"
             )
         if np.isinf(array).any():
             raise ValueError(

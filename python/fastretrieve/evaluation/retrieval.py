@@ -56,6 +56,13 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{self.n_queries} queries against {self.n_gallery} items, {self.metric}"]
         lines += [f"  {name:<14}{value:.4f}" for name, value in self.metrics.items()]
+        for column, groups in self.by.items():
+            lines.append(f"by {column}:")
+            lines += [f"  {name}: {_in_brief(figures)}" for name, figures in groups.items()]
+        if self.n_unscored:
+            lines.append(f"{self.n_unscored} queries have no label or no class mate: not scored")
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} items skipped, such as {self.skipped[0].reason}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +161,11 @@ def _evaluation(
         queries=queries.dataset,
         gallery=rows.dataset,
     )
+
+
+def _in_brief(figures: Mapping[str, float]) -> str:
+    shown = ", ".join(f"{name} {figures[name]:.4f}" for name in ("accuracy", "map"))
+    return f"{shown} ({figures['n_queries']:.0f} queries)"
 
 
 def _means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:

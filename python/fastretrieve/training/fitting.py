@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.data import Dataset, Skipped, open_dataset
+from fastretrieve.data import DataError, Dataset, Skipped, open_dataset
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.encoders.views import Views
@@ -136,7 +136,13 @@ def _train(
         encoder.set_classes(dataset.classes)
     plan = make_plan(encoder, options, n_items=len(dataset))
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
-    views = choose_views(encoder, gallery.first(), options.augment)
+    first = gallery.first()
+    if first is None:
+        raise DataError(
+            f"none of the {len(dataset)} items could be read; the first: "
+            f"{[f'{bad.key}: {bad.reason}' for bad in gallery.skipped[:3]]}"
+        )
+    views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
     facts = {
