@@ -1,5 +1,7 @@
 #include "cpu/mask.hpp"
 
+#include <algorithm>
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -10,6 +12,7 @@ namespace fastretrieve::cpu {
 namespace {
 
 constexpr int64_t kWordRows = 64;
+constexpr int64_t kTaskWords = 4096;  // 256 KiB of values
 
 uint64_t pack_word(const uint8_t* values) {
 #if defined(__SSE2__)
@@ -46,17 +49,19 @@ uint64_t pack_last_live(const uint8_t* values, int64_t n, uint64_t live) {
   return word;
 }
 
-void pack_one(const PackArgs& args, const uint8_t* values, uint64_t* words) {
-  const uint8_t* const end = values + args.n_values;
-  for (int64_t row = 0; row < args.n_rows; row += kWordRows, ++words) {
-    const uint64_t live = args.live ? args.live[row / kWordRows] : ~uint64_t{0};
-    if (end - values < kWordRows) {
-      *words = pack_last_live(values, end - values, live);
+// Words [begin, end) of a mask, whose first row takes `values`, of which `n_values` are left.
+void pack_words(const PackArgs& args, const uint8_t* values, int64_t n_values, int64_t begin,
+                int64_t end, uint64_t* words) {
+  for (int64_t w = begin; w < end; ++w) {
+    const uint64_t live = args.live ? args.live[w] : ~uint64_t{0};
+    if (n_values < kWordRows) {
+      words[w] = pack_last_live(values, n_values, live);
     } else {
-      *words = live == ~uint64_t{0} ? pack_word(values) : pack_live(values, live);
+      words[w] = live == ~uint64_t{0} ? pack_word(values) : pack_live(values, live);
     }
-    const int64_t taken = __builtin_popcountll(live);
-    values += taken < end - values ? taken : end - values;
+    const int64_t taken = std::min<int64_t>(__builtin_popcountll(live), n_values);
+    values += taken;
+    n_values -= taken;
   }
 }
 
@@ -64,10 +69,16 @@ void pack_one(const PackArgs& args, const uint8_t* values, uint64_t* words) {
 
 void pack_mask(const PackArgs& args, Cancel& cancel) {
   const int64_t n_words = (args.n_rows + kWordRows - 1) / kWordRows;
-  const auto task = [&](int64_t mask, int) {
-    pack_one(args, args.values + mask * args.stride, args.words + mask * n_words);
+  // Where all rows are live, a word says itself where its values are.
+  const int64_t part = args.live ? std::max<int64_t>(n_words, 1) : kTaskWords;
+  const int64_t n_parts = (n_words + part - 1) / part;
+  const auto task = [&](int64_t index, int) {
+    const int64_t mask = index / n_parts, begin = index % n_parts * part;
+    const uint8_t* values = args.values + mask * args.stride;
+    pack_words(args, values + begin * kWordRows, args.n_values - begin * kWordRows, begin,
+               std::min(begin + part, n_words), args.words + mask * n_words);
   };
-  parallel(args.n_masks, num_threads(), task, cancel);
+  parallel(args.n_masks * n_parts, num_threads(), task, cancel);
 }
 
 void mark_rows(const MarkArgs& args, Cancel& cancel) {
