@@ -157,9 +157,11 @@ def test_integers_that_float32_cannot_hold_are_refused_by_position() -> None:
     index = fr.Index(2)
     index.add([[2**24, -(2**24)]])
     for value in (2**24 + 1, -(2**24) - 1, 2**63 - 1):
-        with pytest.raises(ValueError, match=rf"vectors hold the integer {value} at \(1, 0\)"):
+        with pytest.raises(
+            ValueError, match=rf"vectors must be integers .*, got {value} at \(1, 0\)"
+        ):
             index.add([[1, 2], [value, 3]])
-    with pytest.raises(ValueError, match=r"the integer 4294967295 at \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"got 4294967295 at \(0, 1\)"):
         index.add(np.array([[1, 2**32 - 1]], np.uint32))
     assert len(index) == 1
 
@@ -170,10 +172,13 @@ REFUSED = {
     "object": (np.array([[None, 1]]), "got dtype object"),
     "text": ([["a", "b"]], "got dtype <U1"),
     "dates": (np.zeros((1, 2), "M8[s]"), "got dtype datetime64"),
-    "nothing": (None, "got dtype object"),
     "a boolean tensor": (torch.ones(1, 2).bool(), "got dtype bool"),
     "a complex tensor": (torch.ones(1, 2, dtype=torch.complex64).conj(), "got dtype complex64"),
     "a sparse tensor": (torch.eye(2).to_sparse(), "must be a dense tensor, got layout torch.spars"),
+    "a tensor of 8 bits": (torch.ones(1, 2).to(torch.float8_e4m3fn), "got dtype torch.float8_e4m3"),
+    "nothing": (None, "must be an array of numbers, got NoneType"),
+    "a word": ("word", "must be an array of numbers, got str"),
+    "a generator": ((i for i in range(2)), "must be an array of numbers, got generator"),
     "masked": (np.ma.array([[1.0, 2.0]], mask=[[0, 1]]), "must not be masked"),
 }
 
@@ -187,6 +192,21 @@ def test_other_types_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match="queries must .*" + message.removeprefix("must ")):
         index.search(value)
     assert len(index) == 0
+
+
+class OnAnotherDevice:
+    """An array whose bytes NumPy cannot reach."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise BufferError("unsupported device")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+
+def test_an_array_that_numpy_cannot_read_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"queries cannot be read .* unsupported device; convert"):
+        fr.Index(2).search(OnAnotherDevice())
 
 
 def test_a_tensor_elsewhere_is_refused() -> None:

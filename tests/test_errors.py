@@ -92,6 +92,18 @@ VALUE_ERRORS: dict[str, tuple[Call, str]] = {
         lambda i: i.search(ROWS, 2**31),
         r"k must be in \[1, 2147483647\], got 2147483648",
     ),
+    "k beyond any integer": (
+        lambda i: i.search(ROWS, 2**70),
+        r"k must be in \[1, 2147483647\], got 1180591620717411303424",
+    ),
+    "threads beyond any integer": (
+        lambda i: fr.set_num_threads(2**31),
+        r"number of threads must be in \[1, 1024\], got 2147483648",
+    ),
+    "a metric of many": (
+        lambda i: fr.scores(ROWS, ROWS, metric=ROWS),
+        "metric must be .*, got arr",
+    ),
     "dimension of queries": (
         lambda i: i.search(np.ones((1, 5))),
         "queries have dimension 5 but the index has dimension 4; encode them as",
@@ -127,12 +139,17 @@ VALUE_ERRORS: dict[str, tuple[Call, str]] = {
     ),
     "removed twice": (lambda i: i.remove([2, 2]), "id 2 is given twice"),
     "updated twice": (lambda i: i.update([2, 2], ROWS[:2]), "id 2 is given twice"),
+    "too much room": (lambda i: i.reserve(2**63), r"n_rows must be in \[1, 1099511627776\], got 9"),
     "no room": (lambda i: i.reserve(0), "n_rows must be at least 1, got 0"),
     "metric": (
         lambda i: fr.Index(4, metric="euclid"),
         "metric must be cosine, ip, l2 or sqeuclidean, got 'euclid'",
     ),
     "metric of topk": (lambda i: fr.topk(ROWS, ROWS, metric="dot"), "metric must be .*, got 'dot'"),
+    "dtype as an object": (
+        lambda i: fr.Index(4, dtype=np.float64),
+        "dtype must be float32, float16 or bfloat16, got 'float64'",
+    ),
     "dtype": (
         lambda i: fr.Index(4, dtype="int8"),
         "dtype must be float32, float16 or bfloat16, got 'int8'",
@@ -154,11 +171,15 @@ VALUE_ERRORS: dict[str, tuple[Call, str]] = {
 
 TYPE_ERRORS: dict[str, tuple[Call, str]] = {
     "k": (lambda i: i.search(ROWS, 2.0), r"k must be a whole number, got 2\.0"),
+    "k of many": (lambda i: i.search(ROWS, np.arange(2)), r"k must be a whole .*, got array\(\[0"),
+    "k of none": (lambda i: i.search(ROWS, None), "k must be a whole number, got None"),
     "k true": (lambda i: i.search(ROWS, True), "k must be a whole number, got True"),
     "dim": (lambda i: fr.Index(2.5), r"dim must be a whole number, got 2\.5"),
     "ids": (lambda i: i.add(ROWS[:2], ids=[1.0, 3.0]), "ids must be integers, got dtype float64"),
     "ids of truth": (lambda i: i.remove([True]), "ids must be integers, got dtype bool"),
     "ids of text": (lambda i: i.get(["a"]), "ids must be integers, got dtype <U1"),
+    "radius": (lambda i: i.range_search(ROWS, None), "radius must be a number, got None"),
+    "radius of many": (lambda i: i.pairs([1, 2]), r"radius must be a number, got \[1, 2\]"),
     "n_rows": (lambda i: i.reserve(1.5), r"n_rows must be a whole number, got 1\.5"),
     "threads": (lambda i: fr.set_num_threads(1.5), r"threads must be a whole number, got 1\.5"),
 }
@@ -196,6 +217,17 @@ def test_the_message_and_the_index_unchanged(
     np.testing.assert_array_equal(index.get(ids), rows)
     assert index.nbytes == bytes_before
     assert index.add(ROWS[:1]).tolist() == [399]
+
+
+@pytest.mark.parametrize("what", [None, "a", 2.5, [2], np.arange(3), -1, 2**80, 1])
+def test_what_is_no_id_is_not_in_the_index(what: object, index: fr.Index) -> None:
+    assert what not in index
+    assert 2 in index
+    assert np.int64(2) in index
+
+
+def test_a_dtype_may_be_an_object() -> None:
+    assert fr.Index(4, dtype=np.float16).dtype == "float16"
 
 
 def test_a_missing_backend_says_why() -> None:

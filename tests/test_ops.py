@@ -137,11 +137,15 @@ def test_out_may_be_the_input() -> None:
 OUTS = {
     "shape": (np.zeros((2, 3), np.float32), r"out must have shape \(2, 4\), got \(2, 3\)"),
     "rank": (np.zeros(8, np.float32), r"out must have shape \(2, 4\), got \(8,\)"),
-    "dtype": (np.zeros((2, 4)), "out must be a contiguous float32 array, got ndarray float64"),
+    "dtype": (
+        np.zeros((2, 4)),
+        "contiguous float32 array or tensor on the CPU, got ndarray float64",
+    ),
     "order": (np.zeros((4, 2), np.float32).T, "out must be a contiguous float32 array"),
-    "kind": ([[0.0] * 4] * 2, "out must be a contiguous float32 array, got list"),
-    "tensor": (torch.zeros(2, 4).half(), "out must be a contiguous float32 tensor on the CPU"),
-    "steps": (torch.zeros(4, 2).T, "out must be a contiguous float32 tensor on the CPU"),
+    "kind": ([[0.0] * 4] * 2, "out must be a contiguous float32 array or .*, got list on cpu"),
+    "tensor": (torch.zeros(2, 4).half(), "contiguous float32 .*, got Tensor torch.float16 on cpu"),
+    "steps": (torch.zeros(4, 2).T, "out must be a contiguous float32 array or tensor on the CPU"),
+    "elsewhere": (torch.zeros(2, 4, device="meta"), "got Tensor torch.float32 on meta"),
 }
 
 
@@ -170,27 +174,67 @@ def test_what_is_not_finite_is_refused_by_row() -> None:
         fr.normalize(x[:5], mean=[1, np.nan, 2])
 
 
-FUSE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
-    "no layers": (lambda: fr.fuse([]), "at least one layer"),
-    "rows differ": (lambda: fr.fuse([[[1]], [[1], [2]]]), r"same number of rows, got \[1, 2\]"),
-    "weights": (lambda: fr.fuse([[[1]]], [1, 2]), "1 layers need as many weights and means, got 2"),
-    "means": (lambda: fr.fuse([[[1]]], means=[]), "weights and means, got 1 and 0"),
-    "mean": (lambda: fr.normalize([[1, 2]], [1]), r"mean must have 2 numbers, got shape \(1,\)"),
-    "nan weight": (lambda: fr.fuse([[[1]]], [np.nan]), "weights must be finite"),
-    "huge weight": (lambda: fr.fuse([[[1]]], [1e200]), "only their ratios matter"),
+FUSE_ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "no layers": (lambda: fr.fuse([]), ValueError, "at least one layer"),
+    "a layer and no list": (
+        lambda: fr.fuse(np.eye(3)),
+        TypeError,
+        r"layers must be a list .*, got ndarray of shape \(3, 3\); for one layer write \[layer\]",
+    ),
+    "no list": (lambda: fr.fuse(3.0), TypeError, "layers must be a list .*, got float"),
+    "text": (lambda: fr.fuse("ab"), TypeError, "layers must be a list .*, got str"),
+    "rows differ": (
+        lambda: fr.fuse([[[1]], [[1], [2]]]),
+        ValueError,
+        r"same number of rows, got \[1, 2\]",
+    ),
+    "weights": (
+        lambda: fr.fuse([[[1]]], [1, 2]),
+        ValueError,
+        "1 layers need as many weights, got 2",
+    ),
+    "one weight": (lambda: fr.fuse([[[1]]], 2), TypeError, "weights must be a list .*, got int"),
+    "no numbers": (
+        lambda: fr.fuse([[[1]]], ["much"]),
+        TypeError,
+        r"weights must be numbers, got \['much'\]",
+    ),
+    "means": (lambda: fr.fuse([[[1]]], means=[]), ValueError, "1 layers need as many means, got 0"),
+    "mean": (
+        lambda: fr.normalize([[1, 2]], [1]),
+        ValueError,
+        r"mean must have 2 numbers, got shape \(1,\)",
+    ),
+    "nan weight": (lambda: fr.fuse([[[1]]], [np.nan]), ValueError, "weights must be finite"),
+    "huge weight": (lambda: fr.fuse([[[1]]], [1e200]), ValueError, "only their ratios matter"),
     "dtype": (
         lambda: fr.normalize([[1]], dtype="int8"),
-        r"dtype must be .*, got 'int8'",
+        ValueError,
+        "dtype must be float32, float16 or bfloat16, got 'int8'",
     ),
-    "bfloat16": (lambda: fr.normalize([[1]], dtype="bfloat16"), "needs torch tensors"),
+    "bfloat16": (lambda: fr.normalize([[1]], dtype="bfloat16"), ValueError, "needs torch tensors"),
 }
 
 
 @pytest.mark.parametrize("name", FUSE_ERRORS)
 def test_fuse_errors(name: str) -> None:
-    call, message = FUSE_ERRORS[name]
-    with pytest.raises(ValueError, match=message):
+    call, kind, message = FUSE_ERRORS[name]
+    with pytest.raises(kind, match=message):
         call()
+
+
+def test_layers_may_be_one_array() -> None:
+    layers = [cases.gaussian(5, 8, seed=i).rows for i in range(2)]
+    expected = fr.fuse(layers, [1, 3], means=[layers[0][0], layers[1][0]])
+    same_bits(
+        fr.fuse(np.stack(layers), np.array([1, 3]), means=np.stack([x[0] for x in layers])),
+        expected,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), torch.float16])
+def test_a_dtype_may_be_an_object(dtype: Any) -> None:
+    assert fr.normalize([[3, 4]], dtype=dtype).dtype == np.float16
 
 
 # --- kmeans --------------------------------------------------------------------------------------
@@ -275,10 +319,43 @@ def test_kmeans_names_the_range_of_k(k: int) -> None:
         fr.kmeans(np.eye(3), k)
 
 
-def test_kmeans_refuses_what_it_cannot_use() -> None:
-    with pytest.raises(TypeError, match=r"k must be a whole number, got 2\.0"):
-        fr.kmeans(np.eye(3), 2.0)
-    with pytest.raises(ValueError, match="max_iterations must be at least 1, got 0"):
-        fr.kmeans(np.eye(3), 2, max_iterations=0)
-    with pytest.raises(ValueError, match="x holds a value that is not finite in row 1;"):
-        fr.kmeans([[0.0], [np.nan]], 1)
+KMEANS_ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "k": (lambda: fr.kmeans(np.eye(3), 2.0), TypeError, r"k must be a whole number, got 2\.0"),
+    "one vector": (
+        lambda: fr.kmeans([1.0, 2.0, 9.0], 2),
+        ValueError,
+        r"the number of rows of x \(shape \(1, 3\)\), got 2",
+    ),
+    "no columns": (
+        lambda: fr.kmeans(np.ones((3, 0)), 2),
+        ValueError,
+        "x must have at least one col",
+    ),
+    "iterations": (
+        lambda: fr.kmeans(np.eye(3), 2, max_iterations=0),
+        ValueError,
+        "max_iterations must be at least 1, got 0",
+    ),
+    "not finite": (
+        lambda: fr.kmeans([[0.0], [np.nan]], 1),
+        ValueError,
+        "x holds a value that is not finite in row 1;",
+    ),
+    "seed": (
+        lambda: fr.kmeans(np.eye(3), 2, seed=-1),
+        ValueError,
+        "seed must be at least 0, got -1",
+    ),
+    "no seed": (
+        lambda: fr.kmeans(np.eye(3), 2, seed=None),
+        TypeError,
+        "seed must be a whole number, got None",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KMEANS_ERRORS)
+def test_kmeans_errors(name: str) -> None:
+    call, kind, message = KMEANS_ERRORS[name]
+    with pytest.raises(kind, match=message):
+        call()

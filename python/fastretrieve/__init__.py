@@ -12,9 +12,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 # Each public name with the module that defines it; importing the package loads none of them.
+# Type checkers and editors read the same table in __init__.pyi.
 _PUBLIC = {
     "Index": "index",
     "Hits": "results",
@@ -26,10 +26,10 @@ _PUBLIC = {
     "write_vectors": "formats",
     "topk": "ops",
     "scores": "ops",
-    "normalize": "ops",
-    "fuse": "ops",
-    "kmeans": "ops",
-    "Clusters": "ops",
+    "normalize": "fusion",
+    "fuse": "fusion",
+    "kmeans": "clustering",
+    "Clusters": "clustering",
     "backends": "runtime",
     "BackendInfo": "runtime",
     "BackendUnavailable": "runtime",
@@ -52,27 +52,6 @@ _PUBLIC = {
     "GalleryError": "gallery",
     "Matches": "gallery",
 }
-
-if TYPE_CHECKING:
-    from fastretrieve.formats import read_vectors as read_vectors
-    from fastretrieve.formats import write_vectors as write_vectors
-    from fastretrieve.index import Index as Index
-    from fastretrieve.ops import Clusters as Clusters
-    from fastretrieve.ops import fuse as fuse
-    from fastretrieve.ops import kmeans as kmeans
-    from fastretrieve.ops import normalize as normalize
-    from fastretrieve.ops import scores as scores
-    from fastretrieve.ops import topk as topk
-    from fastretrieve.results import Graph as Graph
-    from fastretrieve.results import Hits as Hits
-    from fastretrieve.results import InRange as InRange
-    from fastretrieve.results import Pairs as Pairs
-    from fastretrieve.runtime import BackendInfo as BackendInfo
-    from fastretrieve.runtime import BackendUnavailable as BackendUnavailable
-    from fastretrieve.runtime import backends as backends
-    from fastretrieve.runtime import num_threads as num_threads
-    from fastretrieve.runtime import set_num_threads as set_num_threads
-    from fastretrieve.tensorfile import StorageError as StorageError
 
 __all__ = sorted(_PUBLIC)
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arguments import one_of, shown
+from fastretrieve.arguments import whole as whole
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,6 +29,20 @@ MAX_EXACT_INTEGER = 2**24  # float32 holds every integer up to here
 def storage_dtype(dtype: DType) -> np.dtype[Any]:
     """The NumPy type whose memory holds numbers of type ``dtype``."""
     return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+
+
+def as_dtype(value: Any) -> DType:
+    """The name of a type of stored numbers, given by name or as NumPy's or torch's object.
+
+    >>> as_dtype(np.float16)
+    'float16'
+    """
+    torch = sys.modules.get("torch")
+    if isinstance(value, (np.dtype, type)):
+        value = np.dtype(value).name
+    elif torch is not None and isinstance(value, torch.dtype):
+        value = str(value).removeprefix("torch.")
+    return one_of(value, DTYPES, "dtype")  # type: ignore[return-value]
 
 
 def is_tensor(array: object) -> bool:
@@ -77,19 +94,29 @@ def _from_other(values: Any, name: str) -> Rows:
         return _from_integers(array, name)
     if array.dtype.name == "bfloat16":  # ml_dtypes, as JAX uses it
         return array.view(np.uint16)
-    raise TypeError(
-        f"{name} must be floating point or integers, got dtype {array.dtype}; "
-        f"convert them to float32"
+    if array.ndim == 0:
+        raise TypeError(f"{name} must be an array of numbers, got {type(values).__name__}")
+    raise _not_numbers(name, array.dtype)
+
+
+def _not_numbers(name: str, dtype: object) -> TypeError:
+    return TypeError(
+        f"{name} must be floating point or integers, got dtype {dtype}; convert them to float32"
     )
 
 
 def _as_numpy(values: Any, name: str) -> NDArray[Any]:
     if hasattr(values, "__dlpack__"):
-        return np.from_dlpack(values)
+        try:
+            return np.from_dlpack(values)
+        except (BufferError, RuntimeError) as error:  # on a device, of a type NumPy has not, ...
+            raise TypeError(
+                f"{name} cannot be read as a NumPy array: {error}; convert them to NumPy or torch"
+            ) from error
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} must be rows of equal length: {error}") from error
+        raise ValueError(f"{name} must be rows of equal length, got {shown(values)}") from error
 
 
 def _from_integers(array: NDArray[Any], name: str) -> Rows:
@@ -99,8 +126,8 @@ def _from_integers(array: NDArray[Any], name: str) -> Rows:
     if too_large.any():
         where = tuple(int(i) for i in np.argwhere(too_large)[0])
         raise ValueError(
-            f"{name} hold the integer {array[where]} at {where}, which float32 cannot represent "
-            f"exactly; scale them below 2**24 or convert to float yourself"
+            f"{name} must be integers of at most 2**24 in size, which float32 holds exactly, "
+            f"got {array[where]} at {where}; scale them, or convert them to float yourself"
         )
     return array.astype(np.float32)
 
@@ -111,8 +138,8 @@ def _from_tensor(tensor: torch.Tensor, name: str) -> Rows:
     tensor = tensor.detach()
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"{name} are on {tensor.device} but this works on the CPU; "
-            f"call .cpu() on them, or build the index with device={str(tensor.device)!r}"
+            f"{name} are on {tensor.device} but this works on the CPU; call .cpu() on them"
+            + (f", or build the index with device='{tensor.device}'" if tensor.is_cuda else "")
         )
     if tensor.layout != torch.strided:
         raise TypeError(
@@ -122,7 +149,16 @@ def _from_tensor(tensor: torch.Tensor, name: str) -> Rows:
         tensor = tensor.resolve_conj().resolve_neg()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
-    return _from_other(tensor.numpy(), name)
+    try:
+        array = tensor.numpy()
+    except TypeError as error:  # quantised and 8-bit floating point tensors
+        raise _not_numbers(name, tensor.dtype) from error
+    return _from_other(array, name)
+
+
+def as_float(rows: Rows) -> NDArray[Any]:
+    """Rows as floating point: bfloat16 as the float32 of the same value."""
+    return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows
 
 
 def like(result: NDArray[Any], original: Any) -> Any:
@@ -162,22 +198,6 @@ def joined(parts: list[Any]) -> Any:
     import torch
 
     return torch.cat(parts)
-
-
-def whole(value: Any, name: str) -> int:
-    """Return ``value`` as an int, refusing what is not a whole number of at least 1.
-
-    >>> whole(2.0, "k")
-    Traceback (most recent call last):
-    ...
-    TypeError: k must be a whole number, got 2.0
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    number = int(value.__index__())
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number
 
 
 def address(array: Any) -> int:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import DTYPES, DType, whole
+from fastretrieve.arguments import one_of, whole
+from fastretrieve.arrays import DType, as_dtype, as_float
 from fastretrieve.changes import appended, compacted, extended, reserved, without
-from fastretrieve.ids import IdMap, as_ids
+from fastretrieve.ids import MAX_ID, IdMap, as_ids
 from fastretrieve.joins import Joins
 from fastretrieve.locating import (
-    as_float,
     locate,
     refuse_known,
     refuse_twice,
@@ -31,6 +31,8 @@ from fastretrieve.runtime import backend_for
 from fastretrieve.searching import Searches
 from fastretrieve.segments import Format, State
 from fastretrieve.storage import Files
+
+MAX_ROWS = 2**40  # reserved at once: more than any machine holds
 
 Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
 
@@ -52,13 +54,9 @@ class Index(Searches, Joins, Files):
     def __init__(
         self, dim: int, *, metric: Metric = "cosine", dtype: DType = "float32", device: str = "cpu"
     ) -> None:
-        if metric not in get_args(Metric):
-            raise ValueError(f"metric must be cosine, ip, l2 or sqeuclidean, got {metric!r}")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype!r}")
-        if whole(dim, "dim") > _core.MAX_DIM:
-            raise ValueError(f"dim must be in [1, {_core.MAX_DIM}], got {dim}")
-        self._form = Format(int(dim), metric, dtype, backend_for(device))
+        one_of(metric, get_args(Metric), "metric")
+        dim = whole(dim, "dim", most=_core.MAX_DIM)
+        self._form = Format(dim, metric, as_dtype(dtype), backend_for(device))
         self._device = device
         self._state = State(self._form, (), IdMap(), 0)
         self._writing = ForkSafeLock()
@@ -99,8 +97,10 @@ class Index(Searches, Joins, Files):
     def __len__(self) -> int:
         return len(self._state)
 
-    def __contains__(self, row_id: int) -> bool:
-        return row_id >= 0 and bool(locate(self._state, as_ids([row_id]))[0] >= 0)
+    def __contains__(self, row_id: object) -> bool:
+        if not isinstance(row_id, (int, np.integer)) or not 0 <= row_id <= MAX_ID:
+            return False
+        return bool(locate(self._state, as_ids([int(row_id)]))[0] >= 0)
 
     def __repr__(self) -> str:
         what = f"dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}"
@@ -193,7 +193,7 @@ class Index(Searches, Joins, Files):
         """Make room for ``n_rows`` more rows at once, so that adding them one by one allocates
         nothing.
         """
-        n_rows = whole(n_rows, "n_rows")
+        n_rows = whole(n_rows, "n_rows", most=MAX_ROWS)
         with self._writing:
             self._state = reserved(self._state, n_rows)
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import Rows, whole
+from fastretrieve.arguments import whole
+from fastretrieve.arrays import Rows
 from fastretrieve.ordering import order_of, taken
 from fastretrieve.results import (
     Graph,

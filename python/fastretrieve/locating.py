@@ -6,10 +6,7 @@ arithmetic. What is not found is an error that names it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from fastretrieve.arrays import Rows, storage_dtype
 from fastretrieve.ids import Int64s, first_duplicate, named
@@ -75,11 +72,6 @@ def stored_rows(state: State, ids: Int64s) -> Rows:
             rows = form.memory.taken(view.block.rows, some[here] - view.block.slot)
             part[here] = form.memory.to_host(rows)
     return out
-
-
-def as_float(rows: Rows) -> NDArray[Any]:
-    """Stored rows as floating point: bfloat16 as the float32 of the same value."""
-    return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows
 
 
 def refuse_twice(ids: Int64s) -> None:

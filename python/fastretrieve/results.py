@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arguments import shown
+
 ScoreDType = Literal["float32", "float64"]
 Progress = Callable[[int, int], object]  # (rows done, rows in all)
 
@@ -47,7 +49,10 @@ class Graph(NamedTuple):
 
 def as_radius(radius: Any) -> float:
     """The radius as a number; not-a-number is refused."""
-    number = float(radius)
+    try:
+        number = float(radius)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"radius must be a number, got {shown(radius)}") from error
     if math.isnan(number):
         raise ValueError("radius must be a number, got NaN")
     return number

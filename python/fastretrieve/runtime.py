@@ -6,10 +6,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastretrieve import _core
+from fastretrieve.arguments import whole
 
 if TYPE_CHECKING:
     from fastretrieve.cuda import CudaBackend
-from fastretrieve.arrays import whole
+
+MAX_THREADS = 1024  # the core's limit
 
 
 class BackendInfo(NamedTuple):
@@ -34,7 +36,8 @@ def backends() -> list[BackendInfo]:
     sets = _core.instruction_sets()
     cpu = BackendInfo("cpu", True, f"this machine runs {', '.join(sets)}", cpu_backend().name)
     available, _, reason = _core.cuda_state()
-    cuda = BackendInfo("cuda", available, reason, cuda_backend().name if available else "")
+    tier = _core.CudaBackend().name if available else ""
+    cuda = BackendInfo("cuda", available, reason, tier)
     return [cpu, cuda]
 
 
@@ -91,4 +94,4 @@ def set_num_threads(n: int) -> None:
     >>> fr.num_threads()
     2
     """
-    _core.set_num_threads(whole(n, "the number of threads"))
+    _core.set_num_threads(whole(n, "the number of threads", most=MAX_THREADS))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastretrieve import _core
-from fastretrieve.arrays import Rows, joined, like, whole
+from fastretrieve.arguments import whole
+from fastretrieve.arrays import Rows, joined, like
 from fastretrieve.filters import masked
 from fastretrieve.ids import as_ids
 from fastretrieve.locating import stored_rows

@@ -13,7 +13,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arrays import as_rows, is_tensor, like, whole
+from fastretrieve.arguments import whole
+from fastretrieve.arrays import as_rows, is_tensor, like
 from fastretrieve.index import Index, Metric
 from fastretrieve.results import without_self
 

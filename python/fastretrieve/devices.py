@@ -1,0 +1,34 @@
+"""Where the arrays of a call are, and how they come to the backend that works there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastretrieve.arrays import as_rows, device_of
+from fastretrieve.memory import HOST, HostMemory
+from fastretrieve.runtime import backend_for
+
+
+def common_device(parts: Sequence[Any], names: Sequence[str]) -> str:
+    """The device of all parts; different ones are an error."""
+    devices = [device_of(part) for part in parts]
+    for device, name in zip(devices, names, strict=True):
+        if device != devices[0]:
+            raise ValueError(
+                f"{names[0]} are on {devices[0]} but {name} are on {device}; put them on one device"
+            )
+    return devices[0]
+
+
+def rows_on(device: str, array: Any, name: str) -> Any:
+    """Rows where the backend of the device reads them: NumPy on the CPU, else a tensor there."""
+    if device == "cpu":
+        return as_rows(array, name=name)
+    return backend_for(device).as_rows(array, name=name)
+
+
+def memory_of(backend: Any) -> HostMemory:
+    """The memory that a backend works in."""
+    memory: HostMemory = getattr(backend, "memory", HOST)
+    return memory
