@@ -198,6 +198,20 @@ def _equal_rows_behind_the_strips() -> Case:
     return Case(queries.astype(np.float32), np.tile(base, (101, 1))[:703].astype(np.float32))
 
 
+def _errors_along_the_query() -> Case:
+    """Rows 70 to 74 are the best for the first queries, and what their codes lose points along
+    these queries: with any less error they would be dropped. The other queries want much less.
+    """
+    random = _random(21)
+    queries = np.eye(40)[np.arange(70) % 40]
+    queries[:32] = 1
+    rows = np.full((700, 40), 30.0)
+    rows[:, 1:] += random.permuted(np.arange(39) < np.arange(700)[:, None] % 9 + 1, axis=1)
+    rows[70:75] = 30.49
+    rows[:, 0] = 127
+    return Case(queries.astype(np.float32), rows.astype(np.float32))
+
+
 def _query_among_rows() -> Case:
     _, x = gaussian(500, 31, seed=19)
     return Case(x[[0, 63, 64, 499]], x)
@@ -227,6 +241,7 @@ MAKERS: dict[str, Callable[[], Case]] = {
     "integers": _integers,
     "relu": _relu,
     "roots that tie": _same_root,
+    "errors along the query": _errors_along_the_query,
     "the query is a row": _query_among_rows,
     "equal rows behind the strips": _equal_rows_behind_the_strips,
 }

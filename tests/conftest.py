@@ -1,4 +1,4 @@
-"""What several test modules share: every instruction set, and a number of threads."""
+"""What several test modules share: every instruction set and CUDA tier, and a number of threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import cuda_backends
 from fastretrieve import _core, runtime
 
 
@@ -23,3 +24,21 @@ def use_threads() -> Iterator[Callable[[int], None]]:
     before = runtime.num_threads()
     yield runtime.set_num_threads
     runtime.set_num_threads(before)
+
+
+@pytest.fixture(params=cuda_backends.PRESENT)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_backends.Place:
+    """Every CUDA tier, with host arrays in and out."""
+    return cuda_backends.install(monkeypatch, request.param, tensors=False)
+
+
+@pytest.fixture(params=cuda_backends.PRESENT)
+def cramped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_backends.Place:
+    """Every CUDA tier, with plans that let few rows pass every stage."""
+    return cuda_backends.install(monkeypatch, request.param, tensors=False, small_plans=True)
+
+
+@pytest.fixture(params=cuda_backends.PRESENT[:1])
+def there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_backends.Place:
+    """The first CUDA tier, with tensors on the device."""
+    return cuda_backends.install(monkeypatch, request.param, tensors=True)

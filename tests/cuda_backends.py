@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import fastretrieve as fr
+import oracle
 from fastretrieve import _core, arrays, runtime
 
 TIERS = ("dp4a", "mma", "wgmma")
@@ -28,6 +30,10 @@ class Place(NamedTuple):
 
     def host(self, array: Any) -> np.ndarray:
         return array.cpu().numpy() if arrays.is_tensor(array) else array
+
+    def assert_found(self, hits: Any, expected: oracle.Best) -> None:
+        """Hits that may be on the device are those of the oracle, in every bit."""
+        oracle.assert_same(fr.Hits(self.host(hits.scores), self.host(hits.ids)), expected)
 
 
 def reason() -> str:
@@ -52,12 +58,19 @@ def tiers() -> list[str]:
     return found
 
 
-def install(monkeypatch: pytest.MonkeyPatch, tier: str, *, tensors: bool) -> Place:
+NEEDS_CUDA = pytest.mark.skipif(bool(reason()), reason=f"no CUDA backend: {reason()}")
+PRESENT = [] if reason() else tiers()
+KINDS = [True, False] if reason() or emulated() else [True]  # tensors on the device, or NumPy
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, tier: str, *, tensors: bool, small_plans: bool = False
+) -> Place:
     """Let ``device="cuda"`` mean this tier for the rest of a test."""
     from fastretrieve.cuda import CudaBackend
     from fastretrieve.device_memory import DeviceMemory
 
-    backend = CudaBackend("cuda", tier=tier, emulated=emulated())
+    backend = CudaBackend("cuda", tier=tier, emulated=emulated(), small_plans=small_plans)
     if emulated() and tensors:
         backend.memory = DeviceMemory("cpu")
         monkeypatch.setattr(

@@ -3,7 +3,7 @@
     python tests/planted_cuda.py            # all of them; builds the emulation once for each
     python tests/planted_cuda.py barrier    # those whose name holds "barrier"
 
-Lanes and blocks run in a random order, as ``FR_EMU_SEED`` says. ``test_planted_cuda.py`` keeps the
+Lanes and blocks run in a random order, as ``FR_EMU_SEED`` says. ``test_planted.py`` keeps the
 faults in step with the sources.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import planted
 from planted import Fault
 
-CHOSEN = "near_duplicates or batches or large_dim or segments or the_scan_leaves or ordinary"
+CHOSEN = "every_tier or segments or batches or near_duplicates or hard_cases or 4096"
 
 FAULTS: dict[str, Fault] = {
     "barrier: finish counts on before everybody has read": Fault(
@@ -52,8 +52,28 @@ FAULTS: dict[str, Fault] = {
     "filter: what only reaches the threshold is dropped": Fault(
         "cuda/device.cuh", "return !(value < filter.w);", "return value > filter.w;"
     ),
+    "tile: rows have no error": Fault(
+        "cuda/tile_filter.cuh", "__fmaf_ru(-kMagic, x.scale, error)", "-kMagic * x.scale"
+    ),
+    "tile: it has the reach of its last query": Fault(
+        "cuda/tile_filter.cuh", "reach = fmaxf(reach, filter.x);", "reach = filter.x;"
+    ),
+    "tile: the lower row is judged as the upper one": Fault(
+        "cuda/tile_filter.cuh", "y = row_filter(tile, lower)", "y = row_filter(tile, upper)"
+    ),
+    "tile: half a square counts twice": Fault(
+        "cuda/tile_filter.cuh", "falls[q] = filter.z;", "falls[q] = 2 * filter.z;"
+    ),
+    "chunk: the codes of the next strip are those of this one": Fault(
+        "cuda/scan_wgmma.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
+    ),
+    "chunk: the last step of a rest is left out": Fault(
+        "cuda/scan_wgmma.cu", "multiply<kQueries, 2>", "multiply<kQueries, 1>"
+    ),
     "stages: strips of the sample are scanned twice": Fault(
-        "cuda/device.cuh", "(index + index / (ratio - 1) + 1) * stride", "index * stride"
+        "cuda/device.cuh",
+        "(index + static_cast<uint32_t>(index) / (ratio - 1) + 1) * stride",
+        "index * stride",
     ),
     "threshold: only k - 1 rows reach it": Fault(
         "cuda/select.cu", "nth_smallest(count, args.k - 1,", "nth_smallest(count, args.k / 2,"

@@ -1,4 +1,4 @@
-"""What nvcc makes of the kernels: no spills, no local memory, and the tensor-core instructions."""
+"""What nvcc makes of the kernels: no spills, no local memory, tensor cores that need not wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCANS = [  # sm_75 spills four bytes, and has no tier that needs tensor cores
 ]
 OTHERS = ["encode.cu", "select.cu", "finish.cu", "transform.cu"]
 # finish sorts and selects in one kernel; a few bytes there cost nothing.
-ALLOWED_STACK = {"finish.cu": 16, "transform.cu": 128}
+ALLOWED_STACK = {"finish.cu": 16}
 
 
 def compiled(source: str, architecture: str, cubin: Path) -> str:
@@ -53,8 +53,8 @@ def compiled(source: str, architecture: str, cubin: Path) -> str:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    # ptxas warns when it has to put waits between wgmma and the use of its registers.
-    assert "warning" not in done.stderr, done.stderr
+    # ptxas says so when it has to put waits between wgmma and the use of its registers.
+    assert not re.search("warning|serialized", done.stderr), done.stderr
     return done.stderr
 
 
@@ -64,6 +64,12 @@ def stack_and_spills(report: str) -> list[tuple[int, int, int]]:
     )
     assert found, report
     return [(int(a), int(b), int(c)) for a, b, c in found]
+
+
+def kernels(code: str) -> dict[str, str]:
+    """The machine code of each kernel."""
+    parts = re.split(r"^\.text\.(\S+):$", code, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 @pytest.mark.parametrize("wanted", SCANS, ids=lambda w: f"{w.source} {w.architecture}")
@@ -77,6 +83,9 @@ def test_scans_keep_to_registers_and_use_tensor_cores(wanted: Wanted, tmp_path: 
     assert set(re.findall(r"\bIG?MMA\b", code.stdout)) == wanted.instructions
     assert not re.search(r"\b(LDL|STL)\b", code.stdout)
     assert re.search(r"\bLDG\.E\S*128\S*CONSTANT", code.stdout), "codes come 16 bytes at a time"
+    # The filter converts no product: its tiers sum in floats.
+    for name, kernel in kernels(code.stdout).items():
+        assert "dp4a" in name or not re.search(r"\bI2F(P\.F32\.S32)? ", kernel), name
 
 
 @pytest.mark.parametrize("source", OTHERS)

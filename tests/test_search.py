@@ -5,37 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import cases
 import fastretrieve as fr
 import oracle
 from fastretrieve import _core
+from search_checks import (
+    SEGMENTS,
+    build,
+    check_16_bits,
+    check_batches,
+    check_removed,
+    check_segments,
+    exact,
+    masks_case,
+    search,
+)
 
 UseThreads = Callable[[int], None]
-
-
-def build(rows: np.ndarray, metric: str, *, ids: Any = None, adds: Any = (), **options: Any) -> Any:
-    """An index that got its rows in pieces of these sizes, and the rest at once."""
-    index = fr.Index(rows.shape[1], metric=metric, **options)
-    bounds = [0, *np.cumsum(adds, dtype=int).tolist(), len(rows)]
-    for begin, end in pairwise(bounds):
-        index.add(rows[begin:end], ids=None if ids is None else ids[begin:end])
-    return index
-
-
-def search(index: Any, queries: Any, k: int) -> fr.Hits:
-    return index.search(queries, k, score_dtype="float64")
-
-
-@cache
-def exact(name: str, metric: str) -> np.ndarray:
-    return oracle.all_scores(*cases.case(name), metric)
 
 
 @pytest.mark.parametrize("metric", oracle.METRICS)
@@ -60,11 +51,8 @@ def by_dim(dim: int, metric: str) -> tuple[cases.Case, np.ndarray]:
 @pytest.mark.parametrize("dim", cases.DIMS)
 def test_dimensions(dim: int, metric: str, isa: str) -> None:
     (queries, rows), scores = by_dim(dim, metric)
-    index = build(rows, metric)
-    expected = oracle.best(scores, 7, metric)
-    for n in (1, 3, 11):  # a stream of few queries, and tiles of four with a rest
-        found = search(index, queries[:n], 7)
-        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+    # A stream of few queries, and tiles of four with a rest.
+    check_batches(build(rows, metric), queries, oracle.best(scores, 7, metric), (1, 3, 11))
 
 
 def test_the_largest_dimension(isa: str) -> None:
@@ -90,9 +78,7 @@ def test_batch_splits(metric: str, threads: int, isa: str, use_threads: UseThrea
     (queries, rows), expected = batch_case(metric)
     index = build(rows, metric, adds=[1000, 900])
     use_threads(threads)
-    for n in BATCHES:
-        found = search(index, queries[:n], 10)
-        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+    check_batches(index, queries, expected, BATCHES)
 
 
 def reasons(n_rows: int, dim: int, threads: int, batches: Any = BATCHES) -> set[str]:
@@ -134,52 +120,20 @@ def test_one_query_uses_every_thread(metric: str, isa: str, use_threads: UseThre
     (queries, rows), expected = wide_case(metric)
     index = build(rows, metric)
     use_threads(3)
-    for n in (1, 10):
-        found = search(index, queries[:n], 5)
-        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
-
-
-SEGMENTS = {
-    "one row at a time": [1] * 70,
-    "around a strip": [1, 63, 64, 65, 1000],
-    "never a whole strip": [63, 1, 63, 1, 63],
-    "whole strips": [64, 128, 64],
-    "empty adds between": [0, 10, 0, 0, 100],
-}
+    check_batches(index, queries, expected, (1, 10))
 
 
 @pytest.mark.parametrize("own_ids", [False, True])
 @pytest.mark.parametrize("metric", oracle.METRICS)
 @pytest.mark.parametrize("sizes", SEGMENTS.values(), ids=SEGMENTS)
 def test_segments(sizes: list[int], metric: str, own_ids: bool, isa: str) -> None:
-    queries, rows = cases.gaussian(1300, 19, seed=3)
-    rows[200:260] = rows[700:760]  # ties between segments, decided by id
-    random = np.random.default_rng(4)
-    ids = random.permutation(5000)[: len(rows)].astype(np.int64) if own_ids else None
-    index = build(rows, metric, ids=ids, adds=sizes)
-    queries = np.concatenate([queries, rows[200:203]])
-    oracle.assert_same(search(index, queries, 12), oracle.topk(queries, rows, 12, metric, ids=ids))
-
-
-def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The float32 of what is stored."""
-    return torch.from_numpy(values).to(getattr(torch, dtype)).float().numpy()
+    check_segments(sizes, metric, own_ids)
 
 
 @pytest.mark.parametrize("metric", oracle.METRICS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_stored_in_16_bits(dtype: str, metric: str, isa: str) -> None:
-    queries, rows = cases.gaussian(700, 45, n_queries=6, seed=5)
-    queries[1], rows[5] = 0, 0
-    rows[7] *= 1e-6  # subnormal in float16
-    index = build(rows, metric, dtype=dtype, adds=[100, 37])
-    stored = rounded(rows, dtype)
-    np.testing.assert_array_equal(index.get(index.ids).astype(np.float32), stored)
-    for kind in ("float32", "float16", "bfloat16"):
-        sent = torch.from_numpy(queries).to(getattr(torch, kind))
-        found = search(index, sent, 9)
-        expected = oracle.topk(sent.float().numpy(), stored, 9, metric)
-        oracle.assert_same(fr.Hits(found.scores.numpy(), found.ids.numpy()), expected)
+    check_16_bits(dtype, metric)
 
 
 def as_words(mask: np.ndarray) -> np.ndarray:
@@ -203,10 +157,7 @@ def masked(index: Any, masks: list[np.ndarray], stride: bool) -> Any:
 def test_masks(
     for_each_query: bool, density: float, metric: str, isa: str, use_threads: UseThreads
 ) -> None:
-    queries, rows = cases.gaussian(1200, 21, n_queries=70, seed=6)
-    queries[3] = 0
-    random = np.random.default_rng(7)
-    allowed = random.random((len(queries) if for_each_query else 1, len(rows))) < density
+    (queries, rows), allowed = masks_case(density, for_each_query)
     index = build(rows, metric, adds=[130])
     sizes = [view.n_rows for view in index._state.views]
     masks = np.split(allowed, np.cumsum(sizes)[:-1], axis=1)
@@ -222,15 +173,7 @@ def test_masks(
 @pytest.mark.parametrize("metric", oracle.METRICS)
 @pytest.mark.parametrize("keep", [0, 1, 64, 500])
 def test_removed_rows_never_come_back(keep: int, metric: str, isa: str) -> None:
-    queries, rows = cases.gaussian(1000, 17, seed=8)
-    queries[0] = 0
-    index = build(rows, metric, adds=[64, 65, 300])
-    stay = np.zeros(1000, bool)
-    stay[np.random.default_rng(9).permutation(1000)[:keep]] = True
-    index.remove(np.flatnonzero(~stay))
-    oracle.assert_same(
-        search(index, queries, 10), oracle.topk(queries, rows, 10, metric, allowed=stay)
-    )
+    check_removed(keep, metric)
 
 
 @pytest.mark.parametrize("k", [1, 10])

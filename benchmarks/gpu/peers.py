@@ -1,13 +1,27 @@
-"""Who else searches by brute force on a GPU: each takes the same tensors, each may be missing."""
+"""Who else searches by brute force on a GPU: each takes the same tensors, each may be missing.
+
+FAISS, cuVS, FlashLib and KeOps have a stream, an order of arguments and a metric of their own; the
+calls follow their documentation (faiss 1.15, cuvs 26.6, flashlib 0.4, pykeops 2.3). FlashLib knows
+squared distances only, so its answers are compared with those.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 Search = Callable[[], Any]  # ids [n_queries, k]
+Prepare = Callable[[torch.Tensor, torch.Tensor, int], Search]
+
+
+class Peer(NamedTuple):
+    """How a library is prepared for a search, and what it ranks by."""
+
+    prepare: Prepare
+    metric: str = "ip"
+    has_score_matrix: bool = False  # of batch x rows float32
 
 
 def torch_matmul(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
@@ -19,14 +33,19 @@ def torch_half(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
     return lambda: torch.topk(q @ x.T, k)[1]
 
 
-def faiss_flat(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
-    import faiss
-    import faiss.contrib.torch_utils
+def faiss_knn(use_cuvs: bool) -> Prepare:
+    def prepare(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
+        import faiss
+        import faiss.contrib.torch_utils
 
-    resources = faiss.StandardGpuResources()
-    resources.setDefaultNullStreamAllDevices()
-    metric = faiss.METRIC_INNER_PRODUCT
-    return lambda: faiss.knn_gpu(resources, queries, rows, k, metric=metric, use_cuvs=False)[1]
+        if not hasattr(faiss, "StandardGpuResources"):
+            raise ImportError("this faiss has no GPU part")
+        resources = faiss.StandardGpuResources()
+        resources.setDefaultNullStreamAllDevices()  # torch's default stream, which the events time
+        ip = faiss.METRIC_INNER_PRODUCT
+        return lambda: faiss.knn_gpu(resources, queries, rows, k, metric=ip, use_cuvs=use_cuvs)[1]
+
+    return prepare
 
 
 def cuvs_flat(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
@@ -34,17 +53,32 @@ def cuvs_flat(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
     from cuvs.common import Resources
     from cuvs.neighbors import brute_force
 
-    # Resources(stream=0) would make a stream of its own, which the events would not time.
-    handle = Resources(stream=torch.cuda.current_stream().cuda_stream)
-    q, x = cupy.from_dlpack(queries), cupy.from_dlpack(rows)
-    index = brute_force.build(x, metric="inner_product", resources=handle)
-    return lambda: brute_force.search(index, q, k, resources=handle)[1]
+    # Resources(stream=0) would make a stream of its own, which no event of ours would time: cuVS
+    # works on a stream that waits for torch's, and torch's waits for it.
+    own = torch.cuda.Stream()
+    handle = Resources(stream=own.cuda_stream)
+    with torch.cuda.stream(own):
+        q, x = cupy.from_dlpack(queries), cupy.from_dlpack(rows)
+        index = brute_force.build(x, metric="inner_product", resources=handle)
+    handle.sync()
+
+    def search() -> Any:
+        own.wait_stream(torch.cuda.current_stream())
+        _, ids = brute_force.search(index, q, k, resources=handle)
+        torch.cuda.current_stream().wait_stream(own)
+        return ids
+
+    return search
 
 
-def flashlib(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
-    from flashlib import knn
+def flashlib_knn(dtype: torch.dtype) -> Prepare:
+    def prepare(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
+        from flashlib import flash_knn
 
-    return lambda: knn(queries, rows, k)[1]
+        q, x = queries.to(dtype), rows.to(dtype)
+        return lambda: flash_knn(q, x, k, return_distances=False)
+
+    return prepare
 
 
 def keops(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
@@ -55,10 +89,31 @@ def keops(queries: torch.Tensor, rows: torch.Tensor, k: int) -> Search:
 
 
 PEERS = {
-    "torch float32": torch_matmul,
-    "torch bfloat16": torch_half,
-    "faiss": faiss_flat,
-    "cuvs": cuvs_flat,
-    "flashlib": flashlib,
-    "keops": keops,
+    "torch float32": Peer(torch_matmul, has_score_matrix=True),
+    "torch bfloat16": Peer(torch_half, has_score_matrix=True),
+    "faiss": Peer(faiss_knn(use_cuvs=False)),
+    "faiss with cuvs": Peer(faiss_knn(use_cuvs=True)),
+    "cuvs": Peer(cuvs_flat),
+    "flashlib float32": Peer(flashlib_knn(torch.float32), metric="l2"),
+    "flashlib bfloat16": Peer(flashlib_knn(torch.bfloat16), metric="l2"),
+    "keops": Peer(keops),
 }
+
+
+def as_ids(found: Any) -> torch.Tensor:
+    """Whatever array of ids a peer returned, as a tensor."""
+    if not isinstance(found, torch.Tensor):
+        found = torch.as_tensor(found, device="cuda" if torch.cuda.is_available() else "cpu")
+    return found.to(torch.int64)
+
+
+def exact_ids(queries: torch.Tensor, rows: torch.Tensor, k: int, metric: str) -> torch.Tensor:
+    """The best rows by float64 scores, a million rows at a time."""
+    q, parts = queries.double(), []
+    for begin in range(0, len(rows), 1 << 20):
+        x = rows[begin : begin + (1 << 20)].double()
+        scores = q @ x.T if metric == "ip" else 2 * q @ x.T - (x * x).sum(dim=1)
+        best = torch.topk(scores, min(k, len(x)))
+        parts.append((best.values, best.indices + begin))
+    values, ids = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+    return ids.gather(1, torch.topk(values, k).indices)

@@ -9,19 +9,20 @@ from typing import Any
 
 import torch
 
+MOST_REPEATS, LEAST_REPEATS, SECONDS = 50, 5, 2.0  # as often as fits these seconds
+
 
 class Timer:
     """Medians of repeated calls. ``cold``: the L2 cache is overwritten before each."""
 
-    def __init__(self, *, on_gpu: bool, repeats: int) -> None:
+    def __init__(self, *, on_gpu: bool) -> None:
         self.on_gpu = on_gpu
-        self.repeats = repeats
         self._flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda") if on_gpu else None
 
     def median_us(self, call: Callable[[], Any], *, cold: bool = False) -> dict[str, float]:
         """The median, the first and the ninth decile in microseconds."""
         call()
-        times = [self._once(call, cold) for _ in range(self.repeats)]
+        times = [self._once(call, cold) for _ in range(self._repeats(call))]
         if self.on_gpu:
             torch.cuda.synchronize()
             times = [begin.elapsed_time(end) * 1e3 for begin, end in times]
@@ -32,6 +33,16 @@ class Timer:
             "p10_us": times[tenth],
             "p90_us": times[-1 - tenth],
         }
+
+    def _repeats(self, call: Callable[[], Any]) -> int:
+        if not self.on_gpu:
+            return LEAST_REPEATS
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        fitting = SECONDS / (time.perf_counter() - begin)
+        return int(min(max(fitting, LEAST_REPEATS), MOST_REPEATS))
 
     def _once(self, call: Callable[[], Any], cold: bool) -> Any:
         if not self.on_gpu:

@@ -144,10 +144,19 @@ void bind_cuda(py::module_& m) {
     const cuda::DeviceState state = cuda::device_state();
     return py::make_tuple(state.available, state.emulated, state.reason);
   });
+  m.def("cuda_devices", [] {
+    std::vector<py::tuple> found;
+    for (const cuda::DeviceFacts& device : cuda::devices())
+      found.push_back(py::make_tuple(device.name, device.major, device.minor, device.memory_bytes,
+                                     device.n_multiprocessors));
+    return found;
+  });
+  m.def("cuda_versions", &cuda::cuda_versions);
   m.attr("cuda_architectures") = cuda::compiled_architectures();
   m.attr("CUDA_COUNTERS") = cuda::kCounters;
   py::class_<CudaBackend>(m, "CudaBackend")
-      .def(py::init<const std::string&>(), py::arg("tier") = "")
+      .def(py::init<const std::string&, bool>(), py::arg("tier") = "", py::kw_only(),
+           py::arg("small_plans") = false)
       .def_property_readonly("name", &CudaBackend::name)
       .def(
           "strip_bytes",
@@ -175,6 +184,8 @@ void bind_cuda(py::module_& m) {
 #else
   m.def("cuda_state",
         [] { return py::make_tuple(false, false, "this build has no CUDA backend"); });
+  m.def("cuda_devices", [] { return std::vector<py::tuple>{}; });
+  m.def("cuda_versions", [] { return std::make_pair(0, 0); });
   m.attr("cuda_architectures") = "none";
 #endif
 }

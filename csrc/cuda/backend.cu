@@ -15,6 +15,7 @@ namespace fastretrieve::cuda {
 
 static_assert(sizeof(DeviceCounters) == kCounters * 8, "the counters are 64-bit numbers");
 
+constexpr int64_t kMaxStrips = int64_t{1} << 31;
 // Survivors of one turn; the rest of the workspace is small.
 constexpr int64_t kWorkspaceLimit = int64_t{192} << 20;
 
@@ -77,12 +78,36 @@ DeviceState device_state() {
 
 std::string compiled_architectures() { return FR_CUDA_ARCHITECTURES; }
 
-CudaBackend::CudaBackend(const std::string& tier) {
+std::vector<DeviceFacts> devices() {
+  std::vector<DeviceFacts> found;
+  int count = 0;
+  if (!device_state().available || cudaGetDeviceCount(&count) != cudaSuccess) return found;
+  for (int device = 0; device < count; ++device) {
+    cudaDeviceProp facts{};
+    FR_CUDA_CHECK(cudaGetDeviceProperties(&facts, device));
+    found.push_back({facts.name, facts.major, facts.minor,
+                     static_cast<int64_t>(facts.totalGlobalMem), facts.multiProcessorCount});
+  }
+  return found;
+}
+
+std::pair<int, int> cuda_versions() {
+  int driver = 0, runtime = 0;
+  FR_CUDA_CHECK(cudaDriverGetVersion(&driver));  // 0 where there is none
+  FR_CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
+  return {driver, runtime};
+}
+
+CudaBackend::CudaBackend(const std::string& tier, bool small_plans) {
   const DeviceState state = device_state();
   FR_CHECK(state.available, "cuda: ", state.reason);
   limits_.best_tier = best_tier();
   limits_.n_multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   limits_.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  if (small_plans) {
+    limits_.exhaustive_rows = 0;
+    limits_.min_capacity = kLeastCapacity;
+  }
   const char* forced = std::getenv("FASTRETRIEVE_CUDA_TIER");
   const std::string wanted = tier.empty() && forced ? forced : tier;
   // The plainest, until another has equalled the oracle on hardware: docs/gpu.md.
@@ -147,6 +172,8 @@ static void scan(const ScanArgs& args, CudaTier tier, cudaStream_t stream) {
 }
 
 void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
+  FR_CHECK(args.n_strips <= kMaxStrips, "an index on a GPU has at most ", kMaxStrips * kStripRows,
+           " rows");
   const int64_t dim = args.queries.dim;
   const CudaPlan p = plan({args.queries.n_rows, args.n_strips, args.n_rows, dim, args.k});
   DeviceCounters* counters = static_cast<DeviceCounters*>(args.counters);
@@ -180,7 +207,8 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
       const CudaStage& stage = p.stages[static_cast<size_t>(s)];
       if (s > 0) select_survivors({batch, args.metric, args.k}, stream);
       if (stage.n_strips > 0)
-        scan({gallery, batch, p.tile_queries, stage.stride, coarser, stage.n_strips,
+        scan({gallery, batch, p.tile_queries, stage.stride,
+              static_cast<uint32_t>(coarser / stage.stride), stage.n_strips,
               limits_.n_multiprocessors},
              p.tier, stream);
       coarser = stage.stride;

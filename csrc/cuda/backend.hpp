@@ -1,6 +1,7 @@
 // Exact search on a GPU: plans, workspace, launches.
 #pragma once
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/backend.hpp"
@@ -17,6 +18,18 @@ struct DeviceState {
 };
 DeviceState device_state();
 std::string compiled_architectures();
+
+// What bug reports should say of a GPU.
+struct DeviceFacts {
+  std::string name;
+  int major, minor;  // compute capability
+  int64_t memory_bytes;
+  int n_multiprocessors;
+};
+std::vector<DeviceFacts> devices();  // none where there is no driver
+// The latest CUDA that the driver serves and that of this build, as 1000 * major + 10 * minor; 0:
+// no driver.
+std::pair<int, int> cuda_versions();
 
 // Numbers in the device's counters: queries, rows scanned, rows scored, overflows, queries that
 // were not finite.
@@ -43,8 +56,9 @@ struct DeviceSearch {
 // device but `ingest`, which has a row number to bring back.
 class CudaBackend {
  public:
-  // `tier` forces one; an empty name is FASTRETRIEVE_CUDA_TIER or the default.
-  explicit CudaBackend(const std::string& tier);
+  // `tier` forces one; an empty name is FASTRETRIEVE_CUDA_TIER or the default. `small_plans` are
+  // for tests: few rows pass every stage.
+  explicit CudaBackend(const std::string& tier, bool small_plans = false);
 
   std::string name() const { return name_of(tier_); }
   int64_t strip_bytes(int64_t dim, Metric metric) const;

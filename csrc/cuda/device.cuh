@@ -135,12 +135,11 @@ __device__ __forceinline__ bool passes(const float4& filter, const RowPlanes& x,
   return !(value < filter.w);  // NaN survives
 }
 
-// Strip number `index` of a stage: the multiples of `stride`, less those of `coarser` (0: none),
-// a multiple of `stride`.
-__device__ __forceinline__ int64_t strip_of_stage(int64_t index, int64_t stride, int64_t coarser) {
-  if (coarser == 0) return index * stride;
-  const int64_t ratio = coarser / stride;
-  return (index + index / (ratio - 1) + 1) * stride;
+// Strip number `index` of a stage: the multiples of `stride`, less every `ratio`-th of them (0:
+// none), which stages before it have scanned. In 32 bits: each thread divides for each strip.
+__device__ __forceinline__ int64_t strip_of_stage(int64_t index, int64_t stride, uint32_t ratio) {
+  if (ratio == 0) return index * stride;
+  return (index + static_cast<uint32_t>(index) / (ratio - 1) + 1) * stride;
 }
 
 }  // namespace fastretrieve::cuda

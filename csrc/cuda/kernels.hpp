@@ -33,7 +33,8 @@ struct ScanArgs {
   Gallery gallery;
   QueryBatch batch;
   int64_t tile_queries;
-  int64_t stride, coarser;  // the strips of this stage, see strip_of_stage
+  int64_t stride;  // the strips of this stage, see strip_of_stage
+  uint32_t ratio;
   int64_t n_strips;
   int64_t n_multiprocessors;
 };

@@ -18,7 +18,7 @@ struct StripView {
 __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const FragmentLayout& layout,
                                                 int64_t index) {
   const Gallery& gallery = args.gallery;
-  const int64_t strip = strip_of_stage(index, args.stride, args.coarser);
+  const int64_t strip = strip_of_stage(index, args.stride, args.ratio);
   const int64_t s = segment_of_strip(gallery, strip);
   const DeviceSegment& segment = gallery.segments[s];
   const int64_t word = strip - segment.first_strip;

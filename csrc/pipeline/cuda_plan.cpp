@@ -10,13 +10,10 @@ namespace {
 constexpr int64_t kStripRows = 64;
 constexpr int64_t kSurvivorBytes = 16;
 constexpr int64_t kQueryBytes = 256;  // bounds, thresholds, counts of a query, rounded up
-constexpr int64_t kMinCapacity = 2048;
-constexpr int64_t kRoomForK = 32;    // a stage can then scan eight times what was seen before it
-constexpr int64_t kSampleShare = 2;  // the first sample passes whole: it may fill half a buffer
+constexpr int64_t kRoomForK = 32;     // a stage can then scan eight times what was seen before it
+constexpr int64_t kSampleShare = 2;   // the first sample passes whole: it may fill half a buffer
 // Intervals overlap, so more rows survive than k of those scanned would suggest.
 constexpr int64_t kWidth = 4;
-// Scoring this many rows for a query costs less than the launches that would rule them out.
-constexpr int64_t kExhaustiveRows = 2048;
 constexpr int64_t kMmaQueries = 64, kWgmmaQueries = 256;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -79,6 +76,8 @@ const char* name_of(CudaTier tier) {
 
 CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits& limits,
                         int64_t workspace_limit) {
+  FR_CHECK(limits.min_capacity >= kLeastCapacity, "a query needs room for ", kLeastCapacity,
+           " survivors, got ", limits.min_capacity);
   CudaPlan plan{};
   const int64_t padded_dim = divide_up(shape.dim, 32) * 32;
   const int64_t most = tier == CudaTier::wgmma ? kWgmmaQueries : kMmaQueries;
@@ -92,7 +91,7 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
   }
   // A tail of fewer than 64 rows a segment has no codes and joins the survivors at the end.
   const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
-  plan.capacity = power_of_two(std::max(kMinCapacity, kRoomForK * shape.k) + tails);
+  plan.capacity = power_of_two(std::max(limits.min_capacity, kRoomForK * shape.k) + tails);
   const int64_t query_bytes = plan.capacity * kSurvivorBytes + padded_dim + kQueryBytes;
   const int64_t fitting = std::max<int64_t>(workspace_limit / query_bytes, 1);
   plan.batch_queries = std::max<int64_t>(std::min(shape.n_queries, fitting), 1);
@@ -101,7 +100,7 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
   const int64_t padded = divide_up(plan.batch_queries, kWgmmaQueries) * kWgmmaQueries;
   plan.workspace_bytes = plan.batch_queries * plan.capacity * kSurvivorBytes +
                          padded * (padded_dim + kQueryBytes) + 4096;
-  if (shape.n_rows <= std::max(kExhaustiveRows, 4 * shape.k) || shape.n_strips == 0) {
+  if (shape.n_rows <= std::max(limits.exhaustive_rows, 4 * shape.k) || shape.n_strips == 0) {
     plan.n_stages = 0;
     plan.because = "few rows: each is scored";
     return plan;

@@ -18,7 +18,14 @@ struct CudaLimits {
   CudaTier best_tier = CudaTier::dp4a;
   int32_t n_multiprocessors = 1;
   int64_t shared_bytes = 48 << 10;  // that a block can have
+  // Scoring this many rows for a query costs less than the launches that would rule them out.
+  int64_t exhaustive_rows = 2048;
+  int64_t min_capacity = 2048;  // survivors of a query
 };
+
+// With less room `finish` could not score every row. Tests plan with it, and scan however few rows
+// there are, so that small inputs pass every stage.
+constexpr int64_t kLeastCapacity = 512;
 
 struct CudaShape {
   int64_t n_queries;

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core, arrays
 from fastretrieve.arrays import address, as_rows, core_matrix, is_tensor
-from fastretrieve.device_memory import DeviceMemory
+from fastretrieve.device_memory import DeviceMemory, usable_device
 from fastretrieve.memory import HostMemory
 from fastretrieve.segments import Notes
 from fastretrieve.tiles import Own, in_range
@@ -39,12 +39,21 @@ class DeviceCounters:
 
 
 class CudaBackend:
-    """Exact search on a GPU, or on its emulation."""
+    """Exact search on a GPU, or on its emulation. ``small_plans`` let few rows pass every stage."""
 
-    def __init__(self, device: str = "cuda", *, tier: str = "", emulated: bool = False) -> None:
-        self._core = _core.CudaBackend(tier)
+    layout = "fragment64.1"  # csrc/cuda/layout.hpp; another number when its bytes change
+
+    def __init__(
+        self,
+        device: str = "cuda",
+        *,
+        tier: str = "",
+        emulated: bool = False,
+        small_plans: bool = False,
+    ) -> None:
+        self._core = _core.CudaBackend(tier, small_plans=small_plans)
         self.emulated = emulated
-        self.memory = HostMemory() if emulated else DeviceMemory(device)
+        self.memory = HostMemory() if emulated else DeviceMemory(usable_device(device))
 
     @property
     def name(self) -> str:

@@ -14,6 +14,27 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastretrieve import arrays
 from fastretrieve.memory import HostMemory
+from fastretrieve.runtime import BackendUnavailable
+
+COPY_BYTES = 16 << 20  # memory that must not be written is copied to the device this much at a time
+
+
+def usable_device(device: str) -> str:
+    """The full name of the GPU, if torch and this thread work on it; else an error says why."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            f"cuda: torch {torch.__version__} finds no GPU; install torch with CUDA, "
+            f"or use device='cpu'"
+        )
+    wanted, current = torch.device(device).index, torch.cuda.current_device()
+    if wanted not in (None, current):
+        raise ValueError(
+            f"device must be cuda or cuda:{current}, torch's current one, got {device!r}; "
+            f"choose another with torch.cuda.set_device or CUDA_VISIBLE_DEVICES"
+        )
+    return f"cuda:{current}"
 
 
 class DeviceMemory(HostMemory):
@@ -29,6 +50,7 @@ class DeviceMemory(HostMemory):
             np.dtype(np.float16): torch.float16,
             np.dtype(np.uint16): torch.bfloat16,  # as arrays.py keeps it
             np.dtype(np.uint8): torch.uint8,
+            np.dtype(np.int16): torch.int16,
             np.dtype(np.int64): torch.int64,
         }
 
@@ -47,10 +69,16 @@ class DeviceMemory(HostMemory):
         if array.dtype == np.uint64:
             array = array.view(np.int64)
         if array.dtype == np.uint16:
-            return torch.from_numpy(array.view(np.int16)).to(self.device).view(torch.bfloat16)
+            return self.placed(array.view(np.int16)).view(torch.bfloat16)
         array = np.ascontiguousarray(array)
-        writeable = array if array.flags.writeable else array.copy()  # torch warns of the others
-        return torch.from_numpy(writeable).to(self.device)
+        if array.flags.writeable:
+            return torch.from_numpy(array).to(self.device)
+        # A file's memory: torch would warn of it, and it may be larger than what is free.
+        result = torch.empty(array.shape, dtype=self._kinds[array.dtype], device=self.device)
+        step = max(COPY_BYTES // max(array[:1].nbytes, 1), 1)
+        for begin in range(0, len(array), step):
+            result[begin : begin + step] = torch.from_numpy(array[begin : begin + step].copy())
+        return result
 
     def to_host(self, array: Any) -> NDArray[Any]:
         """The tensor as NumPy; waits for the device."""
@@ -81,6 +109,12 @@ class DeviceMemory(HostMemory):
             return 0
         import torch
 
+        current = torch.cuda.current_device()
+        if current != self.device.index:
+            raise RuntimeError(
+                f"the index is on {self.device} but this thread's current device is "
+                f"cuda:{current}; call it inside `with torch.cuda.device({self.device.index}):`"
+            )
         return int(torch.cuda.current_stream(self.device).cuda_stream)
 
     def synchronize(self) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import platform
+import re
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +16,7 @@ from fastretrieve import _core
 from fastretrieve.benchmarking.environment import cpu_model, huge_pages, usable_cores
 from fastretrieve.benchmarking.peers import version_of
 
+DRIVER_FILE = Path("/proc/driver/nvidia/version")  # of Linux, while the driver is loaded
 HUGE_PAGES_ADVICE = "a scan reads memory at up to 1.5x the rate with `madvise` or `always`"
 
 
@@ -52,9 +55,31 @@ def examine() -> dict[str, object]:
         "huge_pages": huge_pages(),
         "backends": backends,
         "cuda_architectures": [name for name in _core.cuda_architectures.split() if name != "none"],
+        "gpus": [_gpu(*facts) for facts in _core.cuda_devices()],
+        "gpu_driver": gpu_driver(),
         "numpy": np.__version__,
         "torch": version_of("torch"),
     }
+
+
+def gpu_driver() -> str:
+    """The driver's version and the latest CUDA that it serves, as far as they can be found out."""
+    if _core.cuda_state()[1]:
+        return "none: the GPU is emulated"
+    latest, built_with = (
+        f"{v // 1000}.{v % 1000 // 10}" if v else "" for v in _core.cuda_versions()
+    )
+    text = DRIVER_FILE.read_text() if DRIVER_FILE.exists() else ""
+    version = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
+    found = [version[1]] if version else []
+    found += [f"serves CUDA up to {latest}"] if latest else []
+    found += [f"this build has {built_with}"] if latest and built_with else []
+    return ", ".join(found) or "none"
+
+
+def _gpu(name: str, major: int, minor: int, memory: int, multiprocessors: int) -> str:
+    size = f"{memory / 2**30:.1f} GiB"
+    return f"{name}: compute capability {major}.{minor}, {size}, {multiprocessors} multiprocessors"
 
 
 def advices(facts: dict[str, object]) -> list[str]:

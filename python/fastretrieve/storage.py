@@ -142,11 +142,9 @@ def _from_bytes(kind: type[Files], data: bytes, device: str) -> Files:
     return kind._from_buffer(data, device, copy=True, check=True)
 
 
-def layout_of(form: Format) -> str | None:
-    """The name of the codes of this backend; None where they do not outlive the process."""
-    if isinstance(form.backend, _core.Backend):
-        return CPU_LAYOUT
-    return getattr(form.backend, "layout", None)
+def layout_of(form: Format) -> str:
+    """The name of the codes of this backend: files keep them for the backends that share it."""
+    return getattr(form.backend, "layout", CPU_LAYOUT)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -165,7 +163,7 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
     }
     sources = []
     layout = layout_of(form)
-    if codes and layout is not None:
+    if codes:
         metadata["codes"] = layout
         shape = (n // STRIP_ROWS, form.strip_bytes)
         sources.append(Source("codes", "U8", shape, lambda: _code_parts(state)))
@@ -260,7 +258,8 @@ class Facts:
 
         def taken(name: str) -> Any:
             part = array(buffer, self.header, name)
-            return place(_copied(part) if copy else part)
+            placed = place(part)
+            return _copied(part) if copy and placed is part else placed
 
         ids, id_map = self._ids(buffer, copy)
         n_strips = self.n_rows // STRIP_ROWS
