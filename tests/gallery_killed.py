@@ -1,17 +1,20 @@
 """Kill a writer again and again, and look at the gallery after each kill.
 
-Usage: gallery_killed.py FOLDER KILLS SEED. The writer acknowledges each commit through a pipe, with
-the items it has added so far and those it has removed; after the kill a reader in a new process
-must find all of that, every vector where it belongs, and no file damaged.
+    python tests/gallery_killed.py --kills 200
+
+The writer acknowledges each commit through a pipe; it is killed with SIGKILL at a random moment.
+After each kill a reader in a new process must find every commit that was acknowledged, every vector
+where it belongs, and no file damaged. Exit status 1 if it does not.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
 import signal
-import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -26,7 +29,7 @@ from fastretrieve.gallery import Gallery, comparing, storage
 N_PICTURES = 400
 
 
-def main(folder: Path, n_kills: int, seed: int) -> None:
+def kill_and_look(folder: Path, n_kills: int, seed: int) -> None:
     rng = random.Random(seed)
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -48,7 +51,8 @@ def main(folder: Path, n_kills: int, seed: int) -> None:
         # writer was killed before it could say so.
         assert found["generation"] >= expected["generation"], (found, expected)
         expected = found
-    print(json.dumps({"killed": n_kills, "items": expected["items"]}))
+    facts = {"killed": n_kills, "seed": seed, "commits": expected["generation"]}
+    print(json.dumps({**facts, "items": expected["items"]}))
 
 
 def write(folder: Path, pipe: int, seed: int) -> None:
@@ -129,5 +133,14 @@ def in_child(work: Callable[[], object]) -> None:
     os._exit(0)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gallery-killed-") as folder:
+        kill_and_look(Path(folder), options.kills, options.seed)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main()

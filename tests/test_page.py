@@ -170,6 +170,47 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.locator("#large")).not_to_be_visible()
 
 
+def test_keys_turn_pages_show_details_and_clear(page: Page) -> None:
+    first = names(page)
+    page.keyboard.press("n")
+    expect(page.locator("#range")).to_have_text("25 to 48")
+    page.keyboard.press("p")
+    expect(page.locator("#range")).to_have_text("1 to 24")
+    page.locator(".card").nth(2).focus()
+    page.keyboard.press("i")
+    expect(page.locator("#large-facts")).to_contain_text(first[2])
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#large-facts")).to_contain_text(first[3])
+    page.click("#large-search")
+    expect(page.locator("#large")).not_to_be_visible()
+    expect(page.locator("#asked-name")).to_have_text(first[3])
+    expect(page.locator("#status")).to_contain_text("ms in all")
+    assert first[3] not in names(page)
+    page.keyboard.press("Escape")
+    expect(page.locator("#query")).not_to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Click an image")
+    assert names(page) == first
+    page.fill("#value", "pin")  # letters typed into a field are letters
+    expect(page.locator("#range")).to_have_text("1 to 24")
+    expect(page.locator("#large")).not_to_be_visible()
+
+
+def test_the_same_file_can_be_asked_again_after_clearing(page: Page, photos: Path) -> None:
+    for _ in range(2):
+        page.set_input_files("#file", photos / "boot" / "00007.png")
+        expect(page.locator("#asked-name")).to_have_text("00007.png")
+        expect(page.locator(".card .score").first).to_have_text("1.0000")
+        page.click("#clear")
+        expect(page.locator(".card .score")).to_have_count(0)
+
+
+def test_an_address_of_an_item_that_is_not_there_is_explained(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/#item=4711")
+    expect(page.locator("#status.bad")).to_contain_text("there is no item 4711")
+    page.close()
+
+
 def test_pasted_and_dropped_images_are_searched(page: Page) -> None:
     give = """async (kind) => {
         const data = await (await fetch('api/items/9/picture')).blob();
@@ -224,6 +265,13 @@ def test_on_a_phone_nothing_is_cut_off(browser: Any, address: str, photos: Path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator(".card").nth(1).tap()
     expect(page.locator("#status")).to_contain_text("ms in all")
+    expect(page.locator("#label")).not_to_be_visible()  # folded away, to leave room for results
+    page.locator("#narrow summary").tap()
+    page.select_option("#label", "bag")
+    page.wait_for_function("[...document.querySelectorAll('.name')].every(e => e.title >= '01000')")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator(".more").first.tap()
+    expect(page.locator("#large")).to_be_visible()
     context.close()
 
 

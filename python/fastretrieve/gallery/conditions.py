@@ -25,7 +25,10 @@ from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
 
-TIME_LIMIT = 5.0  # seconds
+TIME_LIMIT = 5.0  # seconds of a processor
+PATIENCE = (
+    12  # times as long by the clock: on a busy machine an honest condition waits for its turn
+)
 MAX_LENGTH = 100_000
 KEPT_MASKS = 32
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
@@ -104,10 +107,12 @@ class Conditions:
 
     @contextlib.contextmanager
     def _guarded(self, connection: sqlite3.Connection, condition: str) -> Iterator[None]:
-        deadline = time.monotonic() + self._time_limit
-        guard = _Guard()
+        limit, guard = self._time_limit, _Guard()
+        used, waited = time.thread_time() + limit, time.monotonic() + PATIENCE * limit
         connection.set_authorizer(guard)
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+        connection.set_progress_handler(
+            lambda: time.thread_time() > used or time.monotonic() > waited, _STEPS
+        )
         try:
             yield
         except sqlite3.Error as error:

@@ -23,6 +23,7 @@ from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted
 from fastretrieve.gallery.listing import Candidate, measured
 from fastretrieve.gallery.storage import ENCODER, Storage
 from fastretrieve.gallery.vectors import View
+from fastretrieve.tensorfile import Progress
 
 if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery
@@ -61,7 +62,7 @@ def info(storage: Storage) -> dict[str, Any]:
         }
 
 
-def check(storage: Storage) -> list[str]:
+def check(storage: Storage, progress: Progress | None = None) -> list[str]:
     """Everything that is wrong with the files of a gallery."""
     faults = []
     try:
@@ -75,7 +76,7 @@ def check(storage: Storage) -> list[str]:
             for (line,) in connection.execute("PRAGMA integrity_check(10)"):
                 if line != "ok":
                     faults.append(f"{storage.database.path}: {line}")
-            faults += storage.vectors.check(connection)
+            faults += storage.vectors.check(connection, progress)
     except (GalleryError, sqlite3.Error) as error:
         return [*faults, str(error)]
     return faults or _parted(storage)
@@ -150,11 +151,11 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
             yield one
 
 
-def groups(index: fr.Index, threshold: float) -> list[list[int]]:
+def groups(index: fr.Index, threshold: float, progress: Progress | None = None) -> list[list[int]]:
     """The connected components of the pairs within the threshold, the largest first."""
     ids = np.sort(index.ids)
     parent = np.arange(len(ids))  # positions; a root is its own parent, and the smallest
-    for part in index.iter_pairs(threshold):
+    for part in index.iter_pairs(threshold, progress=progress):
         _join(parent, np.searchsorted(ids, part.ids))
     roots = _roots(parent)
     order = np.argsort(roots, kind="stable")
@@ -186,13 +187,15 @@ def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
         parent = above
 
 
-def export(view: View, vectors: Path | None, items: Path | None) -> int:
+def export(
+    view: View, vectors: Path | None, items: Path | None, progress: Progress | None = None
+) -> int:
     """Write vectors and items in order of id."""
     ids = np.sort(view.index.ids)
     if vectors is not None:
         if vectors.suffix != ".npy":
             raise GalleryError(f"vectors are exported as .npy, got {vectors.name!r}")
-        _write_vectors(view.index, ids, vectors)
+        _write_vectors(view.index, ids, vectors, progress)
     if items is not None:
         if items.suffix not in (".csv", ".jsonl"):
             raise GalleryError(f"items are exported as .csv or .jsonl, got {items.name!r}")
@@ -200,7 +203,9 @@ def export(view: View, vectors: Path | None, items: Path | None) -> int:
     return len(ids)
 
 
-def _write_vectors(index: fr.Index, ids: NDArray[np.int64], path: Path) -> None:
+def _write_vectors(
+    index: fr.Index, ids: NDArray[np.int64], path: Path, progress: Progress | None
+) -> None:
     kind = np.dtype(np.float16 if index.dtype == "float16" else np.float32)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -210,6 +215,8 @@ def _write_vectors(index: fr.Index, ids: NDArray[np.int64], path: Path) -> None:
         file.write(header.getvalue())
         for start in range(0, len(ids), _CHUNK):
             file.write(np.ascontiguousarray(index.get(ids[start : start + _CHUNK])).tobytes())
+            if progress is not None:
+                progress(min(start + _CHUNK, len(ids)), len(ids))
 
 
 def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: Path) -> None:

@@ -26,7 +26,7 @@ from fastretrieve.gallery.fitting import fitting, refuse_other_options
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.listing import Candidate, Listing
 from fastretrieve.gallery.manifest import Manifest
-from fastretrieve.gallery.progress import show_progress
+from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.queries import QueryEncoder
 from fastretrieve.gallery.searching import Searching
 from fastretrieve.gallery.storage import ENCODER, PICTURES, Storage
@@ -155,9 +155,10 @@ class Gallery(Searching):
         """Facts about the gallery, for people and programs."""
         return exporting.info(self._storage)
 
-    def check(self) -> list[str]:
+    def check(self, *, progress: bool | None = None) -> list[str]:
         """Read every byte and verify every checksum; returns what is wrong."""
-        return exporting.check(self._storage)
+        with progress_of("checking files", progress) as done:
+            return exporting.check(self._storage, done)
 
     def unreadable(self) -> list[Item]:
         """The items that could not be read; ``error`` says why."""
@@ -250,7 +251,13 @@ class Gallery(Searching):
 
     # --- taking out -------------------------------------------------------------------------------
 
-    def export(self, vectors: str | Path | None = None, items: str | Path | None = None) -> int:
+    def export(
+        self,
+        vectors: str | Path | None = None,
+        items: str | Path | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> int:
         """Write the vectors as .npy and the items as .csv or .jsonl, both in order of id.
 
         Returns how many items there are.
@@ -259,11 +266,12 @@ class Gallery(Searching):
             raise GalleryError(
                 "export(vectors='....npy', items='....csv'): give one of them, or both"
             )
-        with self._view() as view:
+        with self._view() as view, progress_of("writing vectors", progress) as done:
             return exporting.export(
                 view,
                 None if vectors is None else Path(vectors),
                 None if items is None else Path(items),
+                done,
             )
 
     def evaluate(self, queries: Any = None, **options: Any) -> Any:

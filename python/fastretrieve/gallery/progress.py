@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 Report = Callable[[str, int, int | None], None]  # (what is being done, done, in all)
 
@@ -32,6 +33,16 @@ def show_progress(show: bool | None) -> tuple[Report, Callable[[], None]]:
         bar.update(tasks[text], completed=done, total=total)
 
     return report, bar.stop
+
+
+@contextlib.contextmanager
+def progress_of(text: str, show: bool | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar for one thing that takes long, called with how much is done and how much there is."""
+    report, end = show_progress(show)
+    try:
+        yield lambda done, total: report(text, done, total)
+    finally:
+        end()
 
 
 def in_megabytes(report: Report, text: str) -> Callable[[int, int], None]:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arrays import whole
+from fastretrieve.arguments import whole
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting, recommending
 from fastretrieve.gallery.conditions import Conditions, Filter, Where
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.matches import Match, Matches, Seconds
+from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
 from fastretrieve.gallery.storage import Storage
@@ -147,12 +148,14 @@ class Searching:
         own = self.file_of(self.item(self._ids(query)[0])) if _is_item(query) else query
         return Label(next(iter(shares), None), shares, self._queries.probabilities(own), matches)
 
-    def duplicates(self, threshold: float = 0.98) -> list[list[Item]]:
+    def duplicates(
+        self, threshold: float = 0.98, *, progress: bool | None = None
+    ) -> list[list[Item]]:
         """Groups of items that are linked by scores of at least ``threshold`` (at most, for a
         metric that is a distance), the largest group first.
         """
-        with self._view() as view:
-            groups = exporting.groups(view.index, threshold)
+        with self._view() as view, progress_of("comparing", progress) as done:
+            groups = exporting.groups(view.index, threshold, done)
             found = db.fetch(view.connection, [i for group in groups for i in group])
         return [[found[i] for i in group] for group in groups]
 

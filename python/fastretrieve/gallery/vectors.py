@@ -134,16 +134,19 @@ class Vectors:
             )
         return index
 
-    def check(self, connection: sqlite3.Connection) -> list[str]:
+    def check(self, connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
         """Read every byte of every index file; returns what is wrong."""
         faults = []
-        for segment in db.segments(connection):
+        listed = db.segments(connection)
+        for number, segment in enumerate(listed, 1):
             path = self._folder / segment.file
             try:
                 if file_sha256(path) != segment.sha256:
                     faults.append(f"{path}: its SHA-256 is not the one that was committed")
             except OSError as error:
                 faults.append(f"{path}: {error.strerror}")
+            if progress is not None:
+                progress(number, len(listed))
         return faults
 
     # --- writing: the caller holds the writer's lock and an open transaction ----------------------

@@ -5,6 +5,9 @@ const K = 24;
 const $ = (id) => document.getElementById(id);
 const state = { upload: null, item: null, filters: [], offset: 0 };
 let running = null; // aborts the request before this one
+let gallery = null; // what the gallery is
+let shown = []; // the items on the page
+let enlarged = -1; // the position of the one in the dialog
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -44,13 +47,15 @@ async function refresh() {
   running?.abort();
   const mine = (running = new AbortController());
   const started = performance.now();
-  say("Searching …");
+  $("results").ariaBusy = true;
   try {
     const answer = await request(mine.signal);
     draw(answer, performance.now() - started);
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message, true);
+    if (error.name === "AbortError") return; // the next request is under way
+    say(error.message, true);
   }
+  $("results").ariaBusy = false;
 }
 
 function say(text, isBad = false) {
@@ -59,8 +64,9 @@ function say(text, isBad = false) {
 }
 
 function draw(answer, waited) {
-  $("results").replaceChildren(...answer.matches.map(card));
-  const n = answer.matches.length;
+  shown = answer.matches;
+  $("results").replaceChildren(...shown.map(card));
+  const n = shown.length;
   $("range").textContent = n ? `${answer.offset + 1} to ${answer.offset + n}` : "";
   $("previous").disabled = answer.offset === 0;
   $("next").disabled = !answer.more;
@@ -73,54 +79,64 @@ function draw(answer, waited) {
   }
 }
 
-function card(item) {
-  const title = item.score === null ? item.label ?? "" : item.score.toFixed(4);
-  const note = item.score === null || !item.label ? item.name : `${item.label} · ${item.name}`;
+function card(item, position) {
   const image = element("img", { src: item.picture, alt: item.caption ?? item.label ?? item.name, loading: "lazy" });
-  const search = element(
-    "button",
-    { type: "button", className: "card", title: "Find images like this one" },
-    image,
-    element("span", { className: "score", textContent: title }),
-    element("span", { className: "name", textContent: note, title: item.name }),
-  );
-  search.addEventListener("click", () => searchItem(item.id));
+  const line = element("span", { className: "line" }, element("b", { textContent: item.label ?? item.caption ?? item.name }));
+  const parts = [image, line, element("span", { className: "name", textContent: item.name, title: item.name })];
+  if (item.score !== null) {
+    line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
+    if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
+  }
+  const search = element("button", { type: "button", className: "card", title: "Find images like this one" }, ...parts);
+  search.addEventListener("click", () => searchItem(item));
   const more = element("button", { type: "button", className: "more", textContent: "i", ariaLabel: `About ${item.name}` });
-  more.addEventListener("click", () => enlarge(item));
+  more.addEventListener("click", () => enlarge(position));
   return element("li", {}, search, more);
 }
 
-function enlarge(item) {
+function bar(score) {
+  const filled = element("i");
+  filled.style.width = `${Math.max(0, Math.min(1, score)) * 100}%`;
+  return element("span", { className: "bar" }, filled);
+}
+
+function enlarge(position) {
+  const item = shown[position];
+  if (!item) return;
+  enlarged = position;
   $("large-picture").src = `${item.picture}?size=1024`;
   $("large-picture").alt = item.caption ?? item.name;
   const size = item.width ? `${item.width} × ${item.height}` : null;
-  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Size: size, ...item.metadata };
+  const score = item.score === null ? null : item.score.toFixed(6);
+  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, Size: size, ...item.metadata };
   $("large-facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) =>
       value === null || value === "" ? [] : [element("dt", { textContent: name }), element("dd", { textContent: value })]),
   );
-  $("large").showModal();
+  if (!$("large").open) $("large").showModal();
 }
 
 // --- what is asked ------------------------------------------------------------------------------
 
-function show(source) {
+function show(source, name) {
   if ($("query").src.startsWith("blob:")) URL.revokeObjectURL($("query").src);
-  $("query").hidden = !source;
+  $("query").hidden = $("asked").hidden = !source;
   $("hint").hidden = Boolean(source);
+  $("asked-name").textContent = name ?? "";
+  $("file").value = ""; // so that the same file can be chosen again
   if (source) $("query").src = source;
   else $("query").removeAttribute("src");
 }
 
-function ask({ upload = null, item = null }, remember = true) {
+function ask({ upload = null, item = null, name = null }, remember = true) {
   Object.assign(state, { upload, item, offset: 0 });
-  show(upload ? URL.createObjectURL(upload) : item ? `api/items/${item}/picture` : null);
+  show(upload ? URL.createObjectURL(upload) : item ? `api/items/${item}/picture` : null, name ?? upload?.name);
   if (remember) history.pushState({ item }, "", item ? `#item=${item}` : location.pathname + location.search);
   refresh();
 }
 
-function searchItem(id) {
-  ask({ item: id });
+function searchItem(item) {
+  ask({ item: item.id, name: item.name });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
@@ -130,9 +146,13 @@ function searchFile(file) {
   else ask({ upload: file });
 }
 
-function fromAddress() {
+async function fromAddress() {
   const id = Number(new URLSearchParams(location.hash.slice(1)).get("item"));
-  ask({ item: Number.isInteger(id) && id > 0 ? id : null }, false);
+  const item = Number.isInteger(id) && id > 0 ? id : null;
+  ask({ item, name: item && `item ${item}` }, false);
+  if (!item) return;
+  const found = await call(`api/items/${item}`).catch(() => null); // the search says what is wrong
+  if (found && state.item === item) $("asked-name").textContent = found.name;
 }
 
 // --- filters ------------------------------------------------------------------------------------
@@ -166,6 +186,7 @@ function filtersChanged() {
 function page(step) {
   state.offset = Math.max(0, state.offset + step * K);
   refresh();
+  $("status").scrollIntoView({ block: "nearest" });
 }
 
 // --- keyboard -----------------------------------------------------------------------------------
@@ -181,6 +202,22 @@ function moveFocus(event) {
   cards[here + step].focus();
 }
 
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("large").open) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step) enlarge(enlarged + step);
+    return;
+  }
+  if (event.target.matches("input:not([type=file]), select")) return;
+  const here = document.activeElement.closest("#results li");
+  if (event.key === "i" && here) enlarge([...$("results").children].indexOf(here));
+  else if (event.key === "n" && !$("next").disabled) page(1);
+  else if (event.key === "p" && !$("previous").disabled) page(-1);
+  else if (event.key === "Escape" && (state.upload || state.item)) ask({});
+  else moveFocus(event);
+}
+
 // --- start --------------------------------------------------------------------------------------
 
 async function start() {
@@ -194,8 +231,16 @@ async function start() {
     });
   }
   document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
-  document.addEventListener("keydown", moveFocus);
-  $("home").addEventListener("click", () => ask({}));
+  document.addEventListener("keydown", pressed);
+  for (const id of ["home", "clear"]) $(id).addEventListener("click", () => ask({}));
+  $("large-search").addEventListener("click", () => {
+    $("large").close();
+    searchItem(shown[enlarged]);
+  });
+  const wide = matchMedia("(min-width: 46.01rem)"); // as in page.css
+  const unfold = () => ($("narrow").open = wide.matches || state.filters.length > 0);
+  wide.addEventListener("change", unfold);
+  unfold();
   $("query").addEventListener("load", (event) => {
     event.target.classList.toggle("small", event.target.naturalWidth <= 80); // sharp pixels
   });
@@ -208,10 +253,10 @@ async function start() {
   $("next").addEventListener("click", () => page(1));
   addEventListener("popstate", fromAddress);
   try {
-    const facts = await call("api/gallery");
+    const facts = (gallery = await call("api/gallery"));
     document.title = `${facts.name} · fastretrieve`;
-    $("home").textContent = facts.name;
-    $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} numbers · ${facts.metric}`;
+    $("title").textContent = facts.name;
+    $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} dimensions · ${facts.metric}`;
     $("label").append(...Object.entries(facts.labels).map(([name, n]) => element("option", { value: name, textContent: `${name} (${n})` })));
     $("column").append(...["label", "caption", "path", "width", "height", ...facts.columns].map((name) => element("option", { textContent: name })));
   } catch (error) {
