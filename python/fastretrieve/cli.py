@@ -22,7 +22,7 @@ VERBS = {
     "demo": Verb(
         "fastretrieve.demo:demo", "Index real pictures, search them, draw what was found."
     ),
-    "train": Verb("fastretrieve.training.command:train", "Train an encoder on your images."),
+    "train": Verb("fastretrieve.training.commands:train", "Train an encoder on your images."),
     "index": Verb("fastretrieve.gallery.commands:index", "Make a gallery of images."),
     "add": Verb("fastretrieve.gallery.commands:add", "Add to a gallery; only what is new."),
     "update": Verb("fastretrieve.gallery.commands:update", "Bring a gallery up to its files."),
