@@ -105,7 +105,7 @@ def _header_text(blob: Blob, chance: random.Random) -> Blob:
         return blob
     number, word = chance.choice(numbers), str(chance.choice(WORDS)).encode()
     head = blob[8 : 8 + number.start()] + word + blob[8 + number.end() : 8 + length]
-    return _fitted(len(head).to_bytes(8, "little") + head + blob[8 + length :])
+    return fitted(len(head).to_bytes(8, "little") + head + blob[8 + length :])
 
 
 def _header_value(blob: Blob, chance: random.Random) -> Blob:
@@ -140,7 +140,8 @@ def _tensors(blob: Blob, chance: random.Random) -> Blob:
     return blob[: 8 + length] + bytes(data)
 
 
-def _fitted(blob: Blob) -> Blob:
+def fitted(blob: Blob) -> Blob:
+    """The file with a header whose checksum is right, where it has a header."""
     try:
         return joined(*parts(blob))
     except (ValueError, AttributeError, RecursionError):

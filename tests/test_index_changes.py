@@ -94,9 +94,9 @@ class Changes(RuleBasedStateMachine):
         other.remove(ids[1::3])
         other.add(vectors(seed, 70))
         if model:
+            again = fr.Index(DIM, metric=self.index.metric)  # type: ignore[arg-type]
+            again.add([[0] * DIM], ids=[max(model)])
             with pytest.raises(ValueError, match="in the index already"):
-                again = fr.Index(DIM, metric=self.index.metric)  # type: ignore[arg-type]
-                again.add([[0] * DIM], ids=[max(model)])
                 self.index.extend(again)
 
     @precondition(lambda self: self.model)

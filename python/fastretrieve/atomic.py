@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -23,6 +24,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     b'whole'
     """
     target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():  # a device would become a file
+        raise OSError(errno.EINVAL, f"{path} is no ordinary file, and only such are written")
     handle, temporary = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
     )

@@ -12,7 +12,7 @@ import mmap as mmap_module
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class Files:
                 if mmap and os.fstat(file.fileno()).st_size:
                     buffer: Any = mmap_module.mmap(file.fileno(), 0, access=mmap_module.ACCESS_READ)
                 else:
-                    buffer = file.read()
+                    buffer = _read(file)
             return cls._from_buffer(buffer, device, copy=not mmap, check=verify)
         except StorageError as error:
             raise StorageError(f"{os.fspath(path)}: {error}") from None
@@ -324,8 +324,19 @@ def _copied(part: NDArray[Any]) -> NDArray[Any]:
     from fastretrieve.memory import empty
 
     result = empty(part.shape, part.dtype)
-    result[...] = part
+    step = max(PART_BYTES // max(part[:1].nbytes, 1), 1)
+    for begin in range(0, len(part), step):
+        result[begin : begin + step] = part[begin : begin + step]
     return result
+
+
+def _read(file: IO[bytes]) -> bytearray:
+    """All of a file, in parts between which Ctrl-C is heard."""
+    data = bytearray(os.fstat(file.fileno()).st_size)
+    view, at = memoryview(data), 0
+    while n := file.readinto(view[at : at + PART_BYTES]):  # type: ignore[attr-defined]
+        at += n
+    return data[:at] if at < len(data) else data
 
 
 def _wrong(name: str, expected: str, found: str | None) -> StorageError:

@@ -1,0 +1,189 @@
+"""Ctrl-C: whatever lasts returns soon, and the index is whole.
+
+What is measured is the time of the processor between the signal and the moment at which the caller
+has control again, with one thread: it is the waiting time of a machine that does nothing else, also
+where tests share theirs.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fastretrieve as fr
+
+LIMIT = 0.1  # seconds
+MOMENTS = (0.2, 0.6, 0.95)  # of what the call takes
+
+
+class Stopped(BaseException):
+    """What Ctrl-C raises, but for these tests alone."""
+
+
+class Long(NamedTuple):
+    """Something that lasts: what it needs, how it is called."""
+
+    make: Callable[[], Any]
+    call: Callable[[Any], object]
+
+
+@pytest.fixture
+def interrupted(use_threads: Callable[[int], None]) -> Iterator[Callable[..., float | None]]:
+    """Run a call until it has used so many seconds of the processor; how many more it used before
+    it was over. None: it ended first.
+    """
+    use_threads(1)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    def run(call: Callable[[], object], seconds: float) -> float | None:
+        start = time.process_time()
+        try:
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            call()
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        except Stopped:
+            return time.process_time() - start - seconds
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        return None
+
+    before = signal.signal(signal.SIGPROF, handler)
+    yield run
+    signal.signal(signal.SIGPROF, before)
+
+
+def vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim), dtype=np.float32)
+
+
+def made(n: int, dim: int, *, own: bool = False) -> fr.Index:
+    index = fr.Index(dim, metric="l2")
+    index.add(vectors(n, dim), ids=np.random.default_rng(1).permutation(n) if own else None)
+    return index
+
+
+QUERIES = vectors(8192, 64, 5)
+ROWS = vectors(300_000, 64, 6)
+OWN_IDS = np.random.default_rng(7).permutation(1_500_000)
+SEARCHES: dict[str, Long] = {
+    "search": Long(lambda: made(60_000, 64), lambda i: i.search(QUERIES, 10)),
+    "search for many": Long(lambda: made(60_000, 64), lambda i: i.search(QUERIES[:64], 60_000)),
+    "search behind a mask for each query": Long(
+        lambda: made(60_000, 64),
+        lambda i: i.search(QUERIES[:2048], 10, where=np.ones((2048, 60_000), bool)),
+    ),
+    "search_ids": Long(
+        lambda: made(60_000, 64, own=True), lambda i: i.search_ids(np.arange(8192), 10)
+    ),
+    "range_search": Long(lambda: made(60_000, 64), lambda i: i.range_search(QUERIES, 7.0)),
+    "range_search that finds all": Long(
+        lambda: made(60_000, 64), lambda i: i.range_search(QUERIES[:200], 1e9)
+    ),
+    "pairs": Long(lambda: made(60_000, 64), lambda i: i.pairs(3.0)),
+    "pairs, of which there are many": Long(lambda: made(3000, 8, own=True), lambda i: i.pairs(1e9)),
+    "iter_pairs": Long(
+        lambda: made(3000, 8, own=True), lambda i: sum(len(p.ids) for p in i.iter_pairs(1e9))
+    ),
+    "knn_graph": Long(lambda: made(30_000, 64), lambda i: i.knn_graph(10)),
+    "get": Long(
+        lambda: made(300_000, 64, own=True), lambda i: i.get(np.tile(np.arange(300_000), 3))
+    ),
+}
+CHANGES: dict[str, Long] = {
+    "add": Long(lambda: made(1000, 64), lambda i: i.add(ROWS)),
+    "add 16 bits": Long(lambda: made(1000, 64), lambda i: i.add(ROWS.astype(np.float16))),
+    "add under ids of one's own": Long(
+        lambda: fr.Index(1), lambda i: i.add(np.ones((len(OWN_IDS), 1), np.float32), ids=OWN_IDS)
+    ),
+    "remove": Long(
+        lambda: made(1_000_000, 1, own=True), lambda i: i.remove(OWN_IDS[OWN_IDS < 900_000])
+    ),
+    "update": Long(
+        lambda: made(400_000, 16, own=True),
+        lambda i: i.update(np.arange(300_000), vectors(300_000, 16, 9)),
+    ),
+    "compact": Long(lambda: with_holes(400_000, 64), lambda i: i.compact()),
+}
+
+
+def with_holes(n: int, dim: int) -> fr.Index:
+    index = made(n, dim, own=True)
+    index.remove(np.arange(0, n, 3))
+    return index
+
+
+def snapshot(index: fr.Index) -> tuple[Any, ...]:
+    ids = index.ids
+    hits = index.search(np.ones(index.dim), 5, score_dtype="float64")
+    some = ids[:: max(len(ids) // 100, 1)]
+    return len(index), ids.tobytes(), index.get(some).tobytes(), *(a.tobytes() for a in hits)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_stops(name: str, interrupted: Callable[..., float | None]) -> None:
+    make, call = SEARCHES[name]
+    index = make()
+    before, start = snapshot(index), time.process_time()
+    call(index)
+    lasts = time.process_time() - start
+    assert lasts > 0.1, "too short to be interrupted"
+    waits = [interrupted(lambda: call(index), lasts * moment) for moment in MOMENTS]
+    assert any(wait is not None for wait in waits)
+    assert max(wait for wait in waits if wait is not None) < LIMIT, waits
+    assert snapshot(index) == before
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_stops_and_has_happened_or_not(
+    name: str, interrupted: Callable[..., float | None]
+) -> None:
+    make, call = CHANGES[name]
+    index = make()
+    before, start = snapshot(index), time.process_time()
+    call(index)
+    lasts, after = time.process_time() - start, snapshot(index)
+    assert lasts > 0.05, "too short to be interrupted"
+    waits = []
+    for moment in MOMENTS:
+        index = make()
+        waits.append(interrupted(lambda index=index: call(index), lasts * moment))
+        assert snapshot(index) in (before, after)
+        if snapshot(index) == before:
+            call(index)
+        assert snapshot(index) == after
+    assert any(wait is not None for wait in waits)
+    assert max(wait for wait in waits if wait is not None) < LIMIT, waits
+
+
+FILES: dict[str, Callable[[fr.Index, Path], object]] = {
+    "save": lambda index, path: index.save(path),
+    "load and verify": lambda index, path: fr.Index.load(path, verify=True, mmap=False),
+    "write_vectors": lambda index, path: fr.write_vectors(path.with_suffix(".fvecs"), ROWS),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_work_on_files_stops_and_leaves_them_whole(
+    name: str, interrupted: Callable[..., float | None], tmp_path: Path
+) -> None:
+    index, path = made(400_000, 64, own=True), tmp_path / "a.index"
+    index.save(path)
+    fr.write_vectors(path.with_suffix(".fvecs"), ROWS)
+    old = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    start = time.process_time()
+    FILES[name](index, path)
+    lasts = time.process_time() - start
+    waits = [interrupted(lambda: FILES[name](index, path), lasts * moment) for moment in MOMENTS]
+    assert any(wait is not None for wait in waits)
+    assert max(wait for wait in waits if wait is not None) < LIMIT, waits
+    assert {file.name: file.stat().st_size for file in tmp_path.iterdir()} == old
+    assert fr.Index.load(path, verify=True).get([5, 7]).tobytes() == index.get([5, 7]).tobytes()
