@@ -185,6 +185,18 @@ def test_an_unknown_name_lists_the_known_ones():
         create_encoder("pixel")
 
 
+@pytest.mark.parametrize("what", [None, 3, np.eye(2), object])
+def test_what_is_no_name_is_refused(what):
+    with pytest.raises(TypeError, match=f"by its name, got {type(what).__name__}; a class or an"):
+        create_encoder(what)
+
+
+def test_what_is_no_encoder_is_called_by_its_type():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(EncoderError, match="encoder 'Tensor' breaks the protocol"):
+        as_encoder(torch.eye(2))
+
+
 def test_an_unknown_option_lists_the_options():
     with pytest.raises(EncoderError, match=r"its options are \['image_size', 'channels'"):
         create_encoder("pixels", size=3)

@@ -193,6 +193,10 @@ def test_unreadable_images_are_listed(tmp_path):
     [
         (lambda: evaluate(np.eye(3)), "no query has a label"),
         (lambda: evaluate(np.eye(3), labels=[0, 1]), "2 labels for 3 items"),
+        (lambda: evaluate(np.eye(3), labels=np.eye(3)), "labels must be a list of 3 names or num"),
+        (lambda: evaluate(np.eye(3), labels=1.5), "labels must be a list of .*, got 1.5"),
+        (lambda: evaluate(np.eye(3), labels="abc"), "labels must be a list of .*, got 'abc'"),
+        (lambda: evaluate([[1], [2, 3]], labels=[0, 1]), "vectors must be rows of equal length"),
         (lambda: evaluate(np.eye(3), labels=[0, 0, 0], k=0), "at least 1"),
         (lambda: evaluate(np.eye(3), labels=[0, 0, 0], gallery=np.eye(3)), r"\(vectors, labels\)"),
         (lambda: evaluate(np.eye(3), labels=[0, 0, 0], by="x"), "needs a data set"),

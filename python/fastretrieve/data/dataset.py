@@ -6,12 +6,13 @@ A ``Dataset`` holds no pixels of its own. ``source`` reads an item by number (``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastretrieve.arguments import shown
 from fastretrieve.data.errors import DataError
 
 Modality = Literal["image", "sequence"]
@@ -174,6 +175,9 @@ def encode_labels(
     """
     if values is None:
         return np.full(n_items, -1, np.int64), tuple(classes or ())
+    one_each = np.ndim(values) == 1 if hasattr(values, "tolist") else isinstance(values, Iterable)
+    if not one_each or isinstance(values, (str, bytes)):
+        raise DataError(f"labels must be a list of {n_items} names or numbers, got {shown(values)}")
     listed = values.tolist() if hasattr(values, "tolist") else list(values)
     if len(listed) != n_items:
         raise DataError(f"there are {len(listed)} labels for {n_items} items")

@@ -30,6 +30,11 @@ def create_encoder(name: str, /, *, device: str = "cpu", **config: Any) -> Encod
     >>> create_encoder("pixels", image_size=8, channels=1).dim
     64
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"an encoder is made by its name, got {type(name).__name__}; "
+            f"a class or an instance is used as it is"
+        )
     if name.startswith(MODULE_PREFIX):
         config = {"target": name.removeprefix(MODULE_PREFIX), **config}
     cls = encoder_class(name)
@@ -92,7 +97,8 @@ def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
         from fastretrieve.encoders.module import ModuleEncoder
 
         encoder = ModuleEncoder(encoder)
-    check_instance(encoder, getattr(encoder, "name", type(encoder).__name__))
+    name = getattr(encoder, "name", None)
+    check_instance(encoder, name if isinstance(name, str) else type(encoder).__name__)
     return cast(Encoder, encoder if device is None else encoder.to(device))
 
 

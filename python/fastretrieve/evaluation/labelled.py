@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arrays import as_float, as_rows
 from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.data.dataset import encode_labels
 
@@ -54,10 +55,10 @@ def is_vectors(source: Any) -> bool:
 
 def from_vectors(vectors: Any, about: Any, *, name: str) -> Labelled:
     """Vectors and their labels, or a data set of the same length, or None."""
-    array = vectors.detach().cpu().float() if hasattr(vectors, "detach") else vectors
-    matrix = np.asarray(array, np.float32)
-    if matrix.ndim != 2:
-        raise ValueError(f"{name} are vectors [n, dim], got shape {matrix.shape}")
+    here = vectors.detach().cpu() if hasattr(vectors, "detach") else vectors
+    matrix = as_float(as_rows(here, name=name)).astype(np.float32, copy=False)
+    if np.ndim(here) != 2:
+        raise ValueError(f"{name} must be a matrix [n, dim], got shape {tuple(np.shape(here))}")
     if isinstance(about, Dataset):
         if len(about) != len(matrix):
             raise ValueError(f"there are {len(matrix)} {name} for a data set of {len(about)} items")
