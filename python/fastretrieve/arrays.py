@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.arguments import one_of, shown
-from fastretrieve.arguments import whole as whole
 
 if TYPE_CHECKING:
     import torch
@@ -162,15 +161,15 @@ def as_float(rows: Rows) -> NDArray[Any]:
 
 
 def like(result: NDArray[Any], original: Any) -> Any:
-    """Return ``result`` as the kind of array that ``original`` is: a tensor for a tensor, else
-    NumPy or its namespace.
+    """Return ``result`` as the kind of array that ``original`` is: a tensor where that tensor is,
+    else NumPy or its namespace.
     """
     if isinstance(original, np.ndarray) or is_tensor(result):
         return result
     if is_tensor(original):
         import torch
 
-        return torch.from_numpy(result)
+        return torch.from_numpy(result).to(original.device)
     if hasattr(original, "__array_namespace__"):
         return original.__array_namespace__().from_dlpack(result)
     return result
