@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +126,19 @@ def test_a_file_that_turned_into_something_else_is_not_served(tmp_path: Path) ->
         answer = httpx.get(f"{address}/api/items/1/picture")
         assert answer.status_code == 404
         assert b"root:" not in answer.content
+
+
+def test_a_gallery_that_broke_is_not_healthy(tmp_path: Path) -> None:
+    gallery = new_gallery(tmp_path / "g")
+    gallery.add(class_folders(tmp_path / "photos", 2))
+    with serving(gallery) as address:
+        assert httpx.get(f"{address}/healthz").status_code == 200
+        with contextlib.closing(sqlite3.connect(gallery.path / "items.sqlite")) as connection:
+            connection.execute("UPDATE state SET generation = generation + 1")
+            connection.execute("INSERT INTO segment VALUES (99, 99, 'lost.index', 1, 1, '')")
+            connection.commit()
+        answer = httpx.get(f"{address}/healthz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "broken"})
 
 
 BAD_UPLOADS = {

@@ -55,10 +55,13 @@ def create_app(
     app.include_router(router)
     _add_page(app)
 
-    @app.get("/healthz")
-    def healthz() -> dict[str, object]:
+    @app.get("/healthz", responses={503: {"description": "It cannot be searched."}})
+    def healthz() -> JSONResponse:
         """Whether the gallery can be searched."""
-        return {"status": "ok", "items": len(opened)}
+        try:
+            return JSONResponse({"status": "ok", "items": len(opened)})
+        except GalleryError:  # its text names files, and this is answered to everybody
+            return JSONResponse({"status": "broken"}, 503)
 
     @app.get("/metrics", response_class=Response)
     def metrics() -> Response:
