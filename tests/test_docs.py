@@ -104,5 +104,23 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_names_exist(page: str) -> None:
     for name in re.findall(r"`((?:tests|docs|benchmarks|csrc|examples)/[\w./-]+)`", text(page)):
-        if "results/" not in name:  # which a benchmark writes
+        if "/results/" not in name and "/images/" not in name:  # which a benchmark writes
             assert (ROOT / name).exists(), f"{page} names {name}"
+
+
+def test_the_steps_of_ci_are_in_the_table() -> None:
+    steps = re.search(r"^STEPS=\((.*)\)", text(".ci/run"), re.MULTILINE)
+    assert steps is not None
+    section = text("CONTRIBUTING.md").partition("## The steps")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert listed == steps[1].split()
+
+
+def test_the_modules_on_the_page_of_the_architecture_exist() -> None:
+    """The first block of the page names them, before two spaces."""
+    block = BLOCK.findall(text("docs/architecture.md"))[0][1]
+    rows = [line[22:].split("  ")[0] for line in block.splitlines()[:4]]
+    names = [name.removesuffix(".py") for row in rows for name in re.findall(r"[a-z.]+", row)]
+    assert len(names) > 12
+    for name in names:
+        assert (ROOT / "python" / "fastretrieve" / f"{name}.py").exists(), name
