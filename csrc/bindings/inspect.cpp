@@ -70,7 +70,8 @@ py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queri
            thresholds.size());
   Cancel cancel;
   const cpu::EncodedQueries encoded(backend.kernels(), q, segments.metric(), cancel);
-  const cpu::Problem problem{backend.kernels(), segments.data(), 1, q.dim, segments.metric(), 0};
+  const cpu::Problem problem{
+      backend.kernels(), segments.data(), 1, q.dim, segments.metric(), 0, cancel};
   const int64_t n_strips = segments.data()[0].n_strips;
   const auto unknown = [&] {
     py::array_t<double> values({q.n_rows, n_strips * kStripRows});

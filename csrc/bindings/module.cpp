@@ -82,6 +82,8 @@ static py::tuple search(const Backend& backend, const py::handle& queries, const
   return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
 }
 
+constexpr int64_t kScoresPerLook = 65536;  // between two looks for Ctrl-C
+
 // Moves what was found into arrays (offsets, scores, ids), giving memory back on the way.
 static py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metric, bool float64) {
   const int64_t n = static_cast<int64_t>(found.size());
@@ -95,12 +97,12 @@ static py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metri
                              : py::array(py::array_t<float>(offset[n]));
   int64_t* id = ids.mutable_data();
   void* const out = scores.mutable_data();
-  {
-    const py::gil_scoped_release released;
+  unlocked([&](Cancel& cancel) {
     const DefaultFloatEnvironment floats;  // a subnormal score stays what it is
     int64_t at = 0;
     for (std::vector<Scored>& list : found) {
       for (const Scored& s : list) {
+        if (at % kScoresPerLook == 0) cancel.check_now();
         const double score = score_of_key(metric, s.key);
         if (float64) {
           static_cast<double*>(out)[at] = score;
@@ -111,7 +113,7 @@ static py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metri
       }
       std::vector<Scored>().swap(list);
     }
-  }
+  });
   return py::make_tuple(offsets, scores, ids);
 }
 

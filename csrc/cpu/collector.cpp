@@ -102,7 +102,7 @@ void Collector::finish(const Problem& problem, const QueryRow& query, ScoreScrat
   drop_hopeless();
   narrow(problem, query, scratch, stats);
   settle(problem, query, scratch, stats);
-  std::sort(scored_.begin(), scored_.end(), better);
+  sort_best(scored_, problem.cancel);
   const int64_t found = std::min<int64_t>(k_, static_cast<int64_t>(scored_.size()));
   for (int64_t i = 0; i < found; ++i) {
     scores[i] = score_of_key(problem.metric, scored_[static_cast<size_t>(i)].key);
@@ -124,6 +124,7 @@ void smallest_ids(const Problem& problem, int64_t query, double* scores, int64_t
     const Segment& segment = problem.segments[s];
     int64_t taken = 0;
     for (int64_t row = 0; row < segment.rows.n_rows; ++row) {
+      if (row % 65536 == 0) problem.cancel.check_now();
       if (!row_allowed(segment, query, row)) continue;
       found.push_back(segment.id(row));
       if (!segment.ids && ++taken == problem.k) break;  // ids ascend within the segment

@@ -24,7 +24,8 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
   args.found->assign(static_cast<size_t>(args.queries.n_rows), {});
   const bool none = is_distance(args.metric) && args.radius < 0;
   if (args.queries.n_rows == 0 || none) return true;
-  const Problem problem{kernels, args.segments, args.n_segments, args.queries.dim, args.metric, 0};
+  const Problem problem{kernels, args.segments, args.n_segments, args.queries.dim, args.metric,
+                        0,       cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel);
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
@@ -42,7 +43,7 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
       },
       [&](RangeScan& scan, int) {
         for (int64_t q = 0; q < scan.n_queries(); ++q) {
-          cancel.check();
+          cancel.check_now();
           scan.finish(q, (*args.found)[static_cast<size_t>(scan.first() + q)]);
         }
       }};

@@ -88,7 +88,7 @@ void RangeScan::take_zero_queries(Cancel& cancel) {
       const Segment& segment = problem_.segments[s];
       const size_t before = found.size();
       for (int64_t row = 0; row < segment.rows.n_rows; ++row) {
-        if (row % 65536 == 0) cancel.check();
+        if (row % 65536 == 0) cancel.check_now();
         if (behind(q, s, row) && row_allowed(segment, first_ + q, row))
           found.push_back({0.0, segment.id(row)});
       }
@@ -112,7 +112,7 @@ void RangeScan::absorb(RangeScan& other) {
 void RangeScan::finish(int64_t query, std::vector<Scored>& out) {
   settle(query);
   out.swap(found_[static_cast<size_t>(query)]);
-  std::sort(out.begin(), out.end(), better);
+  sort_best(out, problem_.cancel);
 }
 
 }  // namespace fastretrieve::cpu

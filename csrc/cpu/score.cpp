@@ -55,6 +55,17 @@ void score_rows(const Problem& problem, const QueryRow& query, DType dtype, Scor
     out.push_back({sortable(key_of_score(problem.metric, scratch.sums[i])), scratch.ids[i]});
 }
 
+void sort_best(std::vector<Scored>& scored, Cancel& cancel) {
+  constexpr size_t kAtOnce = 65536;  // a few milliseconds
+  if (scored.size() <= kAtOnce) return std::sort(scored.begin(), scored.end(), better);
+  constexpr unsigned kCallsPerLook = 65536;
+  unsigned calls = 0;
+  std::sort(scored.begin(), scored.end(), [&](const Scored& a, const Scored& b) {
+    if (++calls % kCallsPerLook == 0) cancel.check_now();
+    return better(a, b);
+  });
+}
+
 static void check_finite(const Kernels& kernels, const Matrix& matrix, const char* name,
                          Cancel& cancel) {
   constexpr int64_t kRowsPerTask = 4096;

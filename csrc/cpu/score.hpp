@@ -1,9 +1,11 @@
 // Stage 3: canonical scores of rows given by address.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "core/backend.hpp"
+#include "core/cancel.hpp"
 #include "core/order.hpp"
 #include "core/types.hpp"
 #include "cpu/kernels.hpp"
@@ -18,6 +20,7 @@ struct Problem {
   int64_t dim;
   Metric metric;
   int64_t k;  // 0 for a range
+  Cancel& cancel;
 };
 
 // One query, for exact scores.
@@ -50,6 +53,9 @@ struct ScoreScratch {
 void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
                 std::vector<Scored>& out);
 
+// Between so many Ctrl-C is looked for.
+constexpr size_t kRowsAtOnce = 2048;
+
 // Scores rows of the segments, in runs of one number format; `places` has a `row` and a `segment`
 // in each entry.
 template <class Places>
@@ -59,8 +65,9 @@ void score_places(const Problem& problem, const QueryRow& query, const Places& p
     const DType dtype = problem.segments[places[begin].segment].rows.dtype;
     scratch.rows.clear();
     scratch.ids.clear();
+    problem.cancel.check();
     size_t end = begin;
-    for (; end < places.size(); ++end) {
+    for (; end < std::min(places.size(), begin + kRowsAtOnce); ++end) {
       const Segment& segment = problem.segments[places[end].segment];
       if (segment.rows.dtype != dtype) break;
       scratch.rows.push_back(segment.rows.row(places[end].row));
@@ -70,6 +77,9 @@ void score_places(const Problem& problem, const QueryRow& query, const Places& p
     begin = end;
   }
 }
+
+// Puts what was scored in order, best first.
+void sort_best(std::vector<Scored>& scored, Cancel& cancel);
 
 // Every query with every row: fr.scores.
 void score_all(const Kernels& kernels, const ScoresArgs& args, Cancel& cancel);

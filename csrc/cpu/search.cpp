@@ -22,7 +22,7 @@ static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel)
     SearchStats counts;
     const int64_t end = std::min((index + 1) * kFinishQueries, scan.n_queries());
     for (int64_t q = index * kFinishQueries; q < end; ++q) {
-      cancel.check();
+      cancel.check_now();
       const int64_t at = (scan.first() + q) * out.k;
       scan.finish(q, scratch, counts, out.scores + at, out.ids + at);
     }
@@ -34,8 +34,8 @@ static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel)
 
 static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
                          Cancel& cancel) {
-  const Problem problem{kernels,          args.segments, args.n_segments,
-                        args.queries.dim, args.metric,   args.out.k};
+  const Problem problem{kernels,     args.segments, args.n_segments, args.queries.dim,
+                        args.metric, args.out.k,    cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);

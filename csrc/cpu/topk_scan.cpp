@@ -38,6 +38,7 @@ void TopKScan::receive_thresholds() {
 
 void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   if (needs_no_scan(query)) return;
+  problem_.cancel.check();
   Collector& collector = collectors_[static_cast<size_t>(query)];
   const QueryBound& q = bound(query);
   const double before = collector.threshold();
