@@ -1,7 +1,6 @@
 """Check an encoder against the protocol: in one call, or as one test for each promise.
 
-The promises are in ``encoders/checks.py`` and ``encoders/capability_checks.py``. A package with an
-encoder has this test::
+The promises are in ``encoders/*checks.py``. A package with an encoder has this test::
 
     from fastretrieve.testing import parametrize_checks
     from my_package import MyEncoder
