@@ -158,6 +158,14 @@ VALUE_ERRORS: dict[str, tuple[Call, str]] = {
     "too many dimensions": (lambda i: fr.Index(65537), r"dim must be in \[1, 65536\], got 65537"),
     "device": (lambda i: fr.Index(4, device="tpu"), "device must be cpu or cuda, got 'tpu'"),
     "no device": (lambda i: fr.Index(4, device=None), "device must be cpu or cuda, got None"),
+    "queries for other rows": (
+        lambda i: fr.topk(np.ones((1, 5)), np.ones((2, 4))),
+        "queries have dimension 5 but rows have 4",
+    ),
+    "scores of other rows": (
+        lambda i: fr.scores([[1, 2]], [[1]]),
+        "queries have dimension 2 but rows have 1",
+    ),
     "rows without columns": (
         lambda i: fr.topk(np.ones((1, 0)), np.ones((2, 0))),
         "rows must have at least one column",

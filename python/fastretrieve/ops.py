@@ -34,6 +34,8 @@ def topk(
     matrix = rows_on(device, rows, "rows")
     if matrix.shape[1] == 0:
         raise ValueError("rows must have at least one column")
+    if hasattr(queries, "shape") and len(queries.shape) in (1, 2):  # a list waits for the search
+        _refuse_other_dim(queries.shape[-1], matrix.shape[1])
     index = Index(matrix.shape[1], metric=metric, device=device)
     # Bits of bfloat16 look like integers, so these rows go in as they came.
     index.add(rows if device == "cpu" and matrix.dtype == np.uint16 else matrix)
@@ -52,13 +54,13 @@ def scores(
     one_of(metric, get_args(Metric), "metric")
     device = common_device([queries, rows], ["queries", "rows"])
     q, x = rows_on(device, queries, "queries"), rows_on(device, rows, "rows")
-    _refuse_other_dim(q, x)
+    _refuse_other_dim(q.shape[1], x.shape[1])
     result = backend_for(device).scores(q, x, metric=metric)
     if not is_double(score_dtype):
         result = result.float() if is_tensor(result) else result.astype(np.float32)
     return like(result[0] if np.ndim(queries) == 1 else result, queries)
 
 
-def _refuse_other_dim(queries: Any, rows: Any) -> None:
-    if queries.shape[1] != rows.shape[1]:
-        raise ValueError(f"queries have dimension {queries.shape[1]} but rows have {rows.shape[1]}")
+def _refuse_other_dim(queries: int, rows: int) -> None:
+    if queries != rows:
+        raise ValueError(f"queries have dimension {queries} but rows have {rows}")
