@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.pool
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,7 +146,10 @@ def results():
 def survivors():  # every row survives: the codes cannot tell equal rows apart
     index.search(np.repeat(rows[:1], 200, axis=0), 15_000)
 
-for call in (add, reserve, results, survivors):
+def many_within():
+    index.range_search(rows[:2000], 1e9)
+
+for call in (add, reserve, results, survivors, many_within):
     try:
         call()
         print("no error from", call.__name__)
@@ -167,4 +171,9 @@ def test_without_memory_the_index_stays_and_the_error_says_how_much_was_wanted()
     assert lines[1].startswith("reserve wanted 256,000,000,000 bytes"), lines
     assert "Unable to allocate" in lines[2], lines
     assert "wanted up to" in lines[3] or "Unable to allocate" in lines[3], lines
-    assert lines[4] == "whole [20000]"
+    assert re.fullmatch(
+        "many_within a range search of 2000 queries had found [0-9]+ rows and wanted more than "
+        "[1-9][0-9]+ bytes for them; search fewer at a time, or within a smaller radius",
+        lines[4],
+    ), lines
+    assert lines[5] == "whole [20000]"

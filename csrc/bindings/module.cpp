@@ -128,11 +128,21 @@ static py::object range(const Backend& backend, const py::handle& queries, const
            segments.dim());
   std::vector<std::vector<Scored>> found;
   SearchStats stats;
+  int64_t n_found = 0;
   const RangeArgs args{q,      segments.data(), segments.size(), segments.metric(),
                        radius, self_segment,    self_row,        limit,
-                       &found, &stats};
+                       &found, &stats,          &n_found};
   bool complete = true;
-  unlocked([&](Cancel& cancel) { complete = backend.range(args, cancel, nullptr); });
+  try {
+    unlocked([&](Cancel& cancel) { complete = backend.range(args, cancel, nullptr); });
+  } catch (const std::bad_alloc&) {
+    PyErr_Format(PyExc_MemoryError,
+                 "a range search of %lld queries had found %lld rows and wanted more than %lld "
+                 "bytes for them; search fewer at a time, or within a smaller radius",
+                 static_cast<long long>(q.n_rows), static_cast<long long>(n_found),
+                 static_cast<long long>(n_found * int64_t{sizeof(Scored)}));
+    throw py::error_already_set();
+  }
   counters.add(stats);
   if (!complete) return py::none();
   return flattened(found, segments.metric(), float64);

@@ -44,6 +44,7 @@ struct RangeArgs {
   int64_t limit;                            // give up when more than this are found
   std::vector<std::vector<Scored>>* found;  // [n_queries], each in canonical order
   SearchStats* stats;
+  int64_t* n_found = nullptr;  // how many pairs were found, also where the call fails
 };
 
 // The canonical score of every query with every row.

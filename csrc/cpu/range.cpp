@@ -31,7 +31,7 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
                       args.metric);
   args.stats->queries += panels.n_queries;
 
-  Budget budget{args.limit};
+  Budget budget(args);
   const ScanKind<RangeScan> kind{
       [&](int64_t panel) {
         return std::make_unique<RangeScan>(problem, queries, panels.begin(panel),

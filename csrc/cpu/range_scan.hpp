@@ -10,10 +10,18 @@ namespace fastretrieve::cpu {
 
 // How many pairs all threads have found, and how many may be.
 struct Budget {
+  explicit Budget(const RangeArgs& args) : limit(args.limit), told_(args.n_found) {}
+  ~Budget() {
+    if (told_) *told_ = found.load();
+  }
+
   const int64_t limit;
   std::atomic<int64_t> found{0};
 
   bool exceeded() const { return found.load(std::memory_order_relaxed) > limit; }
+
+ private:
+  int64_t* const told_;
 };
 
 class RangeScan final : public PanelScan {
