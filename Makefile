@@ -13,6 +13,7 @@ RESULTS := benchmarks/results
 # Kernels for seven architectures take nvcc minutes: by default only where there is a GPU to run them.
 export FR_CUDA ?= $(if $(shell nvidia-smi -L 2>/dev/null),AUTO,OFF)
 
+EXTRAS_demo := serve
 EXTRAS_test := test,bench,plot
 EXTRAS_bench := bench,plot
 EXTRAS_dev := test,bench,plot,dev
@@ -25,7 +26,7 @@ help: ## list the targets
 
 build: $(STAMPS)/build ## build the package into .venv
 
-demo: $(STAMPS)/demo $(STAMPS)/build ## index real pictures, search them, draw what was found (no torch)
+demo: $(STAMPS)/demo $(STAMPS)/faiss ## train a small encoder on real pictures, search with it, draw what was found
 	@$(BIN)/python -m fastretrieve.datasets || $(INSTALL) scikit-learn
 	@$(BIN)/fastretrieve demo --no-download $(ARGS)
 
@@ -79,16 +80,13 @@ $(STAMPS)/build: $(STAMPS)/build-tools $(NATIVE)
 	@$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
 	@touch $@
 
-# Before the build, and without torch: pip would complain of what an installed fastretrieve lacks.
-# FAISS only stands beside us in the demo's table, so no wheel for it is no error.
-$(STAMPS)/demo: $(STAMPS)/venv
-	@echo "installing what the demo needs"
-	@$(INSTALL) numpy pillow typer rich
-	@$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
-	@touch $@
-
 # fastretrieve itself is installed by now, so that pip only adds what an extra asks for.
-$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
 	@echo "installing the requirements of fastretrieve[$(EXTRAS_$(@F))]"
 	@$(INSTALL) 'fastretrieve[$(EXTRAS_$(@F))]'
+	@touch $@
+
+# FAISS only stands beside us in the demo's table, so no wheel for it is no error.
+$(STAMPS)/faiss: $(STAMPS)/venv
+	@$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
 	@touch $@

@@ -1,5 +1,8 @@
-"""The demo, on pictures small enough for a test."""
+"""The demo as people meet it, on pictures small enough for a test."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from fastretrieve import cli, datasets, demo
+import fastretrieve as fr
+from fastretrieve import cli, datasets
+from fastretrieve.benchmarking import oracle
 from fastretrieve.datasets import Pictures, Split
+from fastretrieve.demo import command, comparing, sheet
+from fastretrieve.demo.sheet import Group, Tile
 
 
 def pictures() -> Pictures:
@@ -26,39 +33,101 @@ def pictures() -> Pictures:
     return Pictures("bars", "a test", split(400), split(100), tuple("0123456789"))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SECONDS", 0.01)
-    monkeypatch.setattr(demo, "TIMED_QUERIES", 5)
+    monkeypatch.setattr(comparing, "SECONDS", 0.01)
+    monkeypatch.setattr(comparing, "TIMED_QUERIES", 5)
 
 
-def test_the_demo_searches_checks_times_and_draws(
-    quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning = pytest.importorskip("fastretrieve.demo.learning")
+    monkeypatch.setattr(learning, "EPOCHS_OF_FEW", 1)
+    monkeypatch.setattr(command, "choose_pictures", lambda *_, **__: pictures())
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "why_no_torch", lambda: "No module named 'torch'")
+
+
+def demo(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["demo", *map(str, arguments)])
+
+
+def test_it_trains_searches_draws_and_says_how_to_go_on(small: None, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    for line in ("400 added", "400 unchanged"):  # a second run finds it done
+        shown = demo("--out", out)
+        assert shown.exit_code == 0, shown.output
+        assert "400 pictures to search, 100 to ask with" in shown.output
+        assert line in shown.output
+        assert re.search(r"raw pixels +120 +100.0% +100.0%", shown.output)
+        assert re.search(r"the trained cnn +64 ", shown.output)
+        assert f"serve {out / 'bars.gallery'}" in shown.output
+    with Image.open(out / "neighbours.png") as picture:
+        assert picture.mode == "RGB"
+        assert picture.height > 10 * sheet.LINE
+    lines = [line for line in shown.output.splitlines() if line.startswith("search  ")]
+    typed = shlex.split(lines[0])  # what it says to type works
+    found = CliRunner().invoke(cli.app, typed[typed.index("fastretrieve") + 1 :])
+    assert found.exit_code == 0, found.output
+    assert (out / "found.png").is_file()
+
+
+def test_without_torch_it_compares_raw_pixels_and_says_what_is_missing(
+    small: None, without_torch: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(demo, "choose_pictures", lambda *_, **__: pictures())
-    shown = CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path / "new")])
+    shown = demo("--out", tmp_path)
     assert shown.exit_code == 0, shown.output
-    assert "400 pictures" in shown.output
-    assert "equal, bit for bit" in shown.output
-    assert "in 100.00% of the queries" in shown.output
-    with Image.open(tmp_path / "new" / "neighbours.png") as sheet:
-        assert sheet.mode == "RGB"
-        assert sheet.height > 10 * demo.TILE
+    assert re.search(r"raw pixels +120 +100.0%", shown.output)
+    assert "pip install torch" in shown.output
+    assert "cnn" not in shown.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["neighbours.png"]
 
 
-def test_the_frame_is_green_for_the_right_label_and_red_for_a_wrong_one() -> None:
-    some = pictures()
-    ids = np.zeros((100, demo.K), np.int64)  # row 0, label 0, for everybody
-    sheet = demo.draw(some, ids)
-    x = demo.GAP * 3 + demo.TILE + 2 * demo.BORDER + demo.GAP + 1
-    line = demo.TILE + 2 * demo.BORDER + demo.GAP
-    right, wrong = sheet.getpixel((x, demo.GAP + 1)), sheet.getpixel((x, demo.GAP + line + 1))
-    assert right == (0x1A, 0x7F, 0x37)
-    assert wrong == (0xCF, 0x22, 0x2E)
+def test_that_part_really_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import test_demo\n"
+        "test_demo.comparing.SECONDS = 0.01\n"
+        "test_demo.command.choose_pictures = lambda *_, **__: test_demo.pictures()\n"
+        "test_demo.cli.app(['demo', '--out', sys.argv[1]])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install torch" in done.stdout
+
+
+def test_without_faiss_the_table_has_no_column_for_it(
+    small: None, without_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "version_of", lambda _: None)
+    shown = demo("--out", tmp_path).output
+    assert "x  \n" not in shown
+    assert "pip install faiss-cpu" in shown
+
+
+def test_an_interrupted_demo_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "choose_pictures", interrupt)
+    shown = demo("--out", tmp_path)
+    assert shown.exit_code == 130
+    assert "the same command goes on from here" in shown.output
 
 
 def test_without_fashion_mnist_the_digits_stand_in_and_say_so(
-    quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    without_torch: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("sklearn")
     monkeypatch.setattr(datasets, "find_fashion_mnist", lambda: None)
@@ -67,7 +136,7 @@ def test_without_fashion_mnist_the_digits_stand_in_and_say_so(
         raise datasets.DatasetError("no network")
 
     monkeypatch.setattr(datasets, "download_fashion_mnist", refuse)
-    shown = CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path)])
+    shown = demo("--out", tmp_path)
     assert shown.exit_code == 0, shown.output
     assert "no network" in shown.output
     assert "digits stand in" in shown.output
@@ -78,19 +147,61 @@ def test_no_download_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "find_fashion_mnist", lambda: None)
     monkeypatch.setattr(datasets, "download_fashion_mnist", pytest.fail)
     monkeypatch.setattr(datasets, "load_digits", pictures)
-    found = demo.choose_pictures(demo.Console(quiet=True), download=False)
+    found = command.choose_pictures(command.Console(quiet=True), download=False)
     assert found.name == "bars"
 
 
-def test_a_wrong_answer_stops_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = pictures()
-    data = demo.Data(demo._pixels(some.gallery.images), demo._pixels(some.queries.images))
-    index = demo.fr.Index(120, metric="l2")
+def test_no_pictures_at_all_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets, "find_fashion_mnist", lambda: None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(sys, "argv", ["fastretrieve", "demo", "--no-download"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "fastretrieve: no Fashion-MNIST here and no scikit-learn" in capsys.readouterr().err
+
+
+def test_a_wrong_answer_stops_the_demo() -> None:
+    data = command.pixels_of(pictures()).data
+    index = fr.Index(120, metric="cosine")
     index.add(data.rows[::-1].copy())
-    with pytest.raises(demo.oracle.WrongAnswer):
-        demo.check(index, data)
+    with pytest.raises(oracle.WrongAnswer):
+        comparing.check(index, data)
 
 
-def test_the_demo_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import fastretrieve.demo"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_recall_and_precision_count_labels() -> None:
+    rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]]
+    labels = np.array(list("aaabbbbbcccc"))
+    queries = np.eye(4, dtype=np.float32)[[0, 1]]
+    found = comparing.compare(comparing.space_of("x", rows, labels, queries, np.array(["a", "b"])))
+    # Ties go to the smaller row: aa, then aabbbb bb; and ab, then aabbbbcc.
+    assert found.recall == 0.5
+    assert found.precision == (3 + 5) / 20
+
+
+def test_a_wrong_neighbour_is_framed_in_red_and_a_right_one_is_not() -> None:
+    black = Image.new("L", (28, 28))
+    query, wrong = Tile(black, "bag"), Tile(black, "boot")
+    drawn = sheet.draw([query], [Group("by pixels", "", [[wrong, query]])])
+    top, left = sheet.HEAD + sheet.TILE // 2, sheet.MARGIN + sheet.PITCH + sheet.APART
+    assert drawn.getpixel((left - 2, top)) == (0xCF, 0x22, 0x2E)
+    assert drawn.getpixel((left + sheet.PITCH - 2, top)) == (255, 255, 255)
+    assert drawn.getpixel((left + 2, top)) == (0, 0, 0)
+
+
+def test_it_names_itself_so_that_the_shell_finds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "env" / "bin" / "fastretrieve"
+    script.parent.mkdir(parents=True)
+    script.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script), "demo"])
+    monkeypatch.setenv("PATH", "")
+    assert command.own_command() == os.path.join("env", "bin", "fastretrieve")
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert command.own_command() == "fastretrieve"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/fastretrieve/__main__.py", "demo"])
+    assert command.own_command() == "python -m fastretrieve"

@@ -20,7 +20,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb(
-        "fastretrieve.demo:demo", "Index real pictures, search them, draw what was found."
+        "fastretrieve.demo.command:demo", "Train on real pictures, search, draw what was found."
     ),
     "train": Verb("fastretrieve.training.commands:train", "Train an encoder on your images."),
     "index": Verb("fastretrieve.gallery.commands:index", "Make a gallery of images."),

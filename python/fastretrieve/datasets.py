@@ -49,7 +49,7 @@ CHECKSUMS = {
 }
 
 
-class DatasetError(Exception):
+class DatasetError(RuntimeError):
     """A data set is missing or its bytes are not the known ones."""
 
 

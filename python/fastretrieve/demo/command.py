@@ -1,0 +1,173 @@
+"""``fastretrieve demo``: what happens, in order, and what a person reads of it."""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from fastretrieve import datasets
+from fastretrieve.benchmarking.cases import Matrix
+from fastretrieve.datasets import DatasetError, Pictures
+from fastretrieve.demo import sheet
+from fastretrieve.demo.comparing import Found, Space, compare, footnote, space_of, table_of
+from fastretrieve.demo.lines import say
+from fastretrieve.demo.sheet import Group, Tile
+
+if TYPE_CHECKING:
+    from fastretrieve.demo.learning import Learned
+
+COLUMNS = 10  # neighbours of a query on the sheet
+PIXELS = "raw pixels"
+TORCH = "pip install torch, then run this again"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for encoder, gallery and pictures.")] = Path(
+        "out"
+    ),
+    download: Annotated[
+        bool, typer.Option(help="Download the pictures if they are not here.")
+    ] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train anew what an earlier run left in the folder.")
+    ] = False,
+) -> None:
+    """Train an encoder on real pictures, search with it, say how right and how fast that is.
+
+    Leaves a gallery to search on a page, and a picture of what was found beside raw pixels.
+
+    Example: fastretrieve demo --out out
+    """
+    console = Console(highlight=False)
+    try:
+        tell(console, out, download=download, fresh=fresh)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
+
+
+def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
+    """The whole demo."""
+    pictures = choose_pictures(console, download=download)
+    shown, asked = pictures.gallery.images, pictures.queries.images
+    about = f"{len(shown):,} pictures to search, {len(asked):,} to ask with ({pictures.source})"
+    say(console, "pictures", f"{pictures.name}, {about}")
+    out.mkdir(parents=True, exist_ok=True)
+    missing = why_no_torch()
+    learned = None if missing else learn(pictures, out, console, fresh=fresh)
+
+    spaces = [*([learned.space] if learned else []), pixels_of(pictures)]
+    with console.status("searching, checking, timing"):
+        found = [compare(space) for space in spaces]
+    console.print()
+    console.print(table_of(found))
+    console.print(footnote(), style="dim")
+
+    draw(pictures, found, learned).save(out / "neighbours.png")
+    console.print()
+    say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind")
+    if learned is None:
+        say(console, "more", f"training, a gallery and its page need torch ({missing}): {TORCH}")
+        return
+    Image.fromarray(asked[0]).save(out / "query.png")
+    tell_next_steps(console, learned.gallery.path, out)
+    learned.gallery.close()
+
+
+def choose_pictures(console: Console, *, download: bool) -> Pictures:
+    """Fashion-MNIST if it is here or can be fetched, else the digits, saying so."""
+    folder = datasets.find_fashion_mnist()
+    if folder is None and download:
+        console.print(f"downloading Fashion-MNIST, about {datasets.DOWNLOAD_MB} MB")
+        try:
+            folder = datasets.download_fashion_mnist()
+        except (DatasetError, OSError) as error:
+            console.print(f"no download: {error}", style="yellow")
+    if folder is not None:
+        return datasets.load_fashion_mnist(folder)
+    console.print("Fashion-MNIST is not here: scikit-learn's digits stand in", style="yellow")
+    return datasets.load_digits()
+
+
+def why_no_torch() -> str | None:
+    """Why torch cannot be used, or None where it can."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        return str(error)
+    return None
+
+
+def learn(pictures: Pictures, out: Path, console: Console, *, fresh: bool) -> "Learned":
+    from fastretrieve.demo import learning
+
+    return learning.learn(pictures, out, console=console, fresh=fresh)
+
+
+def pixels_of(pictures: Pictures) -> Space:
+    """The pictures as they are."""
+    names = np.array(pictures.label_names)
+    shown, asked = pictures.gallery, pictures.queries
+    rows, queries = _flat(shown.images), _flat(asked.images)
+    return space_of(PIXELS, rows, names[shown.labels], queries, names[asked.labels])
+
+
+def draw(pictures: Pictures, found: list[Found], learned: "Learned | None") -> Image.Image:
+    """The first query of each kind, and what was found by each kind of vectors."""
+    asked = np.unique(pictures.queries.labels, return_index=True)[1].tolist()
+    n = COLUMNS // len(found)
+
+    def picture(space: Space, row: int) -> Image.Image:
+        if learned is not None and space is learned.space:
+            return learned.picture(row)
+        return Image.fromarray(pictures.gallery.images[row])
+
+    def group(one: Found) -> Group:
+        space = one.space
+        rows = [
+            [Tile(picture(space, row), str(space.labels[row])) for row in one.ids[query, :n]]
+            for query in asked
+        ]
+        dim = space.data.rows.shape[1]
+        note = f"{dim} numbers; the nearest is right for {one.recall:.1%} of all queries"
+        return Group(f"nearest by {space.name}", note, rows)
+
+    wanted = found[0].space.wanted
+    queries = [Tile(Image.fromarray(pictures.queries.images[i]), str(wanted[i])) for i in asked]
+    return sheet.draw(queries, [group(one) for one in found])
+
+
+def tell_next_steps(console: Console, gallery: Path, out: Path) -> None:
+    """What to type next."""
+    command, needs = own_command(), ""
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        needs = "pip install 'fastretrieve[serve]' && "
+    result = out / "found.png"
+    say(console, "page", f"{needs}{command} serve {gallery}")
+    say(console, "search", f"{command} search {gallery} {out / 'query.png'} --save {result}")
+    say(console, "your own", f"{command} train photos/ --out my-encoder")
+    say(console, "", f"{command} index photos.gallery photos/ --encoder my-encoder")
+
+
+def own_command() -> str:
+    """How this program is called from here: by its name only where the shell finds this one."""
+    called = Path(sys.argv[0])
+    if called.name != "fastretrieve":
+        return "python -m fastretrieve"
+    known = shutil.which("fastretrieve")
+    if known is not None and called.exists() and os.path.samefile(known, called):
+        return "fastretrieve"
+    near = os.path.relpath(called)
+    return str(called) if near.startswith("..") else near
+
+
+def _flat(images: NDArray[np.uint8]) -> Matrix:
+    return images.reshape(len(images), -1).astype(np.float32)

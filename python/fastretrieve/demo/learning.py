@@ -1,0 +1,132 @@
+"""The demo's part that needs torch: train a small ``cnn`` and keep a gallery of its vectors.
+
+Both stay in the output folder. A stopped run goes on where it was, a second one finds them done,
+and a gallery whose encoder has changed is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from fastretrieve.datasets import Pictures
+from fastretrieve.demo.comparing import Space, space_of
+from fastretrieve.demo.lines import say
+from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
+from fastretrieve.encoders.encoding import as_array
+from fastretrieve.encoders.files import is_saved_encoder, read_encoder
+from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.gallery import Gallery, Item, manifest
+from fastretrieve.training import train
+
+NAME = "the trained cnn"
+DIM, WIDTH = 64, 12
+EPOCHS = 3  # about a minute on two cores
+FEW, EPOCHS_OF_FEW = 10_000, 10
+BATCH = 128
+ASKED = 20  # searches by picture, for the median of their times
+SHOWN_EPOCHS = 5
+
+
+class Learned(NamedTuple):
+    """A gallery, and its vectors as something to compare."""
+
+    gallery: Gallery
+    items: list[Item]  # in order of the space's rows
+    space: Space
+
+    def picture(self, row: int) -> Image.Image:
+        return Image.open(self.gallery.file_of(self.items[row]))
+
+
+def learn(pictures: Pictures, out: Path, *, console: Console, fresh: bool = False) -> Learned:
+    """Train on the pictures, add them to a gallery, and encode the queries."""
+    stem = pictures.name.lower()
+    shown, names = pictures.gallery.images, np.array(pictures.label_names)
+    labels = names[pictures.gallery.labels].tolist()
+    saved, folder = out / f"{stem}.encoder", out / f"{stem}.gallery"
+    encoder = trained(shown, labels, saved, console=console, resume=not fresh)
+    gallery = opened(folder, encoder, saved, fresh=fresh)
+    say(console, "gallery", f"{folder}: {gallery.add(shown, labels=labels)}")
+    with console.status("encoding the queries"):
+        queries = encode(encoder, pictures.queries.images)
+        encoding, searching = seconds_by_picture(gallery, pictures.queries.images)
+    times = f"{encoding * 1e3:.1f} ms to encode it, {searching * 1e3:.1f} ms for the rest"
+    say(console, "", f"a search by a picture takes {times}")
+    items = gallery.items(limit=len(gallery))
+    known = np.array([str(item.label) for item in items])
+    wanted = names[pictures.queries.labels]
+    return Learned(gallery, items, space_of(NAME, gallery.vectors(), known, queries, wanted))
+
+
+def trained(
+    images: NDArray[np.uint8], labels: list[str], folder: Path, *, console: Console, resume: bool
+) -> Encoder:
+    """The encoder that an earlier run trained, or a new one."""
+    side = max(images.shape[1:])
+    encoder = create_encoder("cnn", dim=DIM, image_size=side, channels=1, width=WIDTH)
+    if resume and is_finished(folder, encoder):
+        say(console, "training", f"{folder} is there from an earlier run; --fresh trains anew")
+        tell_course(console, folder)
+        return load_encoder(folder)
+    is_long = len(images) >= FEW
+    epochs = EPOCHS if is_long else EPOCHS_OF_FEW
+    about = f"a cnn: {side} x {side} pixels in, {DIM} numbers out, {epochs} passes"
+    say(console, "training", about + (", about a minute on two cores" if is_long else ""))
+    result = train(encoder, images, labels=labels, epochs=epochs, out=folder, resume=resume)
+    tell_course(console, folder)
+    say(console, "", f"{folder}: trained in {result.seconds:.0f} s")
+    return encoder
+
+
+def is_finished(folder: Path, encoder: Any) -> bool:
+    """Whether the folder holds this encoder, trained to the end."""
+    if not is_saved_encoder(folder):
+        return False
+    try:
+        saved = read_encoder(folder)
+    except EncoderError:  # damaged: to be trained again
+        return False
+    return saved.trained and (saved.encoder, saved.config) == (encoder.name, encoder.config)
+
+
+def tell_course(console: Console, folder: Path) -> None:
+    """How loss and recall went from epoch to epoch, by the log of the training."""
+    lines = (folder / "training" / "log.jsonl").read_text("utf-8").splitlines()
+    epochs = [line for line in map(json.loads, lines) if line["event"] == "epoch"]
+    shown = np.linspace(0, len(epochs) - 1, min(SHOWN_EPOCHS, len(epochs))).astype(int)
+    for name, form, note in (("loss", ".2f", ""), ("recall@1", ".1%", " on pictures held out")):
+        if name in epochs[0]:
+            course = " → ".join(format(epochs[i][name], form) for i in shown)
+            say(console, "", f"{name:<9} {course}{note}")
+
+
+def opened(folder: Path, encoder: Encoder, saved: Path, *, fresh: bool) -> Gallery:
+    """The gallery of this very encoder; an older one gives way."""
+    if (folder / manifest.FILE).exists():
+        gallery = Gallery.open(folder)
+        if not fresh and gallery.manifest.weights_sha256 == read_encoder(saved).weights_sha256:
+            return gallery
+        gallery.close()
+        shutil.rmtree(folder)
+    return Gallery.create(folder, encoder=encoder)
+
+
+def encode(encoder: Encoder, images: Any) -> NDArray[np.float32]:
+    """Vectors of pictures in memory."""
+    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    return np.concatenate([as_array(encoder.encode(encoder.preprocess(part))) for part in parts])
+
+
+def seconds_by_picture(gallery: Gallery, images: Any) -> tuple[float, float]:
+    """(to encode a picture, for the rest of a search with it): medians of some searches."""
+    times = [gallery.search(image, k=10).seconds for image in images[:ASKED]]
+    encoding, searching = np.median(times, axis=0)
+    return float(encoding), float(searching)

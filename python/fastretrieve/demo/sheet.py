@@ -1,0 +1,87 @@
+"""The demo's picture: queries on the left, beside each of them what was found nearest to it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+TILE, CAPTION, GAP, FRAME = 84, 20, 10, 4
+MARGIN, APART, HEAD = 20, 34, 58
+PITCH, LINE = TILE + GAP, TILE + CAPTION + GAP
+PAPER, INK, FAINT, WRONG = "#ffffff", "#1f2328", "#656d76", "#cf222e"
+LEGEND = "A red frame: not what the query shows."
+
+
+class Tile(NamedTuple):
+    """A picture and what it shows."""
+
+    image: Image.Image
+    label: str
+
+
+class Group(NamedTuple):
+    """What was found by one kind of vectors: a row of tiles for each query."""
+
+    title: str
+    note: str
+    rows: Sequence[Sequence[Tile]]
+
+
+def draw(queries: Sequence[Tile], groups: Sequence[Group]) -> Image.Image:
+    """One sheet; what does not show what its query shows is framed and named in red.
+
+    >>> tile = Tile(Image.new("L", (28, 28)), "bag")
+    >>> draw([tile], [Group("cnn", "all right", [[tile] * 5])]).size
+    (628, 206)
+    """
+    lefts = [MARGIN + PITCH + APART]
+    for group in groups:
+        lefts.append(lefts[-1] + PITCH * len(group.rows[0]) + APART)
+    size = (lefts[-1] - APART - GAP + MARGIN, HEAD + LINE * len(queries) + MARGIN + CAPTION - GAP)
+    canvas = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(canvas)
+    _head(pen, MARGIN, "query", "")
+    for left, group in zip(lefts, groups, strict=False):
+        _head(pen, left, group.title, group.note)
+    for line, query in enumerate(queries):
+        top = HEAD + LINE * line
+        _tile(canvas, pen, (MARGIN, top), query)
+        for left, group in zip(lefts, groups, strict=False):
+            for column, tile in enumerate(group.rows[line]):
+                is_wrong = tile.label != query.label
+                _tile(canvas, pen, (left + PITCH * column, top), tile, is_wrong=is_wrong)
+    pen.text((MARGIN, size[1] - CAPTION - GAP), LEGEND, FAINT, _font(12))
+    return canvas
+
+
+def _head(pen: ImageDraw.ImageDraw, left: int, title: str, note: str) -> None:
+    pen.text((left, 10), title, INK, _font(18))
+    pen.text((left, 33), note, FAINT, _font(13))
+
+
+def _tile(
+    canvas: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    tile: Tile,
+    *,
+    is_wrong: bool = False,
+) -> None:
+    left, top = place
+    canvas.paste(_fitted(tile.image), place)
+    if is_wrong:
+        box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
+        pen.rectangle(box, None, WRONG, FRAME)
+    middle = (left + TILE / 2, top + TILE + FRAME)
+    pen.text(middle, tile.label, WRONG if is_wrong else FAINT, _font(12), anchor="ma")
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """As large as a tile; the pixels of small pictures stay sharp."""
+    small = max(image.size) * 2 <= TILE
+    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    return image.convert("RGB").resize((TILE, TILE), method)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
