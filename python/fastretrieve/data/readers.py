@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -27,6 +27,8 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".m
 ARRAY_SUFFIXES = frozenset({".npy"})
 MAX_FRAMES = 64  # of an animation, video or frame folder, spread evenly over its length
 
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on width and height change places
+
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
@@ -36,18 +38,36 @@ def read_image(path: str | Path, *, size: int | None = None, box: Box | None = N
     ``size`` is the side that the image will be resized to: it permits decoding a JPEG at a
     reduced size, never below twice that. ``box`` crops (left, top, right, bottom).
     """
+    return decode_image(path, name=path, size=size, box=box)[0]
+
+
+def decode_image(
+    source: str | Path | IO[bytes],
+    *,
+    name: str | Path,
+    size: int | None = None,
+    box: Box | None = None,
+) -> tuple[Image.Image, tuple[int, int]]:
+    """An image as ``read_image`` gives it, from a path or an open file, and the width and height
+    that it has upright and not reduced. ``name`` is what errors call it.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
+            width, height = image.size
             if size is not None and box is None:
                 image.draft(None, (2 * size, 2 * size))
             image.load()
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
             upright = to_image(image)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image: {error}") from error
+        raise DataError(f"{name}: not a readable image: {error}") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
         # What Pillow's decoders raise on damaged files, by way of its own fuzzers.
-        raise DataError(f"{path}: {type(error).__name__}: {error}") from error
-    return upright if box is None else _crop(upright, box, path)
+        raise DataError(f"{name}: {type(error).__name__}: {error}") from error
+    if box is not None:
+        upright = _crop(upright, box, name)
+        return upright, upright.size
+    return upright, (height, width) if turned else (width, height)
 
 
 def read_item(

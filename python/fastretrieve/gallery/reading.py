@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fastretrieve.data import DataError, Dataset, read_item
+from fastretrieve.data.readers import decode_image
 from fastretrieve.gallery.downloads import Limits, fetch
 from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate, measured
-
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on width and height change places
 
 
 class Pending(NamedTuple):
@@ -62,46 +61,60 @@ class Queue(Dataset):
     def read(self, index: int, *, size: int | None = None) -> Any:
         if self.stopped:
             raise DataError("stopped")
-        candidate, known = self.pending[index]
+        candidate = self.pending[index].candidate
         path = self._local(candidate)
         try:
-            status, digest = measured(path), _digest(path)
+            if self.modality == "sequence":
+                self._note(index, path, _digest_of_parts(path))
+                return self._sized(index, *_read_sequence(path, size))
+            with path.open("rb") as file:  # once: to open and parse it again would cost a tenth
+                self._note(index, path, _digest(file))
+                file.seek(0)
+                return self._sized(
+                    index, *decode_image(file, name=path, size=size, box=candidate.box)
+                )
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from error
+
+    def _note(self, index: int, path: Path, digest: str) -> None:
+        """Keep what is known before decoding; an item that is there already is not decoded."""
+        candidate, known = self.pending[index]
+        n_bytes, changed = measured(path)
         relative = os.path.relpath(path, self._folder) if candidate.url else candidate.path
-        mtime_ns = 0 if candidate.mtime_ns == 0 else status[1]
-        self.facts[index] = Fact(status[0], mtime_ns, digest, None, None, relative)
+        mtime_ns = 0 if candidate.mtime_ns == 0 else changed
+        self.facts[index] = Fact(n_bytes, mtime_ns, digest, None, None, relative)
         if known is not None and not known.deleted and known.hash == digest:
             self.same.add(index)
             raise DataError("unchanged")
-        width, height = _dimensions(path, candidate)
-        self.facts[index] = self.facts[index]._replace(width=width, height=height)
-        return read_item(path, modality=self.modality, size=size, box=candidate.box)
+
+    def _sized(self, index: int, item: Any, size: tuple[int | None, int | None]) -> Any:
+        self.facts[index] = self.facts[index]._replace(width=size[0], height=size[1])
+        return item
 
     def _local(self, candidate: Candidate) -> Path:
         path = self._folder / candidate.path  # an absolute path stays as it is
         return fetch(candidate.url, path, self._limits) if candidate.url else path
 
 
-def _digest(path: Path) -> str:
+def _digest(file: IO[bytes], digest: Any = None) -> str:
+    digest = digest or hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return str(digest.hexdigest())
+
+
+def _digest_of_parts(path: Path) -> str:
+    """Of a file, or of the files in a folder of frames."""
     digest = hashlib.sha256()
     for part in sorted(path.iterdir()) if path.is_dir() else [path]:
         if part.is_file():
             with part.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
+                _digest(file, digest)
     return digest.hexdigest()
 
 
-def _dimensions(path: Path, candidate: Candidate) -> tuple[int | None, int | None]:
-    """Width and height of the upright picture, from its header."""
-    if candidate.box is not None:
-        left, top, right, bottom = candidate.box
-        return round(right - left), round(bottom - top)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            return (height, width) if turned else (width, height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None, None  # a video, an array; or damaged, as reading it will say
+def _read_sequence(path: Path, size: int | None) -> tuple[Any, tuple[int | None, int | None]]:
+    """A sequence, and the width and height of its frames where it has any."""
+    item = read_item(path, modality="sequence", size=size)
+    frame = item[0] if isinstance(item, list) and item else None
+    return item, frame.size if isinstance(frame, Image.Image) else (None, None)
