@@ -1,7 +1,7 @@
 """How right the nearest vectors are, and how fast they are found, beside FAISS on the same ones."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from fastretrieve.benchmarking.peers import PEERS, Search, version_of
 from fastretrieve.benchmarking.timing import Timing, interleave
 
 K = 10
-METRIC = "cosine"
+METRIC: Final = "cosine"
 CHECKED_QUERIES = 64
 TIMED_QUERIES = 200
 SECONDS = 1.0
