@@ -73,6 +73,8 @@ def made(n: int, dim: int, *, own: bool = False) -> fr.Index:
 
 QUERIES = vectors(8192, 64, 5)
 ROWS = vectors(300_000, 64, 6)
+DOUBLES = ROWS.astype(np.float64)
+INTEGERS = np.random.default_rng(8).integers(0, 256, (300_000, 64)).astype(np.uint8)
 OWN_IDS = np.random.default_rng(7).permutation(1_500_000)
 SEARCHES: dict[str, Long] = {
     "search": Long(lambda: made(60_000, 64), lambda i: i.search(QUERIES, 10)),
@@ -101,6 +103,8 @@ SEARCHES: dict[str, Long] = {
 CHANGES: dict[str, Long] = {
     "add": Long(lambda: made(1000, 64), lambda i: i.add(ROWS)),
     "add 16 bits": Long(lambda: made(1000, 64), lambda i: i.add(ROWS.astype(np.float16))),
+    "add float64": Long(lambda: made(1000, 64), lambda i: i.add(DOUBLES)),
+    "add integers": Long(lambda: made(1000, 64), lambda i: i.add(INTEGERS)),
     "add under ids of one's own": Long(
         lambda: fr.Index(1), lambda i: i.add(np.ones((len(OWN_IDS), 1), np.float32), ids=OWN_IDS)
     ),

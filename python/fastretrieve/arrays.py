@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.arguments import one_of, shown
+from fastretrieve.ordering import converted, pieces
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,9 @@ def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
         )
     adjacent = matrix.shape[1] <= 1 or matrix.strides[1] == matrix.itemsize
     whole_steps = len(matrix) <= 1 or matrix.strides[0] % matrix.itemsize == 0
-    return matrix if adjacent and whole_steps and matrix.flags.aligned else matrix.copy(order="C")
+    if adjacent and whole_steps and matrix.flags.aligned:
+        return matrix
+    return converted(matrix, matrix.dtype.type)
 
 
 def _from_other(values: Any, name: str) -> Rows:
@@ -88,7 +91,7 @@ def _from_other(values: Any, name: str) -> Rows:
         return array
     if kind == "f":
         with np.errstate(over="ignore"):  # what overflows is refused as not finite, by row
-            return array.astype(np.float32)
+            return converted(array, np.float32)
     if kind in "iu":
         return _from_integers(array, name)
     if array.dtype.name == "bfloat16":  # ml_dtypes, as JAX uses it
@@ -119,16 +122,20 @@ def _as_numpy(values: Any, name: str) -> NDArray[Any]:
 
 
 def _from_integers(array: NDArray[Any], name: str) -> Rows:
-    too_large = (array > MAX_EXACT_INTEGER) | (
-        array < -MAX_EXACT_INTEGER if array.dtype.kind == "i" else False
-    )
-    if too_large.any():
-        where = tuple(int(i) for i in np.argwhere(too_large)[0])
-        raise ValueError(
-            f"{name} must be integers of at most 2**24 in size, which float32 holds exactly, "
-            f"got {array[where]} at {where}; scale them, or convert them to float yourself"
+    numbers = np.atleast_1d(array)
+    for begin, end in pieces(numbers):
+        part = numbers[begin:end]
+        too_large = (part > MAX_EXACT_INTEGER) | (
+            part < -MAX_EXACT_INTEGER if part.dtype.kind == "i" else False
         )
-    return array.astype(np.float32)
+        if too_large.any():
+            first, *rest = (int(i) for i in np.argwhere(too_large)[0])
+            where = (begin + first, *rest)
+            raise ValueError(
+                f"{name} must be integers of at most 2**24 in size, which float32 holds exactly, "
+                f"got {numbers[where]} at {where}; scale them, or convert them to float yourself"
+            )
+    return converted(array, np.float32)
 
 
 def _from_tensor(tensor: torch.Tensor, name: str) -> Rows:

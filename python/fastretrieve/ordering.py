@@ -1,4 +1,4 @@
-"""Sorting and gathering that Ctrl-C can stop.
+"""Sorting, gathering and converting that Ctrl-C can stop.
 
 NumPy sorts ten million numbers in one call of a second, and no signal ends a call. Here they are
 sorted in pieces, and Python looks for signals between them.
@@ -7,7 +7,7 @@ sorted in pieces, and Python looks for signals between them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,24 @@ def ordered(keys: Int64s, *, piece: int = PIECE) -> Int64s:
 def taken(array: NDArray[T], order: Int64s) -> NDArray[T]:
     """``array[order]``."""
     result = np.empty((len(order), *array.shape[1:]), array.dtype)
-    step = max(PIECE_BYTES // max(result[:1].nbytes, 16), 1)
-    for begin, end in _cut(order, step):
+    for begin, end in _cut(order, max(PIECE_BYTES // max(result[:1].nbytes, 16), 1)):
         result[begin:end] = array[order[begin:end]]
     return result
+
+
+def converted(array: NDArray[Any], dtype: type[T]) -> NDArray[T]:
+    """The array as numbers of another type, adjacent in memory."""
+    if array.nbytes <= PIECE_BYTES:
+        return array.astype(dtype, order="C")
+    result = np.empty(array.shape, dtype)
+    for begin, end in pieces(array):
+        result[begin:end] = array[begin:end]
+    return result
+
+
+def pieces(array: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Where parts of some megabytes begin and end."""
+    return _cut(array, max(PIECE_BYTES // max(array[:1].nbytes, 1), 1))
 
 
 def _cut(array: NDArray[T], piece: int) -> Iterator[tuple[int, int]]:
