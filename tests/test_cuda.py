@@ -138,11 +138,12 @@ def test_every_tier_leaves_the_same_rows_to_score(
     """
     queries, rows = cases.gaussian(3000, 64, n_queries=70, seed=24)
     rows[::7] *= 5
+    expected = oracle.topk(queries, rows, 10, metric)
     scored = {}
     for tier in PRESENT:
         cuda_backends.install(monkeypatch, tier, tensors=False)
         index = on_cuda(rows, metric)
-        search(index, queries, 10)
+        oracle.assert_same(search(index, queries, 10), expected)
         scored[tier] = index.stats()["rows_scored"]
     assert len(set(scored.values())) == 1, scored
 
