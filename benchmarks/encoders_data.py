@@ -36,6 +36,11 @@ def fashion_mnist() -> Labelled:
     return Labelled(gallery.images, gallery.labels, queries.images, queries.labels)
 
 
+def first(data: Labelled, n: int | None) -> Labelled:
+    """The first ``n`` items and queries, or all."""
+    return Labelled(*(part[:n] for part in data))
+
+
 def tinted(data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int]) -> Labelled:
     """The first images in random colours, resized: colour says nothing about the class."""
     rng = np.random.default_rng(0)
@@ -55,6 +60,12 @@ def tinted(data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int
         tint(data.queries[:n_queries]),
         data.query_labels[:n_queries],
     )
+
+
+def write_files(images: NDArray[np.uint8], folder: Path) -> None:
+    """One PNG file an image."""
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:06d}.png")
 
 
 def pad_pixels(items: Any) -> torch.Tensor:
