@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from fastretrieve.gallery import Gallery
-from fastretrieve.server import Limits
+from fastretrieve.server import Limits, app
 from gallery_helpers import class_folders, new_gallery, picture, serving
 
 pytest.importorskip("fastapi")
@@ -220,6 +221,15 @@ def test_metrics_count_by_route(web: httpx.Client) -> None:
     web.get("/api/items/5/picture")
     text = web.get("/metrics").text
     assert 'fastretrieve_requests_total{route="/api/items/{item_id}/picture",status="200"}' in text
+
+
+def test_no_packet_of_an_answer_waits_for_another() -> None:
+    with (
+        app._listening("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_other_names_for_this_machine_are_refused(web: httpx.Client) -> None:
