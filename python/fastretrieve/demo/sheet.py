@@ -32,7 +32,7 @@ def draw(queries: Sequence[Tile], groups: Sequence[Group]) -> Image.Image:
 
     >>> tile = Tile(Image.new("L", (28, 28)), "bag")
     >>> draw([tile], [Group("cnn", "all right", [[tile] * 5])]).size
-    (628, 206)
+    (628, 202)
     """
     lefts = [MARGIN + PITCH + APART]
     for group in groups:
