@@ -187,6 +187,19 @@ def test_later_rows_win_ties_with_rows_that_were_scored_first(
     oracle.assert_same(search(index, queries, k), oracle.topk(queries, rows, k, metric, ids=ids))
 
 
+@pytest.mark.parametrize("k", [1, 2, 5, 10, 20, 64])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_rows_from_the_best_to_the_worst(metric: str, k: int, isa: str) -> None:
+    """With gaps wider than the codes' errors: a threshold that only k - 1 rows reach rules out the
+    rest.
+    """
+    angles = np.linspace(0, np.pi, 128, endpoint=False)
+    rows = np.float32(0.9 ** np.arange(128) * [np.cos(angles), np.sin(angles)]).T.copy()
+    queries = np.float32([[1, 0]] * 9)  # more than a stream of single queries takes
+    for some in (queries, queries[:1]):
+        oracle.assert_same(search(build(rows, metric), some, k), oracle.topk(some, rows, k, metric))
+
+
 @pytest.mark.parametrize("metric", oracle.METRICS)
 def test_zero_queries_in_segments_with_ids_in_any_order(metric: str, isa: str) -> None:
     _, rows = cases.gaussian(3000, 8, seed=10)
