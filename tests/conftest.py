@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +26,14 @@ def use_threads() -> Iterator[Callable[[int], None]]:
     before = runtime.num_threads()
     yield runtime.set_num_threads
     runtime.set_num_threads(before)
+
+
+@pytest.fixture(params=["faiss", "fastretrieve.compat.faiss"])
+def faiss(request: pytest.FixtureRequest) -> ModuleType:
+    """FAISS itself, and what stands in for it."""
+    if request.param == "faiss":
+        pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    return importlib.import_module(request.param)
 
 
 @pytest.fixture(params=cuda_backends.PRESENT)

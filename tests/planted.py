@@ -55,7 +55,7 @@ FAULTS: dict[str, Fault] = {
         "promises_[child + 1] > promises_[child]",
     ),
     "threshold: what was not scored first is lost": Fault(
-        "cpu/collector.cpp", "survivors_ = later;", "(void)later;"
+        "cpu/collector.cpp", "survivors_ = std::move(later);", "(void)later;"
     ),
     "bound: the row's error is forgotten in the triangle": Fault(
         "core/bound.hpp", "const double reach = q.error + double{x.error}", "double reach = q.error"

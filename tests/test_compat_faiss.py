@@ -7,7 +7,6 @@ for equality.
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 from collections.abc import Callable
 from types import ModuleType
@@ -20,13 +19,6 @@ import fastretrieve as fr
 from fastretrieve.compat import faiss as ours
 
 LARGEST = np.finfo(np.float32).max
-
-
-@pytest.fixture(params=["faiss", "fastretrieve.compat.faiss"])
-def faiss(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "faiss":
-        pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    return importlib.import_module(request.param)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,13 +12,6 @@ import pytest
 from fastretrieve.compat import faiss as ours
 
 KINDS = ("IndexFlatL2", "IndexFlatIP", "IndexIDMap", "IndexIDMap2")
-
-
-@pytest.fixture(params=["faiss", "fastretrieve.compat.faiss"])
-def faiss(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "faiss":
-        pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    return importlib.import_module(request.param)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <utility>
 
 namespace fastretrieve::cpu {
 
@@ -50,10 +51,10 @@ void Collector::narrow(const Problem& problem, const QueryRow& query, ScoreScrat
   const auto others = survivors_.begin() + k_;
   std::nth_element(survivors_.begin(), others, survivors_.end(),
                    [](const Survivor& a, const Survivor& b) { return a.lower > b.lower; });
-  const std::vector<Survivor> later(others, survivors_.end());
+  std::vector<Survivor> later(others, survivors_.end());
   survivors_.erase(others, survivors_.end());
   settle(problem, query, scratch, stats);
-  survivors_ = later;
+  survivors_ = std::move(later);
   drop_hopeless();
 }
 

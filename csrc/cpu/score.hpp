@@ -46,7 +46,7 @@ inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
 struct ScoreScratch {
   std::vector<const void*> rows;
   std::vector<int64_t> ids;
-  std::vector<double> sums, squares, values;
+  std::vector<double> sums, squares;
 };
 
 // Scores the rows of `scratch.rows`; appends to `out` under the ids of `scratch.ids`.

@@ -183,9 +183,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fastretrieve.datasets", description=main.__doc__
     )
-    parser.parse_args(argv)
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing if it is here")
+    options = parser.parse_args(argv)
     if folder := find_fashion_mnist():
-        print(f"Fashion-MNIST: {folder}")
+        if not options.quiet:
+            print(f"Fashion-MNIST: {folder}")
         return 0
     print(f"Fashion-MNIST: not here; downloading about {DOWNLOAD_MB} MB into {cache_folder()}")
     try:

@@ -28,7 +28,7 @@ from fastretrieve.training import train
 
 NAME = "the trained cnn"
 DIM, WIDTH = 64, 12
-EPOCHS = 3  # about a minute on two cores
+EPOCHS = 3  # a minute or two on two cores
 FEW, EPOCHS_OF_FEW = 10_000, 10
 BATCH = 128
 ASKED = 20  # searches by picture, for the median of their times
@@ -79,7 +79,7 @@ def trained(
     is_long = len(images) >= FEW
     epochs = EPOCHS if is_long else EPOCHS_OF_FEW
     about = f"a cnn: {side} x {side} pixels in, {DIM} numbers out, {epochs} passes"
-    say(console, "training", about + (", about a minute on two cores" if is_long else ""))
+    say(console, "training", about + (", a minute or two on two cores" if is_long else ""))
     result = train(encoder, images, labels=labels, epochs=epochs, out=folder, resume=resume)
     tell_course(console, folder)
     say(console, "", f"{folder}: trained in {result.seconds:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ _LARGEST = np.finfo(np.float32).max
 _WORST = {METRIC_INNER_PRODUCT: -_LARGEST, METRIC_L2: _LARGEST}  # where nothing was found
 
 
-class Index:
+class Index(ABC):
     """What all indexes here have in common. Vectors have numbers, 0, 1, 2 and so on, which are
     their ids in ``exact``; a derived class says under which ids its user knows them.
     """
@@ -42,25 +43,25 @@ class Index:
         self.metric_type = metric
 
     @property
+    @abstractmethod
     def exact(self) -> ExactIndex:
         """The index that does the work; its ids are the numbers of the vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ids(self) -> Ids:
         """The user's id of every number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _named(self, numbers: Ids) -> Ids:
         """The user's ids of these numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _numbers(self, keys: Ids) -> Ids:
         """The numbers of the user's ids; an unknown one is an error."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _drop(self, gone: Mask) -> None:
         """Remove vectors; those behind them get smaller numbers."""
-        raise NotImplementedError
 
     @property
     def ntotal(self) -> int:
@@ -72,7 +73,7 @@ class Index:
         """Bytes of a vector."""
         return 4 * self.d
 
-    def train(self, x: Any) -> None:
+    def train(self, x: Any) -> None:  # noqa: B027 (there is nothing to override)
         """Do nothing: flat indexes learn nothing."""
 
     def search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-class IDSelector:
+class IDSelector(ABC):
     """Says of every id whether it is selected. ``~a``, ``a & b`` and the like do not exist, as in
     FAISS: there are classes for them.
     """
 
+    @abstractmethod
     def chosen(self, ids: Ids) -> Mask:
         """Which of ``ids`` are selected."""
-        raise NotImplementedError("use one of the selectors derived from this")
 
     def is_member(self, id: int) -> bool:
         """Whether this id is selected."""
