@@ -19,7 +19,7 @@ EXTRAS_bench := bench,plot
 EXTRAS_dev := test,bench,plot,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench bench-life bench-suite lint format clean
+.PHONY: help build demo test bench bench-life bench-gallery bench-suite lint format clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,6 +39,9 @@ bench: $(STAMPS)/bench ## measure beside the peers, judge the bars, keep the fig
 bench-life: $(STAMPS)/bench ## measure filters, changes, files and self-joins beside FAISS, judge their bars
 	$(BIN)/python benchmarks/bench_life.py $(ARGS)
 	$(BIN)/python benchmarks/bench_graph.py $(ARGS)
+
+bench-gallery: $(STAMPS)/test ## measure a gallery and its page in a quarter of an hour, judge their bars
+	$(BIN)/python benchmarks/bench_gallery.py $(ARGS)
 
 bench-suite: $(STAMPS)/bench ## the same cases under pytest-benchmark, to compare two commits
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-autosave $(ARGS)
@@ -74,11 +77,15 @@ $(STAMPS)/build-tools: $(STAMPS)/venv
 	@$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as r; print(*r())' | xargs -r $(INSTALL)
 	@touch $@
 
-# Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`.
-$(STAMPS)/build: $(STAMPS)/build-tools $(NATIVE)
+# Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`. What is
+# installed remembers where each module was, so it is made again when one comes or goes.
+$(STAMPS)/build: $(STAMPS)/build-tools $(STAMPS)/modules $(NATIVE)
 	@echo "building fastretrieve (FR_CUDA=$(FR_CUDA))"
 	@$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
 	@touch $@
+
+$(STAMPS)/modules: FORCE | $(STAMPS)/venv
+	@find python -name '*.py' | LC_ALL=C sort | cmp -s - $@ || find python -name '*.py' | LC_ALL=C sort >$@
 
 # fastretrieve itself is installed by now, so that pip only adds what an extra asks for.
 $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
