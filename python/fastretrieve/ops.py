@@ -5,14 +5,15 @@ Rows on a GPU are searched there, by the same definitions and to the same bits.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from fastretrieve.arguments import one_of
 from fastretrieve.arrays import device_of, is_tensor, like
 from fastretrieve.devices import common_device, rows_on
-from fastretrieve.index import Index, Metric
+from fastretrieve.index import Index
+from fastretrieve.metric import METRICS, Metric
 from fastretrieve.results import Hits, ScoreDType, is_double
 from fastretrieve.runtime import backend_for
 
@@ -51,7 +52,7 @@ def scores(
     >>> fr.scores([[3, 4]], [[3, 4], [0, 2]], metric="ip")
     array([[25.,  8.]], dtype=float32)
     """
-    one_of(metric, get_args(Metric), "metric")
+    one_of(metric, METRICS, "metric")
     device = common_device([queries, rows], ["queries", "rows"])
     q, x = rows_on(device, queries, "queries"), rows_on(device, rows, "rows")
     _refuse_other_dim(q.shape[1], x.shape[1])

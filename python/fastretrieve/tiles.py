@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.metric import is_distance
 from fastretrieve.segments import Notes, View, unpack
 
 TILE_PAIRS = 1 << 22  # 32 MB of scores
 TILE_QUERIES = 64
-DISTANCES = ("l2", "sqeuclidean")
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -60,7 +60,7 @@ def in_range(
         asked = queries[tile.queries.start : tile.queries.stop]
         rows = tile.view.block.rows[tile.rows.start : tile.rows.stop]
         scores = backend.score_tile(asked, rows, notes.metric)
-        near = scores <= radius if notes.metric in DISTANCES else scores >= radius
+        near = scores <= radius if is_distance(notes.metric) else scores >= radius
         query, row = np.nonzero(backend.memory.to_host(near) & _allowed(tile, notes, own))
         total += len(row)
         if total > limit:
@@ -106,6 +106,6 @@ def _ordered(parts: list[_Hits], n_queries: int, metric: str) -> Found:
     if not parts:
         return np.zeros(n_queries + 1, np.int64), np.zeros(0), np.zeros(0, np.int64)
     queries, scores, ids = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    order = np.lexsort((ids, scores if metric in DISTANCES else -scores, queries))
+    order = np.lexsort((ids, scores if is_distance(metric) else -scores, queries))
     counts = np.bincount(queries, minlength=n_queries)
     return np.concatenate([[0], np.cumsum(counts)]), scores[order], ids[order]

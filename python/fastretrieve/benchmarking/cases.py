@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import datasets
-from fastretrieve.index import Metric
+from fastretrieve.metric import Metric
 
 Matrix = NDArray[np.float32]
 

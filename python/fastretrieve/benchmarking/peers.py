@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.benchmarking.cases import Data, Matrix
+from fastretrieve.metric import is_distance
 
 Ids = NDArray[np.int64]
 Search = Callable[[Matrix, int], Ids]  # queries, k -> ids [n_queries, k]
@@ -37,10 +38,6 @@ class Peer:
     distribution: str
     also_single: bool  # measure it with one thread too, and let the better one count
     build: Callable[[Data, str, int], Search]  # data, metric, threads
-
-
-def is_distance(metric: str) -> bool:
-    return metric in ("l2", "sqeuclidean")
 
 
 def faiss_flat(data: Data, metric: str, threads: int) -> Search:

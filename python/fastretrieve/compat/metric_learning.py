@@ -8,14 +8,15 @@ signature.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arguments import whole
+from fastretrieve.arguments import one_of, whole
 from fastretrieve.arrays import as_rows, is_tensor, like
-from fastretrieve.index import Index, Metric
+from fastretrieve.index import Index
+from fastretrieve.metric import METRICS, Metric
 from fastretrieve.results import without_self
 
 
@@ -35,8 +36,7 @@ class KnnFunc:
     """
 
     def __init__(self, metric: Metric = "l2") -> None:
-        if metric not in get_args(Metric):
-            raise ValueError(f"metric must be cosine, ip, l2 or sqeuclidean, got {metric!r}")
+        one_of(metric, METRICS, "metric")
         self.metric: Metric = metric
 
     def __call__(

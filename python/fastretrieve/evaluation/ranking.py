@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from fastretrieve.encoders.encoding import track
 from fastretrieve.evaluation.labelled import Labelled
 from fastretrieve.evaluation.metrics import all_metrics
+from fastretrieve.metric import Metric
+from fastretrieve.results import without_self
 
-Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
 _CHUNK = 1 << 20  # ranked pairs at once; with the search each takes about 130 bytes
 
 
@@ -64,10 +64,9 @@ def rank_class_mates(
     n_chunks = min(-(-len(scored) * (depth + 1) // _CHUNK), len(scored))
     chunks = np.array_split(scored, n_chunks)
     for chunk in track(chunks, len(chunks), text="evaluating"):
-        hits = index.search(queries.vectors[chunk], k=depth + alone)
-        ids = np.asarray(hits.ids)
+        scores, ids = index.search(queries.vectors[chunk], k=depth + alone)
         if alone:
-            ids = _without(ids, chunk)
+            _, ids = without_self(scores, ids, chunk)
         relevant = gallery.labels[ids] == queries.labels[chunk][:, None]
         parts.append(all_metrics(relevant, n_relevant[chunk], ks=ks))
         firsts.append(ids[:, : max(ks)])
@@ -82,12 +81,3 @@ def _class_sizes(queries: Labelled, gallery: Labelled) -> NDArray[np.int64]:
     known = gallery.labels[gallery.labels >= 0]
     counts = np.bincount(known, minlength=len(queries.classes) + 1)
     return np.where(queries.labels >= 0, counts[queries.labels], 0)
-
-
-def _without(ids: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row of ``ids`` without its own number, or without its last where that is not there."""
-    keep = ids != own[:, None]
-    # Among many exact copies an item may not come up in its own ranking.
-    keep[keep.all(axis=1), -1] = False
-    others: NDArray[np.int64] = ids[keep].reshape(len(ids), -1)
-    return others

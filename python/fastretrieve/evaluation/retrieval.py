@@ -25,7 +25,8 @@ from fastretrieve.evaluation.labelled import (
     gallery_pair,
     is_vectors,
 )
-from fastretrieve.evaluation.ranking import Metric, Ranking, rank_class_mates
+from fastretrieve.evaluation.ranking import Ranking, rank_class_mates
+from fastretrieve.metric import Metric
 
 _N_BINS = 4  # quartiles, for a column with many numbers
 _MANY_VALUES = 12

@@ -14,7 +14,7 @@ from fastretrieve.evaluation.labelled import (
     from_vectors,
     gallery_pair,
 )
-from fastretrieve.evaluation.ranking import Metric
+from fastretrieve.metric import Metric
 
 
 class Classification(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastretrieve.changes import COPY_BYTES, live_rows
 from fastretrieve.compat.flat.selectors import Ids, IDSelector, IDSelectorBatch, Mask
 from fastretrieve.index import Index as ExactIndex
-from fastretrieve.index import Metric
+from fastretrieve.metric import Metric
 
 METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1
