@@ -164,8 +164,22 @@ def test_pictures_in_memory_are_kept_in_the_gallery(tmp_path: Path) -> None:
     found = gallery.search(images[4], k=1)
     assert found.items[0].label == "b"
     np.testing.assert_array_equal(np.asarray(Image.open(found.paths[0])), images[4])
+    assert (found.items[0].origin, found.items[0].name) == ("item 5", "item 5")
+    assert repr(found).endswith("b                 item 5")
+    found.to_html(tmp_path / "r.html")
+    assert found.paths[0].stem not in (tmp_path / "r.html").read_text()  # its hash
+    assert gallery.search(5, k=1).title == "item 5"
     assert gallery.update().unchanged == 10
     assert Gallery.open(gallery.path).check() == []
+
+
+def test_a_search_says_where_its_time_went(gallery: Gallery, photos: Path) -> None:
+    opened = Gallery.open(gallery.path)
+    assert opened.search(1).seconds.load == 0  # its vector is there
+    first, second = (opened.search(photos / "boot" / "00001.png").seconds for _ in range(2))
+    assert first.load > 0
+    assert second.load == 0
+    assert min(first.encode, first.search, second.encode) > 0
 
 
 def test_duplicates_are_groups(gallery: Gallery, photos: Path) -> None:

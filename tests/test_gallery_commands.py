@@ -103,6 +103,8 @@ def test_search_shows_a_table_a_picture_or_json(made: Path, photos: Path, tmp_pa
                tmp_path / "r.png")  # fmt: skip
     assert text.count("boot") >= 3
     assert str(query) in text
+    assert re.search(r"\d+ ms to load the encoder, [\d.]+ ms to read and encode, [\d.]+ ms", text)
+    assert "encoder" not in run("search", made, 1).splitlines()[-1]
     with Image.open(tmp_path / "r.png") as sheet:
         assert sheet.width > 500
     run("search", made, query, "--save", tmp_path / "r.html")

@@ -227,6 +227,8 @@ def test_a_list_of_urls_is_fetched_once_within_limits(tmp_path: Path, web: str) 
     found = gallery.search(picture(2), k=1)
     assert found.items[0].url == f"{web}/2"
     assert found.paths[0].is_relative_to(gallery.path)
+    assert (found.items[0].origin, found.items[0].name) == (f"{web}/2", "2")
+    assert found.items[0]._replace(url="https://me:pw@x.org/?key=1").name == "x.org"
 
     asked = Pictures.asked.count("/1")
     Pictures.broken = False

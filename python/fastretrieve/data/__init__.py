@@ -6,7 +6,7 @@ network. Nothing here imports torch: labels and orders are NumPy arrays.
 
 from fastretrieve.data.dataset import Dataset, Skipped
 from fastretrieve.data.errors import DataError
-from fastretrieve.data.loader import Loaded, Loader
+from fastretrieve.data.loader import Loaded, Loader, longest_side
 from fastretrieve.data.open import open_dataset
 from fastretrieve.data.readers import read_image, read_item
 from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
@@ -20,6 +20,7 @@ __all__ = [
     "balanced_batches",
     "balanced_order",
     "epoch_order",
+    "longest_side",
     "open_dataset",
     "read_image",
     "read_item",

@@ -204,6 +204,16 @@ class _Task:
         return good
 
 
+def longest_side(encoder: Any) -> int | None:
+    """The side to which an encoder resizes images: what is decoded for it may be that small.
+
+    >>> from fastretrieve import create_encoder
+    >>> longest_side(create_encoder("pixels", image_size=(48, 64)))
+    64
+    """
+    return max(getattr(encoder, "image_size", None) or (0,)) or None
+
+
 def _n_cores() -> int:
     """The cores this process may use: fewer than the machine's in a container."""
     if hasattr(os, "sched_getaffinity"):

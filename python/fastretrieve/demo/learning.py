@@ -128,5 +128,5 @@ def encode(encoder: Encoder, images: Any) -> NDArray[np.float32]:
 def seconds_by_picture(gallery: Gallery, images: Any) -> tuple[float, float]:
     """(to encode a picture, for the rest of a search with it): medians of some searches."""
     times = [gallery.search(image, k=10).seconds for image in images[:ASKED]]
-    encoding, searching = np.median(times, axis=0)
-    return float(encoding), float(searching)
+    encoding = np.median([each.encode for each in times])
+    return float(encoding), float(np.median([each.search for each in times]))

@@ -24,6 +24,7 @@ from fastretrieve.gallery.terminal import (
 
 if TYPE_CHECKING:
     from fastretrieve.gallery import Matches
+    from fastretrieve.gallery.matches import Seconds
 
 
 def search(
@@ -48,6 +49,7 @@ def search(
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
         asked = int(query) if query.isdigit() and not Path(query).exists() else query
+        holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         matches = opened.search(asked, k=k, where=where)
         if save is not None:
             write = matches.to_html if save.suffix in (".html", ".htm") else matches.save
@@ -59,11 +61,7 @@ def search(
                 console().print(_table(matches))
             else:
                 typer.echo("nothing was found" + (f" where {where}" if where else ""))
-            typer.echo(
-                f"{matches.seconds.encode * 1e3:.1f} ms to read and encode, "
-                f"{matches.seconds.search * 1e3:.1f} ms to search "
-                f"{counted(len(opened), 'item')}" + (f"; wrote {save}" if save else "")
-            )
+            typer.echo(_timing(matches.seconds, holds) + (f"; wrote {save}" if save else ""))
         if show:
             matches.show()
 
@@ -87,7 +85,7 @@ def duplicates(
         for number, group in enumerate(groups, 1):
             typer.echo(f"group {number}: {counted(len(group), 'item')}")
             for item in group:
-                typer.echo(f"  {item.id:>8}  {opened.file_of(item)}")
+                typer.echo(f"  {item.id:>8}  {item.origin}")
         spare = sum(len(group) - 1 for group in groups)
         typer.echo(f"{counted(len(groups), 'group')}; {counted(spare, 'item')} could go")
 
@@ -118,14 +116,20 @@ def evaluate(
         typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
 
 
+def _timing(seconds: Seconds, holds: str) -> str:
+    loading = f"{seconds.load * 1e3:.0f} ms to load the encoder, " if seconds.load else ""
+    encoding = f"{seconds.encode * 1e3:.1f} ms to read and encode"
+    return f"{loading}{encoding}, {seconds.search * 1e3:.1f} ms to search {holds}"
+
+
 def _table(matches: Matches) -> Table:
     table = Table(box=None)
     for heading in ("score", "id"):
         table.add_column(heading, justify="right")
-    for heading in ("label", "path"):
+    for heading in ("label", "from"):
         table.add_column(heading, overflow="fold")
     for match in matches:
         item = match.item
         shown = (f"{match.score:.4f}", str(item.id), escape(item.label or ""))
-        table.add_row(*shown, escape(str(match.path)))
+        table.add_row(*shown, escape(item.origin))
     return table

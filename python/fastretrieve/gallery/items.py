@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 # The fixed columns of an item. ``deleted`` is the generation in which the item's vector left the
 # index, 0 while it is there. Boxes are in pixels of the upright image.
@@ -52,6 +55,21 @@ class Item(NamedTuple):
     hash: str | None
     error: str | None
     deleted: bool
+
+    @property
+    def origin(self) -> str:
+        """Where it came from: a path or a URL, or its number if it came without a file."""
+        if self.url is not None:
+            return self.url
+        return self.path if os.path.isabs(self.path) else f"item {self.id}"
+
+    @property
+    def name(self) -> str:
+        """The last part of its origin, for a caption; of a URL without what may be secret in it."""
+        if self.url is None:
+            return Path(self.origin).name
+        parts = urlsplit(self.url)
+        return Path(parts.path).name or str(parts.hostname)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

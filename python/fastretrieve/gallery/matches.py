@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 
 from PIL import Image
 
-from fastretrieve.encoders.files import replacing
+from fastretrieve.atomic import replacing
 from fastretrieve.gallery import pictures
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.pictures import Tile
@@ -30,8 +30,9 @@ class Match(NamedTuple):
 class Seconds(NamedTuple):
     """Where the time of a search went."""
 
-    encode: float = 0.0  # reading the query and the encoder
+    encode: float = 0.0  # reading the query, and the encoder's work
     search: float = 0.0  # everything else
+    load: float = 0.0  # loading the encoder, in the first search that needs it
 
 
 class Matches(Sequence[Match]):
@@ -81,7 +82,7 @@ class Matches(Sequence[Match]):
         return [match.score for match in self._found]
 
     def __repr__(self) -> str:
-        lines = [f"{m.score:9.4f}  {m.item.label or '':<16}  {m.path}" for m in self._found]
+        lines = [f"{m.score:9.4f}  {m.item.label or '':<16}  {m.item.origin}" for m in self._found]
         head = f"{len(self._found)} matches"
         return "\n".join([f"{head} for {self.title}" if self.title else head, *lines])
 
@@ -90,8 +91,7 @@ class Matches(Sequence[Match]):
         return {
             "query": self.title,
             "matches": [match.to_dict() for match in self._found],
-            "encode_ms": round(self.seconds.encode * 1e3, 3),
-            "search_ms": round(self.seconds.search * 1e3, 3),
+            **{f"{what}_ms": round(s * 1e3, 3) for what, s in self.seconds._asdict().items()},
         }
 
     def image(self) -> Image.Image:
@@ -123,8 +123,6 @@ class Matches(Sequence[Match]):
             return list(pool.map(self._tile, self._found))
 
     def _tile(self, match: Match) -> Tile:
-        image = pictures.picture_or_cross(
-            match.path, modality=self.modality, box=match.item.box, size=2 * pictures.TILE
-        )
+        image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
-        return Tile(image, title, match.path.name)
+        return Tile(image, title, match.item.name)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from fastretrieve.atomic import replacing
 from fastretrieve.data import DataError, read_item
-from fastretrieve.encoders.files import replacing
-from fastretrieve.encoders.images import to_image
+from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
+from fastretrieve.data.readers import Box
 
 TILE, GAP, LINE, COLUMNS = 160, 12, 16, 6
 _INK, _FAINT, _PAPER, _FRAME = "#1f2328", "#656d76", "#ffffff", "#0969da"
@@ -37,36 +37,19 @@ class Tile(NamedTuple):
     note: str = ""
 
 
-def picture_of(
-    path: Path, *, modality: str = "image", box: Any = None, size: int | None = None
+def picture_in(
+    path: Path, *, modality: str = "image", box: Box | None = None, size: int | None = None
 ) -> Image.Image:
-    """A picture of an item: the image or its box, the middle frame of a sequence, or its numbers
-    as shades.
-    """
-    item = read_item(path, modality=modality, size=size, box=box)
-    if modality == "image":
-        return to_image(item)
-    if isinstance(item, np.ndarray) and item.ndim == 2:
-        low, high = float(item.min()), float(item.max())
-        shades = np.rint((item.T - low) / (high - low or 1) * 255).astype(np.uint8)
-        return Image.fromarray(shades)
-    return to_image(item[len(item) // 2])
+    """A picture of the item in a file, or of its box."""
+    return picture_of(read_item(path, modality=modality, size=size, box=box), modality=modality)
 
 
-def missing_picture(size: int = TILE) -> Image.Image:
-    """What stands for an item whose file is gone or damaged."""
-    cross = Image.new("RGB", (size, size), "#eaeef2")
-    ImageDraw.Draw(cross).line((0, 0, size, size), _FAINT, 2)
-    ImageDraw.Draw(cross).line((0, size, size, 0), _FAINT, 2)
-    return cross
-
-
-def picture_or_cross(path: Path, **options: Any) -> Image.Image:
-    """A picture of an item, or a cross where there is none any more."""
+def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Image:
+    """A picture of an item for a tile, or a cross where there is none any more."""
     try:
-        return picture_of(path, **options)
+        return picture_in(path, modality=modality, box=box, size=2 * TILE)
     except (DataError, ValueError, OSError):
-        return missing_picture()
+        return missing_picture(TILE)
 
 
 def sheet(query: Tile | None, tiles: Sequence[Tile]) -> Image.Image:
@@ -84,20 +67,13 @@ def sheet(query: Tile | None, tiles: Sequence[Tile]) -> Image.Image:
     font = ImageFont.load_default(12)
     for i, tile in enumerate(every):
         left, top = GAP + i % columns * pitch, GAP + i // columns * height
-        image = enlarged(tile.image.convert("RGB"))
+        image = enlarged(tile.image, TILE)
         canvas.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
         if query is not None and i == 0:
             pen.rectangle((left - 4, top - 4, left + TILE + 3, top + TILE + 3), None, _FRAME, 3)
         pen.text((left, top + TILE + 2), cut(tile.title, pen, font), _INK, font)
         pen.text((left, top + TILE + LINE), cut(tile.note, pen, font), _FAINT, font)
     return canvas
-
-
-def enlarged(image: Image.Image, size: int = TILE) -> Image.Image:
-    """Fitted into a square; small pictures keep sharp pixels."""
-    small = max(image.size) * 2 <= size
-    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    return ImageOps.contain(image, (size, size), method)
 
 
 def cut(text: str, pen: ImageDraw.ImageDraw, font: Any) -> str:
@@ -136,7 +112,7 @@ def page(title: str, note: str, query: Tile | None, tiles: Sequence[Tile]) -> st
 
 
 def _figure(tile: Tile) -> str:
-    source = base64.b64encode(jpeg(enlarged(tile.image.convert("RGB"), 2 * TILE))).decode()
+    source = base64.b64encode(jpeg(enlarged(tile.image, 2 * TILE))).decode()
     return (
         f"<figure><img alt='{html.escape(tile.note or tile.title, quote=True)}' "
         f"src='data:image/jpeg;base64,{source}'><figcaption><b>{html.escape(tile.title)}</b><br>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fastretrieve.data import read_item
+from fastretrieve.data import longest_side, read_item
+from fastretrieve.data.pictures import picture_of
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.images import to_image
 from fastretrieve.encoders.protocol import Encoder
-from fastretrieve.gallery import pictures
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Item
+from fastretrieve.gallery.pictures import picture_or_cross
 
 
 class Query(NamedTuple):
@@ -40,12 +42,16 @@ class QueryEncoder:
     def __init__(self, load: Callable[[], Encoder]) -> None:
         self._load = load
         self._encoder: Encoder | None = None
+        self.load_seconds = 0.0  # 0 until it is loaded
         self._lock = threading.RLock()
 
     @property
     def encoder(self) -> Encoder:
         with self._lock:
-            self._encoder = self._encoder or self._load()
+            if self._encoder is None:
+                started = time.perf_counter()
+                self._encoder = self._load()
+                self.load_seconds = time.perf_counter() - started
             return self._encoder
 
     def query(self, asked: Any) -> Query:
@@ -73,16 +79,16 @@ class QueryEncoder:
 
     def content(self, asked: Any) -> tuple[Any, str]:
         """The decoded item, and what to call it."""
-        modality = self.encoder.modality
+        modality, size = self.encoder.modality, longest_side(self.encoder)
         if isinstance(asked, (str, os.PathLike)):
             path = Path(asked)
             if not path.exists():
                 raise GalleryError(f"{path} does not exist; give an image to search with")
             if path.is_dir() and modality == "image":
                 raise GalleryError(f"{path} is a folder; give one image to search with")
-            return read_item(path, modality=modality, size=self._size), str(path)
+            return read_item(path, modality=modality, size=size), str(path)
         if isinstance(asked, (bytes, bytearray, memoryview)):
-            return decode(bytes(asked), size=self._size), "an image"
+            return decode(bytes(asked), size=size), "an image"
         if isinstance(asked, Image.Image) or hasattr(asked, "shape") or isinstance(asked, list):
             return asked, "an image" if modality == "image" else "a sequence"
         raise GalleryError(
@@ -90,16 +96,9 @@ class QueryEncoder:
             f"the gallery or its id; got {type(asked).__name__}"
         )
 
-    @property
-    def _size(self) -> int | None:
-        """The side to which images will be resized anyway."""
-        return max(getattr(self.encoder, "image_size", None) or (0,)) or None
-
     def _picture(self, content: Any) -> Image.Image | None:
         try:
-            if self.encoder.modality == "image":
-                return to_image(content)
-            return to_image(content[len(content) // 2]) if isinstance(content, list) else None
+            return picture_of(content, modality=self.encoder.modality)
         except (ValueError, TypeError):
             return None
 
@@ -120,7 +119,5 @@ def decode(data: bytes, *, size: int | None = None) -> Image.Image:
 
 def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:
     """An item of the gallery: its vector is there already."""
-    picture = pictures.picture_or_cross(
-        path, modality=modality, box=item.box, size=2 * pictures.TILE
-    )
-    return Query(vector, str(path), picture, item.id)
+    picture = picture_or_cross(path, modality=modality, box=item.box)
+    return Query(vector, item.origin, picture, item.id)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,16 @@ from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
 from fastretrieve.gallery.storage import Storage
+from fastretrieve.metric import is_distance
 
 MAX_RESULTS = 100_000
+
+
+class _Moment(NamedTuple):
+    """A time, and how long the encoder had been loading by then."""
+
+    at: float
+    loading: float
 
 
 class Searching:
@@ -84,13 +92,12 @@ class Searching:
         sequence where the encoder takes sequences, or an item of the gallery or its id.
         ``offset`` leaves out the first ones, to page through.
         """
-        started = time.perf_counter()
+        began = self._now()
         asked = self._query(query)
-        encoded = time.perf_counter()
+        encoded = self._now()
         leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
         found = self._nearest(asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
-        seconds = Seconds(encoded - started, time.perf_counter() - encoded)
-        return self._matches(found, asked, seconds)
+        return self._matches(found, asked, _seconds(began, encoded))
 
     def recommend(
         self,
@@ -108,7 +115,7 @@ class Searching:
         """
         if not 0 <= diversity <= 1:
             raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
-        started = time.perf_counter()
+        began = self._now()
         liked, unliked = [
             [self._tasted(each) for each in _several(what)] for what in (like, unlike)
         ]
@@ -119,7 +126,7 @@ class Searching:
             np.array([each.vector for each in unliked]).reshape(-1, self._storage.manifest.dim),
             is_direction=self._storage.manifest.metric == "cosine",
         )
-        encoded = time.perf_counter()
+        encoded = self._now()
         known = [each.item_id for each in (*liked, *unliked) if each.item_id is not None]
         n = k if diversity == 0 else k * recommending.CANDIDATES
         found = self._nearest(wanted, k=n, where=where, offset=0, leave_out=known)
@@ -132,9 +139,8 @@ class Searching:
                 is_similarity=self._is_similarity,
             )
             found = [found[i] for i in picked]
-        seconds = Seconds(encoded - started, time.perf_counter() - encoded)
         asked = liked[0]._replace(title=", ".join(each.title for each in liked[:3]))
-        return self._matches(found, asked, seconds)
+        return self._matches(found, asked, _seconds(began, encoded))
 
     def classify(self, query: Any, *, k: int = 10, where: Where = None) -> Label:
         """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
@@ -161,9 +167,12 @@ class Searching:
 
     # --- inside ---
 
+    def _now(self) -> _Moment:
+        return _Moment(time.perf_counter(), self._queries.load_seconds)
+
     @property
     def _is_similarity(self) -> bool:
-        return self._storage.manifest.metric in ("cosine", "ip")
+        return not is_distance(self._storage.manifest.metric)
 
     def _view(self) -> Any:
         return self._storage.vectors.view()
@@ -222,6 +231,12 @@ class Searching:
             else:
                 ids.append(self.item(each.id if isinstance(each, Item) else int(each)).id)
         return list(dict.fromkeys(ids))
+
+
+def _seconds(began: _Moment, encoded: _Moment) -> Seconds:
+    """Where the time went of a search that ends now."""
+    loading = encoded.loading - began.loading
+    return Seconds(encoded.at - began.at - loading, time.perf_counter() - encoded.at, loading)
 
 
 def _is_item(query: Any) -> bool:

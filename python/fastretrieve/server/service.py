@@ -14,10 +14,10 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from fastretrieve.data import DataError
+from fastretrieve.data import DataError, longest_side
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.conditions import Filter
-from fastretrieve.gallery.pictures import jpeg, picture_of
+from fastretrieve.gallery.pictures import jpeg, picture_in
 from fastretrieve.gallery.queries import decode
 
 Image.init()
@@ -70,8 +70,7 @@ class Service:
             turn = time.perf_counter()
             kind = self._check_image(data)
             if self.gallery.manifest.modality == "image":
-                side = max(getattr(self.gallery.encoder, "image_size", None) or (0,)) or None
-                query = decode(data, size=side)
+                query = decode(data, size=longest_side(self.gallery.encoder))
                 decoded = time.perf_counter()
                 matches = self.gallery.search(query, k=k + 1, offset=offset, where=filters)
             else:
@@ -120,7 +119,7 @@ class Service:
                 self._cache.move_to_end(tag)
                 return self._cache[tag], tag
         try:
-            image = picture_of(
+            image = picture_in(
                 self.gallery.file_of(item),
                 modality=self.gallery.manifest.modality,
                 box=item.box,
@@ -189,7 +188,7 @@ class Service:
         """What the page may know about an item: not where on the machine it lies."""
         return {
             "id": item.id,
-            "name": Path(item.path).name,
+            "name": item.name,
             "label": item.label,
             "caption": item.caption,
             "width": item.width,
