@@ -1,13 +1,13 @@
 """Show results: a table for people, JSON for comparing two commits."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from fastretrieve.atomic import replacing
 from fastretrieve.benchmarking.bars import Verdict
 from fastretrieve.benchmarking.measure import LARGE_K, OURS, Result
 
@@ -29,9 +29,8 @@ def as_json(
 def write_json(path: Path, data: dict[str, object]) -> None:
     """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(data, indent=1) + "\n")
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(data, indent=1).encode() + b"\n")
 
 
 def result_table(result: Result) -> Table:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fastretrieve.data.pictures import enlarged
+
 TILE, CAPTION, GAP, FRAME = 84, 20, 10, 4
 MARGIN, APART, HEAD = 20, 34, 58
 PITCH, LINE = TILE + GAP, TILE + CAPTION + GAP
@@ -68,19 +70,13 @@ def _tile(
     is_wrong: bool = False,
 ) -> None:
     left, top = place
-    canvas.paste(_fitted(tile.image), place)
+    image = enlarged(tile.image, TILE)
+    canvas.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
     if is_wrong:
         box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
         pen.rectangle(box, None, WRONG, FRAME)
     middle = (left + TILE / 2, top + TILE + FRAME)
     pen.text(middle, tile.label, WRONG if is_wrong else FAINT, _font(12), anchor="ma")
-
-
-def _fitted(image: Image.Image) -> Image.Image:
-    """As large as a tile; the pixels of small pictures stay sharp."""
-    small = max(image.size) * 2 <= TILE
-    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    return image.convert("RGB").resize((TILE, TILE), method)
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data import Dataset, Loader, Skipped
+from fastretrieve.data import Dataset, Loader, Skipped, longest_side
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Encoder
 
@@ -46,7 +46,7 @@ def encode_dataset(
             f"{dataset.modality} items; open it with modality={encoder.modality!r}"
         )
     refuse_untrained(encoder)
-    size = max(getattr(encoder, "image_size", None) or (0,)) or None
+    size = longest_side(encoder)
     vectors, rows = [np.empty((0, encoder.dim), np.float32)], [np.empty(0, np.int64)]
     head = getattr(encoder, "probabilities", None) if probabilities else None
     classes = getattr(encoder, "classes", ())

@@ -4,16 +4,12 @@
 is made one by ``labelled.py``. (No module is called ``evaluate``: it would shadow the function.)
 """
 
-from fastretrieve.evaluation.report import Tile, draw_grid, thumbnail
 from fastretrieve.evaluation.retrieval import Evaluation, evaluate
 from fastretrieve.evaluation.voting import Classification, classify
 
 __all__ = [
     "Classification",
     "Evaluation",
-    "Tile",
     "classify",
-    "draw_grid",
     "evaluate",
-    "thumbnail",
 ]

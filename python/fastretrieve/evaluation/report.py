@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from fastretrieve.atomic import replacing
 from fastretrieve.data import DataError, Dataset
-from fastretrieve.encoders.files import replacing
-from fastretrieve.encoders.images import to_image
+from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
 
 if TYPE_CHECKING:
     from fastretrieve.evaluation.retrieval import Evaluation
@@ -86,7 +86,7 @@ def draw_grid(rows: Sequence[Sequence[Tile]]) -> Image.Image:
         for x, tile in enumerate(row):
             left = _GAP + x * pitch + (_GAP if x else 0)
             top = _GAP + y * height
-            picture = ImageOps.contain(tile.image.convert("RGB"), (_TILE - 6, _TILE - 6))
+            picture = enlarged(tile.image, _TILE - 6)
             draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), tile.colour)
             draw.rectangle((left + 3, top + 3, left + _TILE - 4, top + _TILE - 4), "white")
             place = (left + (_TILE - picture.width) // 2, top + (_TILE - picture.height) // 2)
@@ -95,27 +95,11 @@ def draw_grid(rows: Sequence[Sequence[Tile]]) -> Image.Image:
     return canvas
 
 
-def thumbnail(dataset: Dataset, index: int) -> Image.Image:
-    """A picture of any item: an image, the middle frame of a sequence, or its numbers as shades."""
+def _thumbnail(dataset: Dataset, index: int) -> Image.Image:
     try:
-        item = dataset.read(index, size=_TILE)
-        if dataset.modality == "image":
-            return to_image(item)
-        return (
-            _shades(item)
-            if isinstance(item, np.ndarray) and item.ndim == 2
-            else to_image(item[len(item) // 2])
-        )
+        return picture_of(dataset.read(index, size=_TILE), modality=dataset.modality)
     except (DataError, ValueError):
-        cross = Image.new("L", (_TILE, _TILE), 230)
-        ImageDraw.Draw(cross).line((0, 0, _TILE, _TILE), 120, 2)
-        return cross
-
-
-def _shades(values: NDArray[Any]) -> Image.Image:
-    low, high = float(values.min()), float(values.max())
-    grey = np.rint((values.T - low) / (high - low or 1) * 255).astype(np.uint8)
-    return Image.fromarray(grey).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+        return missing_picture(_TILE)
 
 
 def _grid(evaluation: Evaluation, picked: NDArray[np.int64], k: int) -> Image.Image:
@@ -126,11 +110,11 @@ def _grid(evaluation: Evaluation, picked: NDArray[np.int64], k: int) -> Image.Im
     for i in picked.tolist():
         row = int(evaluation.rows[i])
         name = queries.label_name(row)
-        tiles = [Tile(thumbnail(queries, row), str(name))]
+        tiles = [Tile(_thumbnail(queries, row), str(name))]
         for found in evaluation.neighbours[i, :k].tolist():
             label = gallery.label_name(found)
             tiles.append(
-                Tile(thumbnail(gallery, found), str(label), _GREEN if label == name else _RED)
+                Tile(_thumbnail(gallery, found), str(label), _GREEN if label == name else _RED)
             )
         rows.append(tiles)
     return draw_grid(rows)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data import Loader, Skipped
+from fastretrieve.data import Loader, Skipped, longest_side
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
@@ -66,7 +66,7 @@ class Addition:
             encoder.preprocess,
             batch_size=min(options.batch_size, 16) if fetches else options.batch_size,
             workers=workers,
-            size=max(getattr(encoder, "image_size", None) or (0,)) or None,
+            size=longest_side(encoder),
         )
         batch = Batch(self._storage, writer, queue, self.result)
         try:

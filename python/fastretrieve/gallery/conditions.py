@@ -134,7 +134,6 @@ class _Guard:
 
     def __init__(self) -> None:
         self.refused = ""
-        self._free = False
 
     def __call__(
         self, action: int, first: str | None, second: str | None, where: str | None, via: str | None

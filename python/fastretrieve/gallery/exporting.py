@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
+from fastretrieve.atomic import replacing
 from fastretrieve.encoders import EncoderError, files
-from fastretrieve.encoders.files import replacing
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted

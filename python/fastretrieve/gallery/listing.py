@@ -55,7 +55,6 @@ class Listing:
         self.recursive = recursive
         self.labels_from_folders = labels_from_folders
         self.skipped: list[Skipped] = []
-        self.wrote_pictures = False
 
     def candidates(self, source: Any, *, labels: Any = None) -> Iterator[Candidate]:
         """Every candidate of one source."""
@@ -170,7 +169,6 @@ class Listing:
             buffer = io.BytesIO()
             image.save(buffer, "PNG", compress_level=1)
             put_picture(full, buffer.getvalue())
-            self.wrote_pictures = True
         status = full.stat()
         # The time of the copy says nothing about the picture, its digest everything.
         return Candidate(f"picture:{digest}", path, status.st_size, 0)

@@ -206,10 +206,3 @@ def _try_lock(file: BinaryIO) -> bool:
             return False
         raise
     return True
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as file:
-        file.write(data)

@@ -9,8 +9,6 @@ there are few and no gallery is too large to be changed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
+from fastretrieve.encoders.files import file_sha256
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.database import Database, Segment
 from fastretrieve.gallery.errors import GalleryError
@@ -188,7 +187,6 @@ class Vectors:
         name = f"{commit:010d}{SUFFIX}"
         path = self._folder / name
         index.save(path, progress=progress)
-        _sync_folder(self._folder)
         return Segment(last, first, name, len(index), path.stat().st_size, file_sha256(path))
 
     def sweep(self, named: Sequence[Segment]) -> None:
@@ -243,25 +241,7 @@ def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
     return segments[start:] if start < len(segments) - 1 else []
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def deleted(connection: sqlite3.Connection, *, since: int) -> NDArray[np.int64]:
     """The items whose vectors left after that generation."""
     rows = connection.execute("SELECT id FROM item WHERE deleted > ?", (since,)).fetchall()
     return np.array([row[0] for row in rows], np.int64)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A renamed file is on disk when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

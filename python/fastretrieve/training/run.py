@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastretrieve.data import DataError, Dataset, Loaded, Loader, Skipped
+from fastretrieve.data import DataError, Dataset, Loaded, Loader, Skipped, longest_side
 from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
 from fastretrieve.encoders.base import batch_length, move_batch
 from fastretrieve.encoders.protocol import Figure, Trainable
@@ -29,7 +29,7 @@ from fastretrieve.training.display import Display
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Options, Plan
 from fastretrieve.training.stepping import DivergedError, Stepper, seed_step
-from fastretrieve.training.validation import Validator, longest_side
+from fastretrieve.training.validation import Validator
 
 _FLUSH_STEPS = 16
 _PER_CLASS = 4  # how many items of a class a batch holds for a loss that compares them

@@ -7,13 +7,12 @@ mildly changed view of each held-out image searches for its original among all o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastretrieve.data import Dataset, Loaded, Loader, Skipped
+from fastretrieve.data import Dataset, Loaded, Loader, Skipped, longest_side
 from fastretrieve.encoders.base import move_batch, take_batch
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Batch, Trainable
@@ -97,11 +96,6 @@ class Items:
             vectors.append(as_array(self.encoder.encode(loaded.batch)))
             labels.append(loaded.labels)
         return np.concatenate(vectors), np.concatenate(labels)
-
-
-def longest_side(encoder: Any) -> int | None:
-    """To which a JPEG may be reduced while it is decoded."""
-    return max(getattr(encoder, "image_size", None) or (0,)) or None
 
 
 def _n_bytes(batch: Batch) -> int:
