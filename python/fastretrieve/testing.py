@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastretrieve.encoders.check_tools import Subject
 
 Load = Callable[[Path], Any]
+STEPS = 30  # in which the figure of a trainable encoder must improve
 
 
 class Result(NamedTuple):
@@ -43,13 +44,14 @@ def check_encoder(
     items: Any = None,
     labels: Any = None,
     load: Load | None = None,
-    steps: int = 30,
+    steps: int = STEPS,
 ) -> list[Result]:
     """Run every check; an ``AssertionError`` lists all that failed, else the results come back.
 
     ``encoder`` is a class, a function that makes a new encoder, or a name. ``items`` and ``labels``
     replace the small images or sequences that are used otherwise; ``load`` reads a saved copy back
-    where the class needs more than the directory.
+    where the class needs more than the directory; ``steps`` of training must improve the figure of
+    a trainable one.
 
     >>> results = check_encoder("pixels")
     >>> sorted({result.outcome for result in results})
@@ -67,20 +69,15 @@ def check_encoder(
     return results
 
 
-def run_checks(
-    encoder: Any,
-    *,
-    items: Any = None,
-    labels: Any = None,
-    load: Load | None = None,
-    steps: int = 30,
-) -> list[Result]:
-    """The result of every check; nothing that the encoder does wrong is raised."""
+def run_checks(encoder: Any, **options: Any) -> list[Result]:
+    """The result of every check; nothing that the encoder does wrong is raised. The options are
+    those of :func:`check_encoder`.
+    """
     refuse_instance(encoder)
     results = []
     for name in check_names():
         try:
-            ran = run_check(name, encoder, items=items, labels=labels, load=load, steps=steps)
+            ran = run_check(name, encoder, **options)
             results.append(Result(name, "passed" if ran else "not declared"))
         except Exception as error:  # an encoder may fail in any way, and the others still run
             is_plain = isinstance(error, (AssertionError, EncoderError))
@@ -89,20 +86,12 @@ def run_checks(
     return results
 
 
-def run_check(
-    name: str,
-    encoder: Any,
-    *,
-    items: Any = None,
-    labels: Any = None,
-    load: Load | None = None,
-    steps: int = 30,
-) -> bool:
+def run_check(name: str, encoder: Any, **options: Any) -> bool:
     """Run one check; False where the encoder does not declare the capability that it is about."""
     from fastretrieve.encoders.capability_checks import CAPABILITY_CHECKS
     from fastretrieve.encoders.checks import CHECKS
 
-    subject = _subject(encoder, items, labels, load, steps)
+    subject = _subject(encoder, **options)
     if name in CHECKS:
         CHECKS[name](subject)
         return True
@@ -157,7 +146,14 @@ def _class_of(encoder: Any) -> Any:
     return encoder.func if isinstance(encoder, partial) else encoder
 
 
-def _subject(encoder: Any, items: Any, labels: Any, load: Load | None, steps: int) -> Subject:
+def _subject(
+    encoder: Any,
+    *,
+    items: Any = None,
+    labels: Any = None,
+    load: Load | None = None,
+    steps: int = STEPS,
+) -> Subject:
     import numpy as np
 
     from fastretrieve.encoders.check_tools import Subject
