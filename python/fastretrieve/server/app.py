@@ -53,13 +53,30 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(GalleryError, _wrong)
     _add_page(app)
+    _add_for_operators(app, opened, figures)
+    hosts = _LOCAL if only_local else None
+    app.add_middleware(Guard, limits=service.limits, figures=figures, token=token, hosts=hosts)
+    return app
 
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    status = error.status if isinstance(error, Refused) else 500
+    return JSONResponse({"detail": str(error)}, status)
+
+
+async def _wrong(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+def _add_for_operators(app: FastAPI, gallery: Gallery, figures: Figures) -> None:
     @app.get("/healthz", responses={503: {"description": "It cannot be searched."}})
     def healthz() -> JSONResponse:
         """Whether the gallery can be searched."""
         try:
-            return JSONResponse({"status": "ok", "items": len(opened)})
+            return JSONResponse({"status": "ok", "items": len(gallery)})
         except GalleryError:  # its text names files, and this is answered to everybody
             return JSONResponse({"status": "broken"}, 503)
 
@@ -67,19 +84,6 @@ def create_app(
     def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(figures.text(), media_type="text/plain; version=0.0.4")
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Exception) -> JSONResponse:
-        status = error.status if isinstance(error, Refused) else 500
-        return JSONResponse({"detail": str(error)}, status)
-
-    @app.exception_handler(GalleryError)
-    async def wrong(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 422)
-
-    hosts = _LOCAL if only_local else None
-    app.add_middleware(Guard, limits=service.limits, figures=figures, token=token, hosts=hosts)
-    return app
 
 
 def _add_page(app: FastAPI) -> None:
