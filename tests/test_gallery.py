@@ -253,6 +253,7 @@ def test_matches_can_be_looked_at(gallery: Gallery, photos: Path, tmp_path: Path
     assert page.count("data:image/jpeg;base64,") == 9
     assert "00001.png" in page
     assert "boot" in repr(matches)
+    assert matches.ids == [item.id for item in matches.items]
     assert json.loads(json.dumps(matches.to_dict()))["matches"][0]["score"] == matches.scores[0]
     with pytest.raises(ValueError, match=r"saved as \.png"):
         matches.save(tmp_path / "result.gif")
@@ -277,6 +278,16 @@ def test_create_refuses_what_is_there(gallery: Gallery, photos: Path) -> None:
         new_gallery(photos)
     with pytest.raises(ValueError, match="metric must be"):
         new_gallery(photos.parent / "g2", metric="manhattan")
+
+
+def test_what_was_meant_is_said(gallery: Gallery) -> None:
+    with pytest.raises(TypeError, match=r"Gallery.open\(path\) opens a gallery"):
+        Gallery(gallery.path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"an item's id must be a whole number, got 'a\.jpg'"):
+        gallery.item("a.jpg")  # type: ignore[arg-type]
+    for where in ({"label": "boot"}, [1, 2], np.ones(12, bool), [("label", "boot")]):
+        with pytest.raises(GalleryError, match=r"where is a condition in SQL, .*; got "):
+            gallery.search(1, where=where)  # type: ignore[arg-type]
 
 
 def test_open_says_what_is_missing(tmp_path: Path, gallery: Gallery) -> None:

@@ -59,7 +59,9 @@ def decode_image(
             image.load()
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
             upright = to_image(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # whose text only names the file again
+        raise DataError(f"{name}: not a readable image") from error
+    except Image.DecompressionBombError as error:
         raise DataError(f"{name}: not a readable image: {error}") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
         # What Pillow's decoders raise on damaged files, by way of its own fuzzers.

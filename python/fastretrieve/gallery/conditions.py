@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arguments import shown
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
 
@@ -64,14 +64,14 @@ Where = str | Sequence[Filter] | None
 class Conditions:
     """Answers conditions about one gallery, and remembers the last answers."""
 
-    def __init__(self, database: Database, *, time_limit: float = TIME_LIMIT) -> None:
-        self._database = database
+    def __init__(self, *, time_limit: float = TIME_LIMIT) -> None:
         self._time_limit = time_limit
         self._lock = threading.Lock()
         self._masks: OrderedDict[Any, NDArray[np.bool_]] = OrderedDict()
 
     def mask(self, where: Where, view: Any) -> NDArray[np.bool_] | None:
         """Which rows of ``view.index.ids`` are allowed; None for all."""
+        _refuse_other(where)
         if where is None or (isinstance(where, str) and not where.strip()) or len(where) == 0:
             return None
         key = (where if isinstance(where, str) else tuple(map(repr, where)), view.generation)
@@ -92,6 +92,7 @@ class Conditions:
 
     def ids(self, where: Where, connection: sqlite3.Connection) -> NDArray[np.int64]:
         """The ids of the items that meet the condition."""
+        _refuse_other(where)
         condition, values = (
             (where or "1", ())
             if isinstance(where, str)
@@ -127,6 +128,18 @@ class Conditions:
             ) from error
         finally:
             _unguard(connection)
+
+
+def _refuse_other(where: Any) -> None:
+    """Raise for what is no condition: masks and ids are for ``Index.search``."""
+    is_filters = isinstance(where, (list, tuple)) and all(
+        isinstance(each, (list, tuple)) and len(each) == 3 for each in where
+    )
+    if not (where is None or isinstance(where, str) or is_filters):
+        raise GalleryError(
+            "where is a condition in SQL, such as \"label = 'boot' AND width > 200\", or a list of "
+            f"filters (column, operator, value); got {shown(where)}"
+        )
 
 
 class _Guard:

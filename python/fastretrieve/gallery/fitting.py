@@ -1,14 +1,29 @@
-"""Whether an encoder, a metric or options are those that a gallery was made with."""
+"""The encoder of a gallery, and whether another, a metric or options are those it was made with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.encoders import files
+from fastretrieve.encoders import as_encoder, files, load_encoder
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.manifest import Manifest
+from fastretrieve.gallery.storage import ENCODER, Storage
+
+
+def kept_encoder(storage: Storage, given: Any, *, device: str) -> Encoder:
+    """The encoder of a gallery, as it was kept there, or as it is given."""
+    folder, manifest = storage.folder, storage.manifest
+    if given is not None and not isinstance(given, str):
+        return fitting(as_encoder(given, device=device), folder, manifest)
+    saved = files.read_encoder(folder / ENCODER)
+    if saved.weights_sha256 != manifest.weights_sha256:
+        raise GalleryError(
+            f"{saved.directory} is not the encoder that made the vectors of this gallery; "
+            "restore it"
+        )
+    return fitting(load_encoder(folder / ENCODER, device=device, encoder=given), folder, manifest)
 
 
 def fitting(encoder: Encoder, folder: Path, manifest: Manifest) -> Encoder:

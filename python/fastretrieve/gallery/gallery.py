@@ -7,12 +7,13 @@ says which part owns what).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.encoders import as_encoder, create_encoder, files, load_encoder
+from fastretrieve.encoders import as_encoder, create_encoder, files
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery import database as db
@@ -22,14 +23,14 @@ from fastretrieve.gallery.adding import Addition
 from fastretrieve.gallery.conditions import Conditions, Where
 from fastretrieve.gallery.downloads import Limits, remove_part_files
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.fitting import fitting, refuse_other_options
+from fastretrieve.gallery.fitting import kept_encoder, refuse_other_options
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.listing import Candidate, Listing
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.queries import QueryEncoder
 from fastretrieve.gallery.searching import Searching
-from fastretrieve.gallery.storage import ENCODER, PICTURES, Storage
+from fastretrieve.gallery.storage import PICTURES, Storage
 
 
 class Gallery(Searching):
@@ -44,10 +45,14 @@ class Gallery(Searching):
     ['odd']
     """
 
-    def __init__(self, storage: Storage, encoder: QueryEncoder) -> None:
+    def __init__(self, storage: Storage, encoder: QueryEncoder | None = None) -> None:
+        if encoder is None:
+            raise TypeError(
+                "Gallery.open(path) opens a gallery, Gallery.create(path, encoder=...) makes one"
+            )
         self._storage = storage
         self._queries = encoder
-        self._conditions = Conditions(storage.database)
+        self._conditions = Conditions()
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -99,20 +104,7 @@ class Gallery(Searching):
         ``module:...``, since a directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
-
-        def load() -> Encoder:
-            if encoder is not None and not isinstance(encoder, str):
-                return fitting(as_encoder(encoder, device=device), storage.folder, storage.manifest)
-            saved = files.read_encoder(storage.folder / ENCODER)
-            if saved.weights_sha256 != storage.manifest.weights_sha256:
-                raise GalleryError(
-                    f"{saved.directory} is not the encoder that made the vectors of this gallery; "
-                    "restore it"
-                )
-            loaded = load_encoder(storage.folder / ENCODER, device=device, encoder=encoder)
-            return fitting(loaded, storage.folder, storage.manifest)
-
-        return cls(storage, QueryEncoder(load))
+        return cls(storage, QueryEncoder(partial(kept_encoder, storage, encoder, device=device)))
 
     def close(self) -> None:
         """Close the database."""

@@ -74,6 +74,10 @@ class Matches(Sequence[Match]):
         return [match.item for match in self._found]
 
     @property
+    def ids(self) -> list[int]:
+        return [match.item.id for match in self._found]
+
+    @property
     def paths(self) -> list[Path]:
         return [match.path for match in self._found]
 

@@ -23,6 +23,7 @@ from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
 from fastretrieve.gallery.storage import Storage
+from fastretrieve.ids import MAX_ID
 from fastretrieve.metric import is_distance
 
 MAX_RESULTS = 100_000
@@ -44,6 +45,7 @@ class Searching:
 
     def item(self, item_id: int) -> Item:
         """The item with this id."""
+        item_id = whole(item_id, "an item's id", least=0, most=MAX_ID)
         with self._storage.database.reading() as connection:
             found = db.fetch(connection, [item_id]).get(item_id)
         if found is None or found.deleted:
