@@ -436,9 +436,26 @@ def test_our_errors_say_what_came() -> None:
         index.remove_ids(np.ones(3))
     with pytest.raises(TypeError, match=r"np.packbits\(mask"):
         ours.IDSelectorBitmap(np.ones(3))
+    with pytest.raises(TypeError, match=r"fname must be .* got IndexFlatL2\(d=3, ntotal=0\)"):
+        ours.write_index("a.index", index)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="sel must be an IDSelector of this module"):
         ours.SearchParameters(sel=[1, 2])  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="dimension and metric must be"):
         index.merge_from(ours.IndexFlatL2(4))
     with pytest.raises(RuntimeError, match="wants another flat index"):
         index.merge_from(index)
+
+
+ABSENT = {
+    "IndexIVFFlat": "IndexFlatL2 or IndexFlatIP takes its place",
+    "StandardGpuResources": r"Index\(dim, device='cuda'\)",
+    "Kmeans": r"fastretrieve.kmeans\(x, k\)",
+    "METRIC_L1": "docs/adapters.md",
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_not_there_is_named_with_what_is(name: str) -> None:
+    assert not hasattr(ours, name)
+    with pytest.raises(AttributeError, match=f"has no '{name}'; .*{ABSENT[name]}"):
+        getattr(ours, name)

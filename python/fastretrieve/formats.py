@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arguments import file_name
 from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive
 from fastretrieve.tensorfile import StorageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # A record of these is the dimension as int32, then so many numbers; all little-endian.
 _RECORDS = {".fvecs": "<f4", ".bvecs": "u1", ".ivecs": "<i4"}
+SUFFIXES = (".npy", *_RECORDS)
 _DIM_BYTES = 4
 PART_BYTES = 16 << 20  # of vectors that are converted and written at a time
 _FLAT_METRICS = {0: "ip", 1: "sqeuclidean"}  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
@@ -37,15 +39,14 @@ def read_vectors(path: str | os.PathLike[str], *, mmap: bool = True) -> NDArray[
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    kind = _kind(path)
+    name = file_name(path)
+    kind = _kind(name)
     try:
         if kind == ".npy":
-            matrix = _read_npy(path, mmap)
-        else:
-            matrix = _read_records(path, np.dtype(_RECORDS[kind]), mmap)
+            return _read_npy(name, mmap)
+        return _read_records(name, np.dtype(_RECORDS[kind]), mmap)
     except StorageError as error:
-        raise StorageError(f"{os.fspath(path)}: {error}") from None
-    return matrix
+        raise StorageError(f"{name}: {error}") from None
 
 
 def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
@@ -61,13 +62,14 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     [[1. 2.]
      [3. 4.]]
     """
-    kind, matrix = _kind(path), _host(vectors)
+    name = file_name(path)
+    kind, matrix = _kind(name), _host(vectors)
     if matrix.ndim != 2:
         raise ValueError(f"vectors must have two dimensions, got shape {matrix.shape}")
     if matrix.dtype.hasobject:
         raise TypeError(f"vectors must be numbers, got dtype {matrix.dtype}")
     step = max(PART_BYTES // max(matrix[:1].nbytes, 1), 1)
-    with replacing(path) as file:
+    with replacing(name) as file:
         if kind == ".npy":
             header = {**np.lib.format.header_data_from_array_1_0(matrix), "fortran_order": False}
             np.lib.format.write_array_header_1_0(file, header)
@@ -94,11 +96,10 @@ def _records(matrix: NDArray[Any], kind: str) -> NDArray[np.uint8]:
     return records
 
 
-def _kind(path: str | os.PathLike[str]) -> str:
-    kind = Path(path).suffix.lower()
-    if kind != ".npy" and kind not in _RECORDS:
-        known = ", ".join([".npy", *_RECORDS])
-        raise ValueError(f"{os.fspath(path)}: the name must end with one of {known}")
+def _kind(name: str) -> str:
+    kind = Path(name).suffix.lower()
+    if kind not in SUFFIXES:
+        raise ValueError(f"{name}: the name must end with one of {', '.join(SUFFIXES)}")
     return kind
 
 
@@ -106,7 +107,7 @@ def _host(vectors: Any) -> NDArray[Any]:
     return np.asarray(vectors.detach().cpu() if hasattr(vectors, "detach") else vectors)
 
 
-def _read_npy(path: str | os.PathLike[str], mmap: bool) -> NDArray[Any]:
+def _read_npy(path: str, mmap: bool) -> NDArray[Any]:
     try:
         matrix = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError, TypeError) as error:
@@ -117,7 +118,7 @@ def _read_npy(path: str | os.PathLike[str], mmap: bool) -> NDArray[Any]:
     return matrix
 
 
-def _read_records(path: str | os.PathLike[str], item: np.dtype[Any], mmap: bool) -> NDArray[Any]:
+def _read_records(path: str, item: np.dtype[Any], mmap: bool) -> NDArray[Any]:
     size = os.path.getsize(path)
     if size == 0:
         return np.zeros((0, 0), dtype=item)

@@ -8,6 +8,8 @@ FAISS itself is not needed. What differs: see ``docs/adapters.md``. The parts ar
 ``compat/flat``.
 """
 
+from typing import NoReturn
+
 from fastretrieve.compat.flat.files import (
     IO_FLAG_MMAP,
     IO_FLAG_READ_ONLY,
@@ -51,6 +53,21 @@ from fastretrieve.compat.flat.selectors import (
     IDSelectorXOr,
     SearchParameters,
 )
+
+
+def __getattr__(name: str) -> NoReturn:
+    """What FAISS has and this has not."""
+    advice = "docs/adapters.md lists what there is"
+    if "gpu" in name.lower():
+        advice = "fastretrieve.Index(dim, device='cuda') searches on a GPU"
+    elif name == "Kmeans":
+        advice = "fastretrieve.kmeans(x, k) clusters"
+    elif name.startswith("Index"):
+        advice = "IndexFlatL2 or IndexFlatIP takes its place: exact, and with nothing to train"
+    raise AttributeError(
+        f"module {__name__!r} holds FAISS's flat indexes and has no {name!r}; {advice}"
+    )
+
 
 __all__ = [
     "IO_FLAG_MMAP",

@@ -8,13 +8,13 @@ sizes are checked before anything is taken, and an error says at which byte.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
+from fastretrieve.arguments import file_name
 from fastretrieve.atomic import replacing
 from fastretrieve.compat.flat.functions import flat_index
 from fastretrieve.compat.flat.idmap import IndexIDMap, IndexIDMap2
@@ -47,19 +47,20 @@ _MAPS: dict[bytes, type[IndexIDMap]] = {b"IxMp": IndexIDMap, b"IxM2": IndexIDMap
 
 def write_index(index: Index, fname: str | os.PathLike[str]) -> None:
     """Write FAISS's file of this index, whole or not at all."""
-    with replacing(fname) as file:
+    with replacing(file_name(fname, "fname")) as file:
         for part in _parts(index):
             file.write(part.data)
 
 
 def read_index(fname: str | os.PathLike[str], io_flags: int = 0) -> Index:
     """Read a file that FAISS or :func:`write_index` wrote."""
-    size = Path(fname).stat().st_size
-    data = np.memmap(fname, np.uint8, mode="r") if size else np.zeros(0, np.uint8)
+    name = file_name(fname, "fname")
+    size = os.path.getsize(name)
+    data = np.memmap(name, np.uint8, mode="r") if size else np.zeros(0, np.uint8)
     try:
         return deserialize_index(data)
     except RuntimeError as error:
-        raise RuntimeError(f"{os.fspath(fname)}: {error}") from None
+        raise RuntimeError(f"{name}: {error}") from None
 
 
 def serialize_index(index: Index) -> Bytes:

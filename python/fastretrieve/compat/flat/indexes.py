@@ -42,6 +42,9 @@ class Index(ABC):
         self.d = int(d)
         self.metric_type = metric
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(d={self.d}, ntotal={self.ntotal})"
+
     @property
     @abstractmethod
     def exact(self) -> ExactIndex:
