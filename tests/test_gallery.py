@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import threading
 from pathlib import Path
 
@@ -254,6 +255,8 @@ def test_matches_can_be_looked_at(gallery: Gallery, photos: Path, tmp_path: Path
     assert "00001.png" in page
     assert "boot" in repr(matches)
     assert matches.ids == [item.id for item in matches.items]
+    again = pickle.loads(pickle.dumps(matches))
+    assert (again.scores, again.query.size) == (matches.scores, matches.query.size)
     assert json.loads(json.dumps(matches.to_dict()))["matches"][0]["score"] == matches.scores[0]
     with pytest.raises(ValueError, match=r"saved as \.png"):
         matches.save(tmp_path / "result.gif")

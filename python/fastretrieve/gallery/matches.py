@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -45,16 +46,21 @@ class Matches(Sequence[Match]):
         self,
         found: Sequence[Match],
         *,
-        query: Image.Image | None = None,
+        query: Callable[[], Image.Image | None] | None = None,
         title: str = "",
         modality: str = "image",
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
     ) -> None:
         self._found = list(found)
-        self.query = query  # a picture of what was asked, where there is one
+        self._picture = query
         self.title = title
         self.modality = modality
         self.seconds = seconds
+
+    @cached_property
+    def query(self) -> Image.Image | None:
+        """A picture of what was asked, where there is one."""
+        return None if self._picture is None else self._picture()
 
     @overload
     def __getitem__(self, index: int) -> Match: ...

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Query(NamedTuple):
 
     vector: NDArray[Any]  # [dim]
     title: str
-    picture: Image.Image | None
+    picture: Callable[[], Image.Image | None]  # made when somebody wants to look at it
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
 
 
@@ -57,7 +58,8 @@ class QueryEncoder:
     def query(self, asked: Any) -> Query:
         """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
         content, title = self.content(asked)
-        return Query(self.encode([content])[0], title, self._picture(content), None)
+        picture = partial(_picture, content, self.encoder.modality)
+        return Query(self.encode([content])[0], title, picture, None)
 
     def encode(self, contents: list[Any]) -> NDArray[np.float32]:
         """Vectors [n, dim] of decoded items."""
@@ -96,12 +98,6 @@ class QueryEncoder:
             f"the gallery or its id; got {type(asked).__name__}"
         )
 
-    def _picture(self, content: Any) -> Image.Image | None:
-        try:
-            return picture_of(content, modality=self.encoder.modality)
-        except (ValueError, TypeError):
-            return None
-
 
 def decode(data: bytes, *, size: int | None = None) -> Image.Image:
     """An image from the bytes of its file; ``size`` permits decoding it smaller, as for files."""
@@ -117,7 +113,14 @@ def decode(data: bytes, *, size: int | None = None) -> Image.Image:
         raise GalleryError(f"these {len(data)} bytes are a damaged image: {error}") from error
 
 
+def _picture(content: Any, modality: str) -> Image.Image | None:
+    try:
+        return picture_of(content, modality=modality)
+    except (ValueError, TypeError):
+        return None
+
+
 def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:
     """An item of the gallery: its vector is there already."""
-    picture = picture_or_cross(path, modality=modality, box=item.box)
+    picture = partial(picture_or_cross, path, modality=modality, box=item.box)
     return Query(vector, item.origin, picture, item.id)

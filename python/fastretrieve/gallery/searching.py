@@ -45,7 +45,7 @@ class Searching:
 
     def item(self, item_id: int) -> Item:
         """The item with this id."""
-        item_id = whole(item_id, "an item's id", least=0, most=MAX_ID)
+        item_id = whole(item_id, "an item's id", least=-MAX_ID, most=MAX_ID)
         with self._storage.database.reading() as connection:
             found = db.fetch(connection, [item_id]).get(item_id)
         if found is None or found.deleted:
