@@ -15,7 +15,7 @@ from fastretrieve import _core, runtime
 @pytest.fixture(params=_core.instruction_sets())
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every index and operation of the test runs on this instruction set."""
-    backend = _core.cpu_backend(request.param)
+    backend = _core.CpuBackend(request.param)
     monkeypatch.setattr(runtime, "cpu_backend", lambda isa="": backend)
     return str(request.param)
 

@@ -21,7 +21,7 @@ import fastretrieve as fr
 import oracle
 from fastretrieve import _core
 
-BACKENDS = [_core.cpu_backend(isa) for isa in _core.instruction_sets()]
+BACKENDS = [_core.CpuBackend(isa) for isa in _core.instruction_sets()]
 STRIP = _core.STRIP_ROWS
 
 

@@ -309,7 +309,7 @@ CORE: dict[str, tuple[Callable[[Any], object], str]] = {
 def test_the_core_checks_what_python_should_have(name: str) -> None:
     call, message = CORE[name]
     with pytest.raises(_core.Error, match=message):
-        call(_core.cpu_backend())
+        call(_core.CpuBackend())
 
 
 ENVIRONMENT = {

@@ -8,6 +8,7 @@ where tests share theirs.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,29 +37,44 @@ class Long(NamedTuple):
 
 @pytest.fixture
 def interrupted(use_threads: Callable[[int], None]) -> Iterator[Callable[..., float | None]]:
-    """Run a call until it has used so many seconds of the processor; how many more it used before
-    it was over. None: it ended first.
+    """Run a call until the process has used so many seconds of the processor; how many more it used
+    before the call was over. None: it ended first.
+
+    As with Ctrl-C the signal goes to the thread that called. A timer's would go to whichever works.
     """
     use_threads(1)
+    caller, armed = threading.get_ident(), False
 
     def handler(number: int, frame: FrameType | None) -> None:
-        raise Stopped
+        if armed:
+            raise Stopped
+
+    def interrupt(start: float, seconds: float, over: threading.Event) -> None:
+        while time.process_time() - start < seconds:
+            if over.wait(0.002):
+                return
+        signal.pthread_kill(caller, signal.SIGUSR1)
 
     def run(call: Callable[[], object], seconds: float) -> float | None:
-        start = time.process_time()
+        nonlocal armed
+        start, over = time.process_time(), threading.Event()
+        other = threading.Thread(target=interrupt, args=(start, seconds, over))
         try:
-            signal.setitimer(signal.ITIMER_PROF, seconds)
+            armed = True
+            other.start()
             call()
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            armed = False
         except Stopped:
             return time.process_time() - start - seconds
         finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            armed = False
+            over.set()
+            other.join()
         return None
 
-    before = signal.signal(signal.SIGPROF, handler)
+    before = signal.signal(signal.SIGUSR1, handler)
     yield run
-    signal.signal(signal.SIGPROF, before)
+    signal.signal(signal.SIGUSR1, before)
 
 
 def vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -72,8 +88,9 @@ def made(n: int, dim: int, *, own: bool = False) -> fr.Index:
 
 
 QUERIES = vectors(8192, 64, 5)
-ROWS = vectors(300_000, 64, 6)
-DOUBLES = ROWS.astype(np.float64)
+ROWS = vectors(600_000, 64, 6)
+DOUBLES = ROWS[:300_000].astype(np.float64)
+HALVES = ROWS.astype(np.float16)
 INTEGERS = np.random.default_rng(8).integers(0, 256, (300_000, 64)).astype(np.uint8)
 OWN_IDS = np.random.default_rng(7).permutation(1_500_000)
 SEARCHES: dict[str, Long] = {
@@ -102,7 +119,7 @@ SEARCHES: dict[str, Long] = {
 }
 CHANGES: dict[str, Long] = {
     "add": Long(lambda: made(1000, 64), lambda i: i.add(ROWS)),
-    "add 16 bits": Long(lambda: made(1000, 64), lambda i: i.add(ROWS.astype(np.float16))),
+    "add 16 bits": Long(lambda: made(1000, 64), lambda i: i.add(HALVES)),
     "add float64": Long(lambda: made(1000, 64), lambda i: i.add(DOUBLES)),
     "add integers": Long(lambda: made(1000, 64), lambda i: i.add(INTEGERS)),
     "add under ids of one's own": Long(
@@ -117,6 +134,16 @@ CHANGES: dict[str, Long] = {
     ),
     "compact": Long(lambda: with_holes(400_000, 64), lambda i: i.compact()),
 }
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Of the quicker of two calls: the first one may have met a system that had to find memory."""
+    times = []
+    for _ in range(2):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
 
 
 def with_holes(n: int, dim: int) -> fr.Index:
@@ -136,10 +163,9 @@ def snapshot(index: fr.Index) -> tuple[Any, ...]:
 def test_a_search_stops(name: str, interrupted: Callable[..., float | None]) -> None:
     make, call = SEARCHES[name]
     index = make()
-    before, start = snapshot(index), time.process_time()
-    call(index)
-    lasts = time.process_time() - start
-    assert lasts > 0.1, "too short to be interrupted"
+    before = snapshot(index)
+    lasts = cpu_seconds(lambda: call(index))
+    assert lasts > 0.05, "too short to be interrupted"
     waits = [interrupted(lambda: call(index), lasts * moment) for moment in MOMENTS]
     assert any(wait is not None for wait in waits)
     assert max(wait for wait in waits if wait is not None) < LIMIT, waits
@@ -183,9 +209,7 @@ def test_work_on_files_stops_and_leaves_them_whole(
     index.save(path)
     fr.write_vectors(path.with_suffix(".fvecs"), ROWS)
     old = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
-    start = time.process_time()
-    FILES[name](index, path)
-    lasts = time.process_time() - start
+    lasts = cpu_seconds(lambda: FILES[name](index, path))
     waits = [interrupted(lambda: FILES[name](index, path), lasts * moment) for moment in MOMENTS]
     assert any(wait is not None for wait in waits)
     assert max(wait for wait in waits if wait is not None) < LIMIT, waits

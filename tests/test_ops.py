@@ -274,7 +274,7 @@ def test_kmeans_is_the_same_on_every_instruction_set(isa: str, use_threads: UseT
 
 
 def _scalar() -> Any:
-    return fr.runtime._core.cpu_backend("scalar")
+    return fr.runtime._core.CpuBackend("scalar")
 
 
 def test_kmeans_fills_empty_clusters() -> None:

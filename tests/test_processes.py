@@ -40,7 +40,7 @@ def test_a_long_search_stops_at_a_signal_and_leaves_the_index_whole(
     use_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scalar = _core.cpu_backend("scalar")  # slow enough to be caught at work
+    scalar = _core.CpuBackend("scalar")  # slow enough to be caught at work
     monkeypatch.setattr(runtime, "cpu_backend", lambda isa="": scalar)
     use_threads(threads)
     queries, rows = cases.gaussian(20_000, 256, n_queries=256, seed=80)

@@ -229,4 +229,4 @@ def test_float32_scores_may_overflow_while_the_order_stands(isa: str) -> None:
 def test_instruction_sets_are_named_and_forced(isa: str) -> None:
     assert fr.Index(3)._form.backend.name == isa
     with pytest.raises(ValueError, match=r"instruction set 'neon' .* this machine has .*scalar"):
-        _core.cpu_backend("neon")
+        _core.CpuBackend("neon")

@@ -14,37 +14,37 @@ int64_t CpuBackend::strip_bytes(int64_t dim, Metric metric) const {
   return StripLayout(dim, metric).bytes();
 }
 
-void CpuBackend::encode(const EncodeArgs& args, Cancel& cancel, void*) const {
+void CpuBackend::encode(const EncodeArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   encode_strips(kernels_, args, cancel);
 }
 
-void CpuBackend::search(const SearchArgs& args, Cancel& cancel, void*) const {
+void CpuBackend::search(const SearchArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   cpu::search(kernels_, args, cancel);
 }
 
-bool CpuBackend::range(const RangeArgs& args, Cancel& cancel, void*) const {
+bool CpuBackend::range(const RangeArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   return cpu::range(kernels_, args, cancel);
 }
 
-void CpuBackend::scores(const ScoresArgs& args, Cancel& cancel, void*) const {
+void CpuBackend::scores(const ScoresArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   score_all(kernels_, args, cancel);
 }
 
-void CpuBackend::fuse(const FuseArgs& args, Cancel& cancel, void*) const {
+void CpuBackend::fuse(const FuseArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   cpu::fuse(kernels_, args, cancel);
 }
 
-void CpuBackend::cluster_sums(const ClusterArgs& args, Cancel& cancel, void*) const {
+void CpuBackend::cluster_sums(const ClusterArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   cpu::cluster_sums(kernels_, args, cancel);
 }
 
-int64_t CpuBackend::ingest(const IngestArgs& args, Cancel& cancel, void*) const {
+int64_t CpuBackend::ingest(const IngestArgs& args, Cancel& cancel) const {
   const DefaultFloatEnvironment floats;
   return cpu::ingest(kernels_, args, cancel);
 }

@@ -1,24 +1,28 @@
-// The CPU behind the backend interface: one instance for each instruction set.
+// The CPU as a backend: one instance for each instruction set. A call returns when its work is
+// done.
 #pragma once
 #include <string>
 
-#include "core/backend.hpp"
+#include "core/calls.hpp"
+#include "core/cancel.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {
 
-class CpuBackend final : public Backend {
+class CpuBackend {
  public:
   explicit CpuBackend(const Kernels& kernels) : kernels_(kernels) {}
-  std::string name() const override { return kernels_.name; }
-  int64_t strip_bytes(int64_t dim, Metric metric) const override;
-  void encode(const EncodeArgs& args, Cancel& cancel, void* stream) const override;
-  void search(const SearchArgs& args, Cancel& cancel, void* stream) const override;
-  bool range(const RangeArgs& args, Cancel& cancel, void* stream) const override;
-  void scores(const ScoresArgs& args, Cancel& cancel, void* stream) const override;
-  void fuse(const FuseArgs& args, Cancel& cancel, void* stream) const override;
-  void cluster_sums(const ClusterArgs& args, Cancel& cancel, void* stream) const override;
-  int64_t ingest(const IngestArgs& args, Cancel& cancel, void* stream) const override;
+  std::string name() const { return kernels_.name; }
+  int64_t strip_bytes(int64_t dim, Metric metric) const;
+  void encode(const EncodeArgs& args, Cancel& cancel) const;
+  void search(const SearchArgs& args, Cancel& cancel) const;
+  // False: there are more than `limit`, and what was found is incomplete.
+  bool range(const RangeArgs& args, Cancel& cancel) const;
+  void scores(const ScoresArgs& args, Cancel& cancel) const;
+  void fuse(const FuseArgs& args, Cancel& cancel) const;
+  void cluster_sums(const ClusterArgs& args, Cancel& cancel) const;
+  // The first row that is not finite in the new format, or -1. The rest is copied all the same.
+  int64_t ingest(const IngestArgs& args, Cancel& cancel) const;
 
   const Kernels& kernels() const { return kernels_; }
 

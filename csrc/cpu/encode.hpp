@@ -2,8 +2,9 @@
 #pragma once
 #include <vector>
 
-#include "core/backend.hpp"
 #include "core/bound.hpp"
+#include "core/calls.hpp"
+#include "core/cancel.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {

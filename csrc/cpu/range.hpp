@@ -1,6 +1,7 @@
 // Exact range search and self-join on the CPU.
 #pragma once
-#include "core/backend.hpp"
+#include "core/calls.hpp"
+#include "core/cancel.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {

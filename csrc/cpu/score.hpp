@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/backend.hpp"
+#include "core/calls.hpp"
 #include "core/cancel.hpp"
 #include "core/order.hpp"
 #include "core/types.hpp"

@@ -1,6 +1,7 @@
 // Exact top-k on the CPU: scan, certify, score.
 #pragma once
-#include "core/backend.hpp"
+#include "core/calls.hpp"
+#include "core/cancel.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {

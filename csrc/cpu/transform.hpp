@@ -1,6 +1,7 @@
 // Work on whole rows besides searching: copying them in, normalising, fusing, sums of clusters.
 #pragma once
-#include "core/backend.hpp"
+#include "core/calls.hpp"
+#include "core/cancel.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/backend.hpp"
+#include "core/calls.hpp"
 #include "cuda/launch.hpp"
 #include "pipeline/cuda_plan.hpp"
 
@@ -52,7 +52,7 @@ struct DeviceSearch {
   void* counters;  // kCounters 64-bit numbers
 };
 
-// The operations of core/backend.hpp on device memory, in the order of a stream. None waits for the
+// The operations of core/calls.hpp on device memory, in the order of a stream. None waits for the
 // device but `ingest`, which has a row number to bring back.
 class CudaBackend {
  public:

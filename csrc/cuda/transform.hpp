@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "core/backend.hpp"
+#include "core/calls.hpp"
 #include "cuda/launch.hpp"
 
 namespace fastretrieve::cuda {

@@ -1,4 +1,4 @@
-"""The CUDA backend as the rest of the package sees it: the same calls as ``_core.Backend``.
+"""The CUDA backend as the rest of the package sees it: the same calls as ``_core.CpuBackend``.
 
 What it adds is memory. Arrays live on the device (torch tensors, ``device_memory.py``), or, in a
 build with ``FR_CUDA=EMU``, in the memory of the process, where tests run the same kernels without a
@@ -164,8 +164,8 @@ class CudaBackend:
         self_row: int = 0,
         limit: int = np.iinfo(np.int64).max,
     ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int64]] | None:
-        """Everything within a radius, as ``_core.Backend.range`` returns it: tile by tile of exact
-        scores on the device, without codes.
+        """Everything within a radius, as ``_core.CpuBackend.range`` returns it: tile by tile of
+        exact scores on the device, without codes.
         """
         if not self.memory.holds(rows):
             refuse_not_finite(rows)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from types import TracebackType
 
 
@@ -16,10 +15,11 @@ class ForkSafeLock:
     """A lock for ``with``; the same thread may take it again."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        _locks.add(self)
+        self._lock, self._generation = threading.RLock(), _generation
 
     def __enter__(self) -> None:
+        if self._generation != _generation:
+            self._renew()
         self._lock.acquire()
 
     def __exit__(
@@ -30,18 +30,20 @@ class ForkSafeLock:
     ) -> None:
         self._lock.release()
 
-    def renew(self) -> None:
-        """Forget who holds it."""
-        self._lock = threading.RLock()
+    def _renew(self) -> None:
+        with _renewing:
+            if self._generation != _generation:
+                self._lock, self._generation = threading.RLock(), _generation
 
 
-_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_generation = 0  # forks between the first process and this one
+_renewing = threading.Lock()
 
 
-def _renew_all() -> None:
-    for lock in list(_locks):
-        lock.renew()
+def _after_fork() -> None:
+    global _generation, _renewing
+    _generation, _renewing = _generation + 1, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -42,11 +42,11 @@ def backends() -> list[BackendInfo]:
 
 
 @cache
-def cpu_backend(isa: str = "") -> _core.Backend:
+def cpu_backend(isa: str = "") -> _core.CpuBackend:
     """The CPU backend for an instruction set; by default the best, or what ``FASTRETRIEVE_ISA``
     names.
     """
-    return _core.cpu_backend(isa)
+    return _core.CpuBackend(isa)
 
 
 @cache

@@ -1,13 +1,10 @@
-// What a backend does. Everything above it (segments, ids, masks, files) is the same for all of
-// them.
+// What a backend is asked to do: the arguments of its calls, in words that the CPU and CUDA share.
 //
 // A backend owns no long-lived memory: Python allocates, passes addresses and keeps them alive.
-// `stream` is the caller's CUDA stream; the CPU ignores it and returns when the work is done.
 #pragma once
-#include <string>
+#include <cstdint>
 #include <vector>
 
-#include "core/cancel.hpp"
 #include "core/order.hpp"
 #include "core/types.hpp"
 
@@ -86,22 +83,6 @@ struct ClusterArgs {
   int64_t n_clusters;
   double* sums;     // [n_clusters, dim]
   int64_t* counts;  // [n_clusters]
-};
-
-class Backend {
- public:
-  virtual ~Backend() = default;
-  virtual std::string name() const = 0;
-  virtual int64_t strip_bytes(int64_t dim, Metric metric) const = 0;
-  virtual void encode(const EncodeArgs& args, Cancel& cancel, void* stream) const = 0;
-  virtual void search(const SearchArgs& args, Cancel& cancel, void* stream) const = 0;
-  // False: there are more than `limit`, and what was found is incomplete.
-  virtual bool range(const RangeArgs& args, Cancel& cancel, void* stream) const = 0;
-  virtual void scores(const ScoresArgs& args, Cancel& cancel, void* stream) const = 0;
-  virtual void fuse(const FuseArgs& args, Cancel& cancel, void* stream) const = 0;
-  virtual void cluster_sums(const ClusterArgs& args, Cancel& cancel, void* stream) const = 0;
-  // The first row that is not finite in the new format, or -1. The rest is copied all the same.
-  virtual int64_t ingest(const IngestArgs& args, Cancel& cancel, void* stream) const = 0;
 };
 
 }  // namespace fastretrieve
