@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arguments import whole
+from fastretrieve.arguments import shown, whole
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting, recommending
 from fastretrieve.gallery.conditions import Conditions, Filter, Where
@@ -23,7 +23,6 @@ from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
 from fastretrieve.gallery.storage import Storage
-from fastretrieve.ids import MAX_ID
 from fastretrieve.metric import is_distance
 
 MAX_RESULTS = 100_000
@@ -45,7 +44,8 @@ class Searching:
 
     def item(self, item_id: int) -> Item:
         """The item with this id."""
-        item_id = whole(item_id, "an item's id", least=-MAX_ID, most=MAX_ID)
+        if not isinstance(item_id, (int, np.integer)):
+            raise TypeError(f"an item's id is a whole number, got {shown(item_id)}")
         with self._storage.database.reading() as connection:
             found = db.fetch(connection, [item_id]).get(item_id)
         if found is None or found.deleted:
