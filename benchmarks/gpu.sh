@@ -8,7 +8,7 @@
 #     PEERS=DIR benchmarks/gpu.sh peers         # with FAISS, cuVS, FlashLib, KeOps of DIR/use_peers.sh
 #
 #   build     nvcc for this GPU (FR_CUDA_ARCHS, 90a-real), into build/gpu, kept while sources stay
-#   check     every tier against the CPU, bit for bit
+#   check     every tier against the CPU, bit for bit; `fastretrieve doctor --prove` first
 #   tests     the tests of the CUDA backend, those marked gpu included
 #   sanitize  memcheck, racecheck and initcheck over small searches
 #   ceilings  copy and read bandwidth, int8 rate, launch latency
@@ -34,6 +34,7 @@ PHASES=(build check tests sanitize ceilings ours peers profile)
 START=$SECONDS
 RUN=("$PYTHON" benchmarks/gpu/run.py)
 mkdir -p "$OUT" "$FOUND"
+export XDG_CACHE_HOME=$WORK/caches # which tiers are proved: a record of these builds, not of the user's
 export PYTHONPATH="${SITE:-$WORK/site}${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
 # part NAME SECONDS COMMAND...: runs it, keeps its output and its verdict. It gets what is left of the
@@ -78,6 +79,7 @@ build() {
 
 check() {
   local tier
+  part prove 240 "${RUN[@]}" prove --seconds 230 --out "$FOUND/prove.json" "${DRY[@]}"
   for tier in $TIERS; do
     part "check-$tier" 100 "${RUN[@]}" check --tier "$tier" --out "$FOUND/check-$tier.json" "${DRY[@]}"
   done

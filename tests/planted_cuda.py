@@ -44,7 +44,7 @@ FAULTS: dict[str, Fault] = {
         "int64_t begin = segment.n_rows; begin < segment.n_rows;",
     ),
     "tail: the last steps of a chunk are multiplied again": Fault(
-        "cuda/scan.cu", "if (begin + s >= layout.steps) break;", "if (begin > layout.steps) break;"
+        "cuda/scan.cu", "if (begin + s >= steps) break;", "if (begin > steps) break;"
     ),
     "filter: the reach of the query is forgotten": Fault(
         "cuda/device.cuh", "__fmaf_rn(filter.x, x.error, value)", "__fmaf_rn(0, x.error, value)"
@@ -59,7 +59,9 @@ FAULTS: dict[str, Fault] = {
         "cuda/tile_filter.cuh", "reach = fmaxf(reach, filter.x);", "reach = filter.x;"
     ),
     "tile: the lower row is judged as the upper one": Fault(
-        "cuda/tile_filter.cuh", "y = row_filter(tile, lower)", "y = row_filter(tile, upper)"
+        "cuda/tile_filter.cuh",
+        "y = row_filter(tile, rows.lower)",
+        "y = row_filter(tile, rows.upper)",
     ),
     "tile: half a square counts twice": Fault(
         "cuda/tile_filter.cuh", "falls[q] = filter.z;", "falls[q] = 2 * filter.z;"
@@ -67,13 +69,28 @@ FAULTS: dict[str, Fault] = {
     "chunk: the codes of the next strip are those of this one": Fault(
         "cuda/scan_wgmma.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
     ),
+    "chunk: mma multiplies the next strip as this one": Fault(
+        "cuda/scan.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
+    ),
+    "chunk: rows of the next strip keep the numbers of this one": Fault(
+        "cuda/scan_wgmma.cu", "    rows = next_rows;\n", ""
+    ),
     "chunk: the last step of a rest is left out": Fault(
         "cuda/scan_wgmma.cu", "multiply<kQueries, 2>", "multiply<kQueries, 1>"
     ),
     "stages: strips of the sample are scanned twice": Fault(
         "cuda/device.cuh",
-        "(index + static_cast<uint32_t>(index) / (ratio - 1) + 1) * stride",
+        "(index + static_cast<int64_t>(__umul64hi(uint64_t{index} + 1, inverse)) + 1) * stride",
         "index * stride",
+    ),
+    "turn: the selection begins while the scan goes on": Fault(
+        "cuda/select.cu", "  take_turn();\n", ""
+    ),
+    "launch: a kernel gets the shared memory of one launch": Fault(
+        "cuda/scan.cuh", "static_cast<int>(args.shared_bytes)", "static_cast<int>(shared_bytes)"
+    ),
+    "selection: a warp does not count those before it": Fault(
+        "cuda/block.cuh", "for (int w = 0; w < warp; ++w) through += warps[w];", ""
     ),
     "threshold: only k - 1 rows reach it": Fault(
         "cuda/select.cu", "nth_smallest(count, args.k - 1,", "nth_smallest(count, args.k / 2,"

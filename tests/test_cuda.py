@@ -39,9 +39,12 @@ def test_hard_cases(name: str, metric: str, cramped: Place) -> None:
 
 def test_few_rows_are_scored_without_a_scan(place: Place) -> None:
     queries, rows = cases.case("ordinary")
-    index = on_cuda(rows, "cosine")
-    oracle.assert_same(search(index, queries, 10), oracle.topk(queries, rows, 10, "cosine"))
+    index = on_cuda(rows[:250], "cosine")
+    oracle.assert_same(search(index, queries, 10), oracle.topk(queries, rows[:250], 10, "cosine"))
     assert index.stats()["rows_scanned"] == 0
+    index.add(rows[250:300])
+    oracle.assert_same(search(index, queries, 10), oracle.topk(queries, rows[:300], 10, "cosine"))
+    assert index.stats()["rows_scanned"] == 256 * len(queries)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])

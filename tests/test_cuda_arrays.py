@@ -96,6 +96,38 @@ def test_a_plan_pins_its_state_and_owns_its_results(there: Place) -> None:
         plan(there.put(np.concatenate([queries, queries])))
 
 
+def test_the_allocator_knows_all_that_a_stream_uses(
+    there: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or memory that an index or a plan leaves behind would be given away under a kernel."""
+    lent: set[int] = set()
+    memory = there.backend.memory
+    monkeypatch.setattr(
+        memory, "share", lambda tensors: lent.update(t.data_ptr() for t in tensors if t is not None)
+    )
+    queries, rows = cases.gaussian(300, 24, n_queries=4, seed=16)
+    sent = there.put(queries)
+    index = on_cuda(rows, "ip", ids=np.arange(300)[::-1] * 3)
+    index.remove([6])
+    search(index, sent, 5)
+    state, counters = index._state, index._counters
+    (view,) = state.views
+    marks = [kept.data_ptr() for kept in state.native.notes.keep if kept is not None]
+    assert len(marks) == 2  # ids and who was removed
+    used = {view.block.rows.data_ptr(), view.block.codes.data_ptr(), counters.numbers.data_ptr()}
+    used |= {state.native.notes.table.data_ptr(), *marks}
+    assert lent >= used
+    lent.clear()
+    search(index, sent, 5)
+    assert not lent  # once for each stream
+    index.search(sent, 5, where=np.arange(299) % 2 == 0)
+    assert lent >= set(marks)
+    plan = index.plan(4, k=5)
+    lent.clear()
+    plan(sent)
+    assert lent == {plan._workspace.data_ptr(), plan.scores.data_ptr(), plan.ids.data_ptr()}
+
+
 def test_errors_say_what_was_wrong(there: Place) -> None:
     index = fr.Index(4, device="cuda")
     rows = np.ones((100, 4), np.float32)

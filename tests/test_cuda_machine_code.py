@@ -1,4 +1,6 @@
-"""What nvcc makes of the kernels: no spills, no local memory, tensor cores that need not wait."""
+"""What nvcc makes of the kernels: no spills, no local memory, tensor cores that need not wait, and
+kernels that wait for the one before them.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +79,8 @@ def test_scans_keep_to_registers_and_use_tensor_cores(wanted: Wanted, tmp_path: 
     cubin = tmp_path / "scan.cubin"
     report = compiled(wanted.source, wanted.architecture, cubin)
     assert set(stack_and_spills(report)) == {(0, 0, 0)}, report
+    # All the shared memory of a block is asked for at launch: scan_grid counts on it.
+    assert "bytes smem" not in report, report
     if (nvdisasm := find_nvdisasm()) is None:
         pytest.skip("compiled; no nvdisasm to look at the machine code (nvidia-cuda-nvdisasm)")
     code = subprocess.run([nvdisasm, "-c", cubin], capture_output=True, text=True, check=True)
@@ -86,6 +90,23 @@ def test_scans_keep_to_registers_and_use_tensor_cores(wanted: Wanted, tmp_path: 
     # The filter converts no product: its tiers sum in floats.
     for name, kernel in kernels(code.stdout).items():
         assert "dp4a" in name or not re.search(r"\bI2F(P\.F32\.S32)? ", kernel), name
+
+
+@pytest.mark.parametrize("source", sorted({w.source for w in SCANS}) + OTHERS[:3])
+def test_kernels_that_may_begin_early_wait_before_they_read(source: str, tmp_path: Path) -> None:
+    if (nvdisasm := find_nvdisasm()) is None:
+        pytest.skip("no nvdisasm to look at the machine code (nvidia-cuda-nvdisasm)")
+    cubin = tmp_path / "turn.cubin"
+    compiled(source, "sm_90a", cubin)
+    done = subprocess.run([nvdisasm, "-c", cubin], capture_output=True, text=True, check=True)
+    for name, code in kernels(done.stdout).items():
+        if "encode_rows" in name:  # waited for by its caller
+            continue
+        memory = re.search(r"\b(LDG?|STG?|ATOMG?|RED)\.", code)
+        assert memory, name
+        before = code[: memory.start()]
+        assert "ACQBULK" in before, f"{name} does not wait for the kernel before it"
+        assert "PREEXIT" in before, f"{name} does not let the next one begin"
 
 
 @pytest.mark.parametrize("source", OTHERS)

@@ -38,10 +38,10 @@ def strips_of(n: int, stride: int, coarser: int) -> list[int]:
 
 
 @pytest.mark.parametrize("k", [1, 10, 100, 2000])
-@pytest.mark.parametrize("n_rows", [2049, 5000, 64 * 1000 + 1, 999_999, 10_000_000])
+@pytest.mark.parametrize("n_rows", [257, 2049, 5000, 64 * 1000 + 1, 999_999, 10_000_000])
 def test_the_stages_scan_every_strip_once(n_rows: int, k: int) -> None:
     text = plan(32, n_rows, 128, k)
-    if n_rows <= max(2048, 4 * k):
+    if n_rows <= max(256, 4 * k):
         assert stages(text) == []
         return
     seen: list[int] = []
@@ -92,7 +92,8 @@ def test_a_smaller_batch_needs_no_more_memory(n_queries: int) -> None:
 
 
 def test_few_rows_are_scored_without_a_scan() -> None:
-    assert 'because="few rows: each is scored"' in plan(8, 2000, 128, 10)
+    assert 'because="few rows: each is scored"' in plan(8, 256, 128, 10)
+    assert stages(plan(8, 257, 128, 10)) == [(4, 1)]
     assert stages(plan(8, 50_000, 128, 20_000)) == []
     assert stages(plan(8, 0, 128, 1)) == []
 

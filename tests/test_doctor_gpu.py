@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastretrieve import _core, doctor
+from fastretrieve import _core, doctor, tiers
 
 OPEN_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
 CLOSED_MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 2025\nGCC\n"
@@ -31,7 +31,7 @@ def test_the_driver(
 ) -> None:
     if text is not None:
         (tmp_path / "version").write_text(text)
-    monkeypatch.setattr(doctor, "DRIVER_FILE", tmp_path / "version")
+    monkeypatch.setattr(tiers, "DRIVER_FILE", tmp_path / "version")
     monkeypatch.setattr(_core, "cuda_state", lambda: (True, False, ""))
     monkeypatch.setattr(_core, "cuda_versions", lambda: versions)
     assert doctor.gpu_driver() == said
@@ -40,8 +40,11 @@ def test_the_driver(
 def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = ("NVIDIA H100 80GB HBM3", 9, 0, 85_000_000_000, 132)
     monkeypatch.setattr(_core, "cuda_devices", lambda: [gpu])
+    monkeypatch.setattr(tiers, "chosen", lambda device: tiers.Choice("mma", "it equalled the CPU"))
     said = "NVIDIA H100 80GB HBM3: compute capability 9.0, 79.2 GiB, 132 multiprocessors"
-    assert doctor.examine()["gpus"] == [said]
+    facts = doctor.examine()
+    assert facts["gpus"] == [said]
+    assert facts["gpu_tiers"] == ["cuda:0: mma: it equalled the CPU"]
 
 
 def test_this_machine_is_described_as_it_is() -> None:

@@ -39,6 +39,9 @@ def test_a_dry_run_goes_through_every_phase(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     tiers = set(cuda_backends.PRESENT)
+    assert {(trial["tier"], trial["verdict"]) for trial in found["proofs"]} == {
+        (tier, "equal") for tier in tiers
+    }
     assert {line["tier"] for line in found["checks"]} == tiers
     assert all(line["equal"] for line in found["checks"])
     ours = [line for line in found["times"] if line["who"].startswith("fastretrieve")]

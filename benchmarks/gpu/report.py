@@ -19,7 +19,7 @@ from sizes import CASES, DRY_CASES
 def gathered(folder: Path) -> dict[str, Any]:
     """Everything that the processes of a run have written; a broken file is an error among them."""
     result: dict[str, Any] = {"machine": {}, "ceilings": {}, "checks": [], "times": []}
-    result |= {"errors": [], "parts": []}
+    result |= {"proofs": [], "errors": [], "parts": []}
     for path in sorted(folder.glob("*.json")):
         try:
             found = json.loads(path.read_text())
@@ -47,6 +47,7 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [f"{name}: {value}" for name, value in result["machine"].items()]
     lines += [f"{name}: {value}" for name, value in result["ceilings"].items()]
     equal = sum(check["equal"] for check in result["checks"])
+    lines += [f"proof: {p['tier']} {p['verdict']}: {p['said']}" for p in result["proofs"]]
     lines.append(f"{equal} of {len(result['checks'])} checks equal the CPU in every bit")
     for case in dict.fromkeys(line["case"] for line in result["times"]):
         lines += ["", case]

@@ -1,5 +1,6 @@
-"""Check a tier against the CPU, or measure ceilings, a tier or a peer; the results as JSON.
+"""Check tiers against the CPU, or measure ceilings, a tier or a peer; the results as JSON.
 
+    python benchmarks/gpu/run.py prove --out prove.json
     python benchmarks/gpu/run.py check --tier mma --out check-mma.json
     python benchmarks/gpu/run.py ceilings --rates build/gpu/rates --out ceilings.json
     python benchmarks/gpu/run.py ours --tier mma --out ours-mma.json
@@ -33,7 +34,7 @@ from sizes import CASES, CHECKS, DRY_CASES, SMALL_CHECKS, Case, made
 from timing import Timer, captured, copy_bandwidth, read_bandwidth
 
 import fastretrieve as fr
-from fastretrieve import _core, runtime
+from fastretrieve import _core, proving, runtime
 
 TIERS = ("dp4a", "mma", "wgmma")
 MAX_MATRIX_BYTES = 24e9  # of a peer that writes all scores
@@ -97,18 +98,23 @@ def output_of(command: list[str]) -> str:
 
 def index_on(rows: torch.Tensor, metric: str, tier: str) -> Any:
     """An index on the device whose scan is of this tier."""
-    backend = runtime.cuda_backend("cuda", tier)
-    kept, runtime.cuda_backend = runtime.cuda_backend, lambda device="cuda", tier="": backend
-    try:
+    with runtime.serving(runtime.cuda_backend("cuda", tier)):
         index = fr.Index(rows.shape[1], metric=metric, device="cuda")
-    finally:
-        runtime.cuda_backend = kept
     index.add(rows)
     return index
 
 
 def as_numpy(array: Any) -> np.ndarray:
     return array.cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+
+
+def prove(run: Run) -> None:
+    """What `fastretrieve doctor --prove` finds: every tier, each in a process of its own."""
+    limit = run.options.seconds / len(TIERS)
+    found = proving.prove(0, limit=limit, say=lambda t: run.record("proofs", **t._asdict()))
+    for trial in found:
+        if trial.verdict != "equal":
+            raise AssertionError(f"{trial.tier} {trial.verdict}: {trial.said}")
 
 
 def check(run: Run, case: Case) -> None:
@@ -182,7 +188,7 @@ def peer(run: Run, case: Case) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("check", "ceilings", "ours", "peer"))
+    parser.add_argument("what", choices=("prove", "check", "ceilings", "ours", "peer"))
     parser.add_argument("--out", required=True, help="where the JSON goes")
     parser.add_argument("--tier", choices=TIERS, default="dp4a")
     parser.add_argument("--peer", choices=PEERS, default="torch float32")
@@ -200,7 +206,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"there is no CUDA backend: {reason}")
     run = Run(options)
     small = options.small or options.dry_run
-    if options.what == "ceilings":
+    if options.what == "prove":
+        run.part("prove", prove)
+    elif options.what == "ceilings":
         run.part("bandwidth", ceilings)
         if options.rates:
             run.part("rates", rates)

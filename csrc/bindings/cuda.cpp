@@ -152,11 +152,12 @@ void bind_cuda(py::module_& m) {
     return found;
   });
   m.def("cuda_versions", &cuda::cuda_versions);
+  m.def("cuda_best_tier", [](int major) { return name_of(cuda::best_tier(major)); });
   m.attr("cuda_architectures") = cuda::compiled_architectures();
   m.attr("CUDA_COUNTERS") = cuda::kCounters;
   py::class_<CudaBackend>(m, "CudaBackend")
-      .def(py::init<const std::string&, bool>(), py::arg("tier") = "", py::kw_only(),
-           py::arg("small_plans") = false)
+      .def(py::init<const std::string&, int, bool>(), py::arg("tier"), py::kw_only(),
+           py::arg("device") = 0, py::arg("small_plans") = false)
       .def_property_readonly("name", &CudaBackend::name)
       .def(
           "strip_bytes",
@@ -186,6 +187,7 @@ void bind_cuda(py::module_& m) {
         [] { return py::make_tuple(false, false, "this build has no CUDA backend"); });
   m.def("cuda_devices", [] { return std::vector<py::tuple>{}; });
   m.def("cuda_versions", [] { return std::make_pair(0, 0); });
+  m.def("cuda_best_tier", [](int) { return name_of(CudaTier::dp4a); });
   m.attr("cuda_architectures") = "none";
 #endif
 }

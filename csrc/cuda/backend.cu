@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "cuda/backend.hpp"
@@ -15,25 +14,17 @@ namespace fastretrieve::cuda {
 
 static_assert(sizeof(DeviceCounters) == kCounters * 8, "the counters are 64-bit numbers");
 
-constexpr int64_t kMaxStrips = int64_t{1} << 31;
+// Fewer rows with codes than 2^32, so that a count of survivors cannot wrap.
+constexpr int64_t kMaxStrips = (int64_t{1} << 26) - 1;
 // Survivors of one turn; the rest of the workspace is small.
 constexpr int64_t kWorkspaceLimit = int64_t{192} << 20;
 
 namespace {
 
-int attribute(cudaDeviceAttr which) {
-  int device = 0, value = 0;
-  FR_CUDA_CHECK(cudaGetDevice(&device));
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
   FR_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
   return value;
-}
-
-// Only Hopper's own code has wgmma, and only where it was compiled for.
-CudaTier best_tier() {
-  const int major = attribute(cudaDevAttrComputeCapabilityMajor);
-  const bool hopper_code = std::strstr(FR_CUDA_ARCHITECTURES, "90a") != nullptr;
-  if (major == 9 && hopper_code) return CudaTier::wgmma;
-  return major >= 8 ? CudaTier::mma : CudaTier::dp4a;
 }
 
 // Hands out pieces of the workspace, each on a line of its own.
@@ -98,29 +89,44 @@ std::pair<int, int> cuda_versions() {
   return {driver, runtime};
 }
 
-CudaBackend::CudaBackend(const std::string& tier, bool small_plans) {
+// Only Hopper's own code has wgmma, and only where it was compiled for.
+CudaTier best_tier(int major) {
+  const bool hopper_code = std::strstr(FR_CUDA_ARCHITECTURES, "90a") != nullptr;
+  if (major == 9 && hopper_code) return CudaTier::wgmma;
+  return major >= 8 ? CudaTier::mma : CudaTier::dp4a;
+}
+
+CudaBackend::CudaBackend(const std::string& tier, int device, bool small_plans)
+    : tier_(cuda_tier_by_name(tier)), device_(device) {
   const DeviceState state = device_state();
   FR_CHECK(state.available, "cuda: ", state.reason);
-  limits_.best_tier = best_tier();
-  limits_.n_multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-  limits_.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
+  overlaps_ = major >= 9 && tier_ != CudaTier::dp4a;  // the plainest does nothing that may fail
+  limits_.best_tier = best_tier(major);
+  limits_.n_multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
+  limits_.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (small_plans) {
     limits_.exhaustive_rows = 0;
     limits_.min_capacity = kLeastCapacity;
   }
-  const char* forced = std::getenv("FASTRETRIEVE_CUDA_TIER");
-  const std::string wanted = tier.empty() && forced ? forced : tier;
-  // The plainest, until another has equalled the oracle on hardware: docs/gpu.md.
-  tier_ = wanted.empty() ? CudaTier::dp4a : cuda_tier_by_name(wanted);
   FR_CHECK(tier_ <= limits_.best_tier, "this device and build have no CUDA tier ", name_of(tier_),
            "; the best is ", name_of(limits_.best_tier));
+  use_device();
+  FR_CHECK(has_kernels(), "this build has no kernels for compute capability ", major, ".",
+           attribute(cudaDevAttrComputeCapabilityMinor, device), ", only for ",
+           compiled_architectures(), "; name it in FR_CUDA_ARCHS and build again");
 }
+
+// The runtime is linked statically and keeps a current device of its own, which need not be that of
+// torch's runtime in the same thread.
+void CudaBackend::use_device() const { FR_CUDA_CHECK(cudaSetDevice(device_)); }
 
 int64_t CudaBackend::strip_bytes(int64_t dim, Metric metric) const {
   return FragmentLayout(dim, is_distance(metric)).bytes();
 }
 
 void CudaBackend::encode(const EncodeArgs& args, cudaStream_t stream) const {
+  use_device();
   encode_rows({args.rows.data, args.rows.dtype, args.rows.stride, args.rows.dim, args.n_strips,
                args.metric, args.codes},
               stream);
@@ -136,18 +142,22 @@ void CudaBackend::fuse(const FuseArgs& args, cudaStream_t stream) const {
   layers.n_rows = args.layers[0].rows.n_rows;
   layers.out = args.out;
   layers.out_dtype = args.out_dtype;
+  use_device();
   cuda::fuse(layers, stream);
 }
 
 void CudaBackend::scores(const ScoresArgs& args, cudaStream_t stream) const {
+  use_device();
   cuda::scores(args, stream);
 }
 
 void CudaBackend::cluster_sums(const ClusterArgs& args, cudaStream_t stream) const {
+  use_device();
   cuda::cluster_sums(args, stream);
 }
 
 int64_t CudaBackend::ingest(const IngestArgs& args, void* flag, cudaStream_t stream) const {
+  use_device();
   unsigned long long bad = ~0ull;
   FR_CUDA_CHECK(cudaMemcpyAsync(flag, &bad, sizeof bad, cudaMemcpyHostToDevice, stream));
   cuda::ingest(args, static_cast<unsigned long long*>(flag), stream);
@@ -160,20 +170,22 @@ CudaPlan CudaBackend::plan(const CudaShape& shape) const {
   return make_cuda_plan(shape, tier_, limits_, kWorkspaceLimit);
 }
 
-static void scan(const ScanArgs& args, CudaTier tier, cudaStream_t stream) {
+static void scan(const ScanArgs& args, CudaTier tier, const Queue& queue) {
   switch (tier) {
     case CudaTier::dp4a:
-      return scan_dp4a(args, stream);
+      return scan_dp4a(args, queue);
     case CudaTier::mma:
-      return scan_mma(args, stream);
+      return scan_mma(args, queue);
     case CudaTier::wgmma:
-      return scan_wgmma(args, stream);
+      return scan_wgmma(args, queue);
   }
 }
 
 void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
   FR_CHECK(args.n_strips <= kMaxStrips, "an index on a GPU has at most ", kMaxStrips * kStripRows,
            " rows");
+  use_device();
+  const Queue queue{stream, overlaps_};
   const int64_t dim = args.queries.dim;
   const CudaPlan p = plan({args.queries.n_rows, args.n_strips, args.n_rows, dim, args.k});
   DeviceCounters* counters = static_cast<DeviceCounters*>(args.counters);
@@ -205,15 +217,15 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
     int64_t coarser = 0;
     for (int s = 0; s < p.n_stages; ++s) {
       const CudaStage& stage = p.stages[static_cast<size_t>(s)];
-      if (s > 0) select_survivors({batch, args.metric, args.k}, stream);
+      if (s > 0) select_survivors({batch, args.metric, args.k}, queue);
       if (stage.n_strips > 0)
         scan({gallery, batch, p.tile_queries, stage.stride,
-              static_cast<uint32_t>(coarser / stage.stride), stage.n_strips,
-              limits_.n_multiprocessors},
-             p.tier, stream);
+              coarser > 0 ? ~uint64_t{0} / static_cast<uint64_t>(coarser / stage.stride - 1) : 0,
+              stage.n_strips, limits_.n_multiprocessors, limits_.shared_bytes},
+             p.tier, queue);
       coarser = stage.stride;
     }
-    finish({gallery, batch, args.k, args.scores64, args.scores32, args.ids, counters}, stream);
+    finish({gallery, batch, args.k, args.scores64, args.scores32, args.ids, counters}, queue);
   }
 }
 

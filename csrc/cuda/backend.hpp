@@ -18,6 +18,8 @@ struct DeviceState {
 };
 DeviceState device_state();
 std::string compiled_architectures();
+// The best tier of a device of this compute capability in this build.
+CudaTier best_tier(int major);
 
 // What bug reports should say of a GPU.
 struct DeviceFacts {
@@ -56,9 +58,8 @@ struct DeviceSearch {
 // device but `ingest`, which has a row number to bring back.
 class CudaBackend {
  public:
-  // `tier` forces one; an empty name is FASTRETRIEVE_CUDA_TIER or the default. `small_plans` are
-  // for tests: few rows pass every stage.
-  explicit CudaBackend(const std::string& tier, bool small_plans = false);
+  // `small_plans` are for tests: few rows pass every stage.
+  explicit CudaBackend(const std::string& tier, int device = 0, bool small_plans = false);
 
   std::string name() const { return name_of(tier_); }
   int64_t strip_bytes(int64_t dim, Metric metric) const;
@@ -72,7 +73,11 @@ class CudaBackend {
   int64_t ingest(const IngestArgs& args, void* flag, cudaStream_t stream) const;
 
  private:
+  void use_device() const;
+
   CudaTier tier_;
+  int device_;
+  bool overlaps_ = false;  // a kernel may begin while the one before it ends
   CudaLimits limits_;
 };
 

@@ -61,20 +61,29 @@ __device__ __forceinline__ int64_t compact(Survivor* entries, int64_t n, const K
 }
 
 // The digit of 8 bits in which the `rank`-th smallest (from 0) of the counted ones falls; `rank`
-// becomes its rank within that digit, `in_digit` how many share it.
-__device__ __forceinline__ int find_digit(const int* histogram, int64_t* rank, int64_t* in_digit) {
+// becomes its rank within that digit. A search waits for this several times: no thread counts
+// alone.
+__device__ __forceinline__ int find_digit(const int* histogram, int64_t* rank) {
+  static_assert(kBlockThreads == 256, "a thread for each digit");
+  __shared__ int warps[kBlockWarps];
   __shared__ int digit_found;
   __shared__ int64_t rank_found;
-  if (threadIdx.x == 0) {
-    int64_t left = *rank;
-    int digit = 0;
-    while (digit < 255 && left >= histogram[digit]) left -= histogram[digit++];
-    digit_found = digit;
-    rank_found = left;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int mine = histogram[threadIdx.x];
+  int through = mine;  // how many have this digit or a smaller one
+  for (int step = 1; step < 32; step *= 2) {
+    const int before = __shfl_up_sync(kWholeWarp, through, step);
+    if (lane >= step) through += before;
+  }
+  if (lane == 31) warps[warp] = through;
+  __syncthreads();
+  for (int w = 0; w < warp; ++w) through += warps[w];
+  if (*rank < through && *rank >= through - mine) {  // true for one thread
+    digit_found = threadIdx.x;
+    rank_found = *rank - (through - mine);
   }
   __syncthreads();
   *rank = rank_found;
-  *in_digit = histogram[digit_found];
   const int digit = digit_found;
   __syncthreads();
   return digit;
@@ -105,8 +114,7 @@ __device__ __forceinline__ Wide nth_smallest(int64_t n, int64_t rank, int bits,
         atomicAdd(&histogram[digit_of(x.high, x.low, shift)], 1);
     }
     __syncthreads();
-    int64_t in_digit;
-    const uint64_t digit = static_cast<uint64_t>(find_digit(histogram, &rank, &in_digit));
+    const uint64_t digit = static_cast<uint64_t>(find_digit(histogram, &rank));
     if (shift >= 64) {
       prefix.high |= digit << (shift - 64);
       mask.high |= uint64_t{0xff} << (shift - 64);

@@ -7,6 +7,7 @@
 #include "core/types.hpp"
 #include "cuda/half.cuh"
 #include "cuda/layout.hpp"
+#include "cuda/ptx.cuh"
 
 namespace fastretrieve::cuda {
 
@@ -76,10 +77,37 @@ struct QueryBatch {
   Survivor* survivors;  // [n_queries, capacity]
 };
 
+// What every thread of a kernel of a search does first, also one with nothing else to do: kernels
+// that nobody waited for would let the one after the next begin too early.
+__device__ __forceinline__ void take_turn() {
+  ptx::grid_launch_dependents();
+  ptx::grid_wait();
+}
+
+// A number as it is stored, and what it means. Loads that are to be on their way together come as
+// bits first: a conversion waits for its load.
+__device__ __forceinline__ uint32_t read_bits(const void* row, DType dtype, int64_t i) {
+  if (dtype == DType::float32) return static_cast<const uint32_t*>(row)[i];
+  return static_cast<const uint16_t*>(row)[i];
+}
+__device__ __forceinline__ float number_of(uint32_t bits, DType dtype) {
+  if (dtype == DType::float32) return __uint_as_float(bits);
+  const uint16_t half = static_cast<uint16_t>(bits);
+  return dtype == DType::float16 ? half_bits_to_float(half) : bfloat16_bits_to_float(half);
+}
 __device__ __forceinline__ float read_number(const void* row, DType dtype, int64_t i) {
-  if (dtype == DType::float32) return static_cast<const float*>(row)[i];
-  const uint16_t bits = static_cast<const uint16_t*>(row)[i];
-  return dtype == DType::float16 ? half_bits_to_float(bits) : bfloat16_bits_to_float(bits);
+  return number_of(read_bits(row, dtype, i), dtype);
+}
+
+// Numbers first, first + kLanes, ... of a row, as bits; zeros behind its end.
+template <int kAhead>
+__device__ __forceinline__ void read_ahead(uint32_t (&bits)[kAhead], const void* row, DType dtype,
+                                           int64_t first, int64_t dim) {
+#pragma unroll
+  for (int u = 0; u < kAhead; ++u) {
+    const int64_t d = first + u * kLanes;
+    bits[u] = d < dim ? read_bits(row, dtype, d) : 0;
+  }
 }
 
 __device__ __forceinline__ const void* row_of(const void* data, DType dtype, int64_t elements) {
@@ -135,11 +163,13 @@ __device__ __forceinline__ bool passes(const float4& filter, const RowPlanes& x,
   return !(value < filter.w);  // NaN survives
 }
 
-// Strip number `index` of a stage: the multiples of `stride`, less every `ratio`-th of them (0:
-// none), which stages before it have scanned. In 32 bits: each thread divides for each strip.
-__device__ __forceinline__ int64_t strip_of_stage(int64_t index, int64_t stride, uint32_t ratio) {
-  if (ratio == 0) return index * stride;
-  return (index + static_cast<uint32_t>(index) / (ratio - 1) + 1) * stride;
+// Strip number `index` of a stage: the multiples of `stride`, less one of every `ratio`, which
+// stages before it have scanned. `inverse` is (2^64 - 1) / (ratio - 1), or 0 where there were none:
+// every thread divides for every strip, so it multiplies, which is exact for numbers of 32 bits.
+__device__ __forceinline__ int64_t strip_of_stage(uint32_t index, int64_t stride,
+                                                  uint64_t inverse) {
+  if (inverse == 0) return index * stride;
+  return (index + static_cast<int64_t>(__umul64hi(uint64_t{index} + 1, inverse)) + 1) * stride;
 }
 
 }  // namespace fastretrieve::cuda

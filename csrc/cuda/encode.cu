@@ -11,6 +11,7 @@ namespace fastretrieve::cuda {
 namespace {
 
 constexpr int kRowWarps = 4;  // a block encodes a strip, a warp every fourth row
+constexpr int kAhead = 8;     // numbers of a query on their way to a lane at once
 
 struct Scaling {
   float scale;     // x' = scale * codes
@@ -106,6 +107,7 @@ void encode_rows(const EncodeRowsArgs& args, cudaStream_t stream) {
 // A warp for each query of the padded batch.
 static __global__ void __launch_bounds__(kBlockThreads)
     encode_queries_kernel(const __grid_constant__ EncodeQueriesArgs args) {
+  take_turn();
   const QueryBatch& batch = args.batch;
   const QueryLayout layout(args.dim);
   const bool cosine = args.metric == Metric::cosine;
@@ -118,11 +120,16 @@ static __global__ void __launch_bounds__(kBlockThreads)
   double square = 0;
   float largest = 0;
   bool finite = true;
-  for (int64_t d = lane % kLanes; real && d < args.dim; d += kLanes) {
-    const float value = read_number(x, batch.dtype, d);
-    square = __fma_rn(double{value}, double{value}, square);  // exact product: as in the canon
-    largest = fmaxf(largest, fabsf(value));
-    finite = finite && fabsf(value) < HUGE_VALF;
+  for (int64_t begin = lane % kLanes; real && begin < args.dim; begin += kAhead * kLanes) {
+    uint32_t bits[kAhead];
+    read_ahead(bits, x, batch.dtype, begin, args.dim);
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      const float value = number_of(bits[u], batch.dtype);
+      square = __fma_rn(double{value}, double{value}, square);  // exact product: as in the canon
+      largest = fmaxf(largest, fabsf(value));
+      finite = finite && fabsf(value) < HUGE_VALF;
+    }
   }
   for (int step = 1; step < kLanes; step *= 2) square += __shfl_xor_sync(kWholeWarp, square, step);
   finite = __all_sync(kWholeWarp, finite);
@@ -155,6 +162,17 @@ static __global__ void __launch_bounds__(kBlockThreads)
   batch.filters[query] = {filter.reach, round_up(bound.error / bound.scale), filter.fall,
                           scanned ? filter.threshold : HUGE_VALF};
   if (!finite) atomicAdd(args.unfit, 1ull);
+}
+
+bool has_kernels() {
+  cudaFuncAttributes found{};
+  const cudaError_t answer = cudaFuncGetAttributes(&found, encode_queries_kernel);
+  if (answer == cudaErrorNoKernelImageForDevice || answer == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();  // or the next launch would report it
+    return false;
+  }
+  FR_CUDA_CHECK(answer);
+  return true;
 }
 
 void encode_queries(const EncodeQueriesArgs& args, cudaStream_t stream) {

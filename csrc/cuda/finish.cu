@@ -14,6 +14,9 @@ static_assert(32 % kLanes == 0, "the lanes of a pair must share a warp");
 constexpr int kPairs = kBlockThreads / kLanes;  // that a block scores at once
 constexpr int64_t kSortedInShared = 2048;
 constexpr int kRounds = 8;  // of kPairs rows between two looks at the buffer
+constexpr int kAhead = 16;  // numbers of a row on their way to a lane at once
+// Up to so many entries are sorted as they are: selecting the best first would take longer.
+constexpr int64_t kSortedWhole = 512;
 
 namespace {
 
@@ -30,14 +33,21 @@ __device__ __forceinline__ bool better(const Survivor& a, const Survivor& b) {
 __device__ __forceinline__ void lane_sums(const FinishArgs& args, const void* q, const void* x,
                                           DType dtype, int lane, double* sum, double* square) {
   const bool distance = is_distance_metric(args.gallery.metric);
-  for (int64_t d = lane; d < args.gallery.dim; d += kLanes) {
-    const double a = read_number(q, args.batch.dtype, d), b = read_number(x, dtype, d);
-    if (distance) {
-      const double difference = __dsub_rn(a, b);
-      *sum = __dadd_rn(*sum, __dmul_rn(difference, difference));
-    } else {  // products of two float32 are exact, so fusing the addition changes nothing
-      *sum = __fma_rn(a, b, *sum);
-      *square = __fma_rn(b, b, *square);
+  const int64_t dim = args.gallery.dim;
+  for (int64_t begin = lane; begin < dim; begin += kAhead * kLanes) {
+    uint32_t x_bits[kAhead], q_bits[kAhead];
+    read_ahead(x_bits, x, dtype, begin, dim);
+    read_ahead(q_bits, q, args.batch.dtype, begin, dim);
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {  // the zeros behind the end add nothing: no sum is -0
+      const double a = number_of(q_bits[u], args.batch.dtype), b = number_of(x_bits[u], dtype);
+      if (distance) {
+        const double difference = __dsub_rn(a, b);
+        *sum = __dadd_rn(*sum, __dmul_rn(difference, difference));
+      } else {  // products of two float32 are exact, so fusing the addition changes nothing
+        *sum = __fma_rn(a, b, *sum);
+        *square = __fma_rn(b, b, *square);
+      }
     }
   }
 }
@@ -225,9 +235,10 @@ __device__ void write_results(const FinishArgs& args, int64_t query, const Survi
 
 }  // namespace
 
-static __global__ void __launch_bounds__(kBlockThreads)
+static __global__ void __launch_bounds__(kBlockThreads, 2)
     finish_kernel(const __grid_constant__ FinishArgs args) {
   __shared__ Survivor sorted[kSortedInShared];
+  take_turn();
   const int64_t query = blockIdx.x;
   const QueryState state = args.batch.states[query];
   if (state == QueryState::unfit) return write_results(args, query, nullptr, 0);
@@ -243,7 +254,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
     n_scored = found.n;
     score_entries(args, query, found);
   }
-  if (found.n > kSortedInShared || found.n > 2 * args.k) found = keep_best(found, args.k);
+  if (found.n > kSortedWhole && found.n > 2 * args.k) found = keep_best(found, args.k);
 
   int64_t padded = 1;
   while (padded < found.n) padded *= 2;
@@ -267,9 +278,9 @@ static __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-void finish(const FinishArgs& args, cudaStream_t stream) {
-  FR_LAUNCH(finish_kernel, dim3(static_cast<unsigned>(args.batch.n_queries)), dim3(kBlockThreads),
-            0, stream, args);
+void finish(const FinishArgs& args, const Queue& queue) {
+  FR_LAUNCH_NEXT(finish_kernel, dim3(static_cast<unsigned>(args.batch.n_queries)),
+                 dim3(kBlockThreads), 0, queue, args);
   FR_CUDA_CHECK_LAUNCH();
 }
 

@@ -1,4 +1,5 @@
-// The launchers: each checks its launch, none waits for it.
+// The launchers: each checks its launch, none waits for it. Those that take a queue follow another
+// kernel of the same search.
 #pragma once
 #include <cstdint>
 
@@ -28,19 +29,22 @@ struct EncodeQueriesArgs {
   unsigned long long* unfit;
 };
 void encode_queries(const EncodeQueriesArgs& args, cudaStream_t stream);
+// Whether this build has code for the current device.
+bool has_kernels();
 
 struct ScanArgs {
   Gallery gallery;
   QueryBatch batch;
   int64_t tile_queries;
   int64_t stride;  // the strips of this stage, see strip_of_stage
-  uint32_t ratio;
+  uint64_t inverse;
   int64_t n_strips;
   int64_t n_multiprocessors;
+  int64_t shared_bytes;  // that a block of the device can have
 };
-void scan_dp4a(const ScanArgs& args, cudaStream_t stream);
-void scan_mma(const ScanArgs& args, cudaStream_t stream);
-void scan_wgmma(const ScanArgs& args, cudaStream_t stream);
+void scan_dp4a(const ScanArgs& args, const Queue& queue);
+void scan_mma(const ScanArgs& args, const Queue& queue);
+void scan_wgmma(const ScanArgs& args, const Queue& queue);
 
 // Raises thresholds to the k-th best lower value and drops who cannot place.
 struct SelectArgs {
@@ -48,7 +52,7 @@ struct SelectArgs {
   Metric metric;
   int64_t k;
 };
-void select_survivors(const SelectArgs& args, cudaStream_t stream);
+void select_survivors(const SelectArgs& args, const Queue& queue);
 
 struct DeviceCounters {
   unsigned long long queries, rows_scanned, rows_scored, overflows, unfit;
@@ -63,6 +67,6 @@ struct FinishArgs {
   int64_t* ids;
   DeviceCounters* counters;
 };
-void finish(const FinishArgs& args, cudaStream_t stream);
+void finish(const FinishArgs& args, const Queue& queue);
 
 }  // namespace fastretrieve::cuda

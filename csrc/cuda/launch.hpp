@@ -5,6 +5,11 @@
 //
 //   FR_LAUNCH(scan_kernel, grid, block, shared_bytes, stream, args);
 //   FR_LAUNCH((scan_kernel<64, 8>), grid, block, shared_bytes, stream, args);  // (): its comma
+//   FR_LAUNCH_NEXT(scan_kernel, grid, block, shared_bytes, queue, args);
+//
+// The last one is for a kernel that follows another of ours on the same stream: where the queue
+// says so it may begin while that one ends (programmatic dependent launch), and so take_turn() of
+// device.cuh is the first thing that it does.
 //
 //   FR_DYN_SMEM(shared);  // in a kernel: `unsigned char* shared`, aligned to 1024 bytes, for wgmma
 #pragma once
@@ -13,10 +18,14 @@
 
 #include <cuda_emu.hpp>
 
-#define FR_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                              \
-  (static_cast<void>(static_cast<cudaStream_t>(stream)),                                       \
-   ::emu::launch({#kernel, (grid), (block), static_cast<std::size_t>(shared_bytes)}, (kernel), \
-                 __VA_ARGS__))
+#define FR_EMU_LAUNCH(kernel, grid, block, shared_bytes, overlaps, ...)                         \
+  ::emu::launch({#kernel, (grid), (block), static_cast<std::size_t>(shared_bytes), (overlaps)}, \
+                (kernel), __VA_ARGS__)
+#define FR_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  (static_cast<void>(static_cast<cudaStream_t>(stream)),          \
+   FR_EMU_LAUNCH(kernel, grid, block, shared_bytes, false, __VA_ARGS__))
+#define FR_LAUNCH_NEXT(kernel, grid, block, shared_bytes, queue, ...) \
+  FR_EMU_LAUNCH(kernel, grid, block, shared_bytes, (queue).overlaps, __VA_ARGS__)
 #define FR_DYN_SMEM(name) unsigned char* const name = ::emu::dynamic_shared()
 
 #else
@@ -25,6 +34,39 @@
 
 #define FR_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define FR_LAUNCH_NEXT(kernel, grid, block, shared_bytes, queue, ...) \
+  ::fastretrieve::cuda::launch_next(kernel, grid, block, shared_bytes, queue, __VA_ARGS__)
 #define FR_DYN_SMEM(name) extern __shared__ __align__(1024) unsigned char name[]
 
 #endif
+
+namespace fastretrieve::cuda {
+
+// Where kernels go, one after the other.
+struct Queue {
+  cudaStream_t stream;
+  bool overlaps;  // the device lets a kernel begin while the one before it ends
+};
+
+#ifndef FR_EMU
+
+// An error is that of cudaGetLastError, as after any launch.
+template <class... Parameters, class Arguments>
+void launch_next(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                 const Queue& queue, const Arguments& args) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = queue.stream;
+  config.attrs = &early;
+  config.numAttrs = queue.overlaps ? 1 : 0;
+  static_cast<void>(cudaLaunchKernelEx(&config, kernel, args));
+}
+
+#endif
+
+}  // namespace fastretrieve::cuda

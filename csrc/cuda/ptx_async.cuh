@@ -89,6 +89,21 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 }
 
+// Lets the kernel that was launched next with FR_LAUNCH_NEXT begin as soon as every block has come
+// here or ended. Nothing is promised to it but by its own grid_wait. Before Hopper both do nothing.
+__device__ __forceinline__ void grid_launch_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Waits until the kernel before this one has ended and all that it wrote can be read.
+__device__ __forceinline__ void grid_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Barrier `id` (1 to 15) for `n_threads` of the block, whole warps. `bar_arrive` counts the calling
 // threads and lets them go on; `bar_sync` waits as well.
 __device__ __forceinline__ void bar_sync(int id, int n_threads) {

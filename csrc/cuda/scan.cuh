@@ -10,15 +10,15 @@ namespace fastretrieve::cuda {
 
 struct StripView {
   const uint8_t* codes;
-  int64_t segment;
-  int64_t first_row;  // of the segment
-  bool skip;          // no query may return any of its rows
+  int32_t segment;
+  int32_t number;  // in the segment
+  bool skip;       // no query may return any of its rows
 };
 
 __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const FragmentLayout& layout,
-                                                int64_t index) {
+                                                int32_t index) {
   const Gallery& gallery = args.gallery;
-  const int64_t strip = strip_of_stage(index, args.stride, args.ratio);
+  const int64_t strip = strip_of_stage(index, args.stride, args.inverse);
   const int64_t s = segment_of_strip(gallery, strip);
   const DeviceSegment& segment = gallery.segments[s];
   const int64_t word = strip - segment.first_strip;
@@ -26,7 +26,55 @@ __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const Frag
   const bool shared_mask = !segment.where || segment.where_stride == 0;
   const bool skip =
       shared_mask ? allowed_rows(segment, word, 0) == 0 : segment.live && segment.live[word] == 0;
-  return {segment.codes + word * layout.bytes(), s, word * kStripRows, skip};
+  return {segment.codes + word * layout.bytes(), static_cast<int32_t>(s),
+          static_cast<int32_t>(word), skip};
+}
+
+// Strip `*i` of the stage, or the next one, `step` further each, with a row to return.
+__device__ __forceinline__ StripView next_strip(const ScanArgs& args, const FragmentLayout& layout,
+                                                int32_t* i, int32_t step) {
+  StripView strip{};
+  for (; *i < args.n_strips; *i += step) {
+    strip = strip_view(args, layout, *i);
+    if (!strip.skip) break;
+  }
+  return strip;
+}
+
+// Numbers of the two rows whose products a thread of mma or wgmma sums.
+struct TwoRows {
+  RowPlanes upper, lower;
+};
+
+__device__ __forceinline__ TwoRows read_two_rows(const FragmentLayout& layout,
+                                                 const StripView& strip, int32_t row,
+                                                 bool distance) {
+  return {read_planes(layout, strip.codes, row, distance),
+          read_planes(layout, strip.codes, row + 8, distance)};
+}
+
+constexpr int kChunkSteps = 4;  // steps of 32 dimensions whose codes are in registers at once
+
+// Codes of 16 rows, for a warp to multiply.
+struct Chunk {
+  uint32_t steps[kChunkSteps][4];
+};
+
+// The chunk that starts at step `begin`, of a warp's share of a strip.
+__device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const StripView& strip,
+                                            int32_t begin) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % kTiles;
+  const uint8_t* codes = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
+  const int32_t steps = static_cast<int32_t>(layout.steps);
+  Chunk chunk{};
+#pragma unroll
+  for (int s = 0; s < kChunkSteps; ++s) {
+    if (begin + s >= steps) break;
+    const uint4 four = ptx::ld_global_nc_no_allocate(codes + (begin + s) * kStepBytes);
+    chunk.steps[s][0] = four.x, chunk.steps[s][1] = four.y;
+    chunk.steps[s][2] = four.z, chunk.steps[s][3] = four.w;
+  }
+  return chunk;
 }
 
 // A pair passed the filter: its interval decides, and if it may place it joins the survivors. Out
@@ -55,8 +103,14 @@ static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_
 
 // Blocks along x walk strips, `strips_at_once` each; blocks along y take tiles of queries. There
 // are as many as the device holds at once, so that each loads its queries once.
+//
+// The kernel may have all the shared memory of the device from now on, and not what this launch
+// wants: the limit is the kernel's, and another thread may be about to launch with more.
 inline dim3 scan_grid(const ScanArgs& args, void (*kernel)(ScanArgs), int n_threads,
                       int64_t shared_bytes, int64_t strips_at_once) {
+  if (shared_bytes > 0)
+    FR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(args.shared_bytes)));
   int resident = 0;
   FR_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, n_threads,
                                                               static_cast<size_t>(shared_bytes)));

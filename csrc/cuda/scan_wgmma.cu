@@ -13,38 +13,6 @@ namespace fastretrieve::cuda {
 
 constexpr int kWarpgroups = 2;
 constexpr int kWarpgroupThreads = 128;
-constexpr int kChunkSteps = 4;  // steps of 32 dimensions whose codes are in registers at once
-
-// Codes of 16 rows, for a warp to multiply.
-struct Chunk {
-  uint32_t steps[kChunkSteps][4];
-};
-
-// Strip `i` of the stage, or the next one of this warpgroup with a row to return.
-__device__ __forceinline__ StripView next_strip(const ScanArgs& args, const FragmentLayout& layout,
-                                                int64_t* i) {
-  StripView strip{};
-  for (; *i < args.n_strips; *i += int64_t{gridDim.x} * kWarpgroups) {
-    strip = strip_view(args, layout, *i);
-    if (!strip.skip) break;
-  }
-  return strip;
-}
-
-__device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const StripView& strip,
-                                            int64_t begin) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  const uint8_t* codes = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
-  Chunk chunk{};
-#pragma unroll
-  for (int s = 0; s < kChunkSteps; ++s) {
-    if (begin + s >= layout.steps) break;
-    const uint4 four = ptx::ld_global_nc_no_allocate(codes + (begin + s) * kStepBytes);
-    chunk.steps[s][0] = four.x, chunk.steps[s][1] = four.y;
-    chunk.steps[s][2] = four.z, chunk.steps[s][3] = four.w;
-  }
-  return chunk;
-}
 
 // Starts the products of kSteps steps, of which the first begins at `b_address`. In one piece:
 // where steps may end early, the compiler waits for each product before the next.
@@ -62,14 +30,16 @@ __device__ __forceinline__ void multiply(int (&sums)[kQueries / 2], const Chunk&
 }
 
 template <int kQueries>
-static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
+static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQueries <= 64 ? 2 : 1)
     scan_wgmma_kernel(const __grid_constant__ ScanArgs args) {
 #if FR_HAS_WGMMA
+  take_turn();
   FR_DYN_SMEM(shared);
   const FragmentLayout layout(args.gallery.dim, is_distance_metric(args.gallery.metric));
   const QueryLayout queries(args.gallery.dim);
   const bool distance = is_distance_metric(args.gallery.metric);
-  const int64_t row = threadIdx.x / 32 % 4 * kTileRows + threadIdx.x % 32 / 4;
+  const int32_t row = threadIdx.x / 32 % 4 * kTileRows + threadIdx.x % 32 / 4;
+  const int32_t steps = static_cast<int32_t>(layout.steps);
   const int64_t first_query = int64_t{blockIdx.y} * kQueries;
   const QueryTile tile = load_queries<kQueries / kGroupQueries>(args, queries, first_query, shared);
   ptx::fence_proxy_async();  // wgmma reads what ordinary stores wrote
@@ -77,27 +47,32 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
   const uint32_t b_address = ptx::shared_address(shared);
   const uint32_t group_bytes = static_cast<uint32_t>(queries.group_bytes());
 
-  int64_t i = int64_t{blockIdx.x} * kWarpgroups + threadIdx.x / kWarpgroupThreads;
-  StripView strip = next_strip(args, layout, &i);
+  const int32_t n_strips = static_cast<int32_t>(args.n_strips), step = gridDim.x * kWarpgroups;
+  int32_t i = blockIdx.x * kWarpgroups + threadIdx.x / kWarpgroupThreads;
+  StripView strip = next_strip(args, layout, &i, step);
   Chunk codes{};
-  if (i < args.n_strips) codes = load_chunk(layout, strip, 0);
-  while (i < args.n_strips) {
-    const RowPlanes upper = read_planes(layout, strip.codes, row, distance);
-    const RowPlanes lower = read_planes(layout, strip.codes, row + 8, distance);
-    int64_t after = i + int64_t{gridDim.x} * kWarpgroups;
-    const StripView following = next_strip(args, layout, &after);
+  TwoRows rows{};
+  if (i < n_strips) {
+    codes = load_chunk(layout, strip, 0);
+    rows = read_two_rows(layout, strip, row, distance);
+  }
+  while (i < n_strips) {
+    int32_t after = i + step;
+    const StripView following = next_strip(args, layout, &after, step);
+    TwoRows next_rows{};
+    if (after < n_strips) next_rows = read_two_rows(layout, following, row, distance);
     int sums[kQueries / 2];
 #pragma unroll
     for (int sum = 0; sum < kQueries / 2; ++sum) sums[sum] = kMagicBits;
-    for (int64_t begin = 0; begin < layout.steps; begin += kChunkSteps) {
+    for (int32_t begin = 0; begin < steps; begin += kChunkSteps) {
       Chunk next{};  // comes while these are multiplied
-      if (begin + kChunkSteps < layout.steps) {
+      if (begin + kChunkSteps < steps) {
         next = load_chunk(layout, strip, begin + kChunkSteps);
-      } else if (after < args.n_strips) {
+      } else if (after < n_strips) {
         next = load_chunk(layout, following, 0);
       }
       const uint32_t at = b_address + static_cast<uint32_t>(begin * 2 * kPieceBytes);
-      switch (layout.steps - begin) {
+      switch (steps - begin) {
         case 1:
           multiply<kQueries, 1>(sums, codes, at, group_bytes);
           break;
@@ -115,8 +90,10 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
       for (int s = 0; s < kChunkSteps; ++s) ptx::wgmma_release(codes.steps[s]);
       codes = next;
     }
-    judge_strip<kQueries / kGroupQueries>(args, tile, first_query, strip, row, upper, lower, sums);
+    judge_strip<kQueries / kGroupQueries>(args, tile, first_query, strip, row, rows, sums);
+    __syncwarp();  // products want the whole warp, which may have split
     strip = following;
+    rows = next_rows;
     i = after;
   }
 #else
@@ -126,32 +103,29 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, 1)
 }
 
 template <int kQueries>
-static void launch_wgmma(const ScanArgs& args, cudaStream_t stream) {
+static void launch_wgmma(const ScanArgs& args, const Queue& queue) {
   const int64_t bytes = tile_bytes(args, kQueries / kGroupQueries);
-  FR_CUDA_CHECK(cudaFuncSetAttribute(scan_wgmma_kernel<kQueries>,
-                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(bytes)));
   constexpr int kThreads = kWarpgroups * kWarpgroupThreads;
   const dim3 grid = scan_grid(args, scan_wgmma_kernel<kQueries>, kThreads, bytes, kWarpgroups);
-  FR_LAUNCH(scan_wgmma_kernel<kQueries>, grid, dim3(kThreads), static_cast<size_t>(bytes), stream,
-            args);
+  FR_LAUNCH_NEXT(scan_wgmma_kernel<kQueries>, grid, dim3(kThreads), static_cast<size_t>(bytes),
+                 queue, args);
   FR_CUDA_CHECK_LAUNCH();
 }
 
-void scan_wgmma(const ScanArgs& args, cudaStream_t stream) {
+void scan_wgmma(const ScanArgs& args, const Queue& queue) {
   switch (args.tile_queries) {
     case 8:
-      return launch_wgmma<8>(args, stream);
+      return launch_wgmma<8>(args, queue);
     case 16:
-      return launch_wgmma<16>(args, stream);
+      return launch_wgmma<16>(args, queue);
     case 32:
-      return launch_wgmma<32>(args, stream);
+      return launch_wgmma<32>(args, queue);
     case 64:
-      return launch_wgmma<64>(args, stream);
+      return launch_wgmma<64>(args, queue);
     case 128:
-      return launch_wgmma<128>(args, stream);
+      return launch_wgmma<128>(args, queue);
     case 256:
-      return launch_wgmma<256>(args, stream);
+      return launch_wgmma<256>(args, queue);
     default:
       fail("the wgmma tier has tiles of 8 to 256 queries, got ", args.tile_queries);
   }

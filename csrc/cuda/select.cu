@@ -11,6 +11,7 @@ namespace fastretrieve::cuda {
 
 static __global__ void __launch_bounds__(kBlockThreads)
     select_kernel(const __grid_constant__ SelectArgs args) {
+  take_turn();
   const QueryBatch& batch = args.batch;
   const int64_t query = blockIdx.x;
   if (batch.states[query] != QueryState::scanning) return;  // the same for the whole block
@@ -39,9 +40,9 @@ static __global__ void __launch_bounds__(kBlockThreads)
   batch.filters[query].w = filter_threshold(args.metric, batch.bounds[query], threshold);
 }
 
-void select_survivors(const SelectArgs& args, cudaStream_t stream) {
-  FR_LAUNCH(select_kernel, dim3(static_cast<unsigned>(args.batch.n_queries)), dim3(kBlockThreads),
-            0, stream, args);
+void select_survivors(const SelectArgs& args, const Queue& queue) {
+  FR_LAUNCH_NEXT(select_kernel, dim3(static_cast<unsigned>(args.batch.n_queries)),
+                 dim3(kBlockThreads), 0, queue, args);
   FR_CUDA_CHECK_LAUNCH();
 }
 

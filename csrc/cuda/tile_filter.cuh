@@ -87,7 +87,8 @@ __device__ __forceinline__ float value_of(int bits, const RowFilter& x, float fa
 // Where the sums of a thread belong: sums[4 * group + i] is row `row` + 8 * (i / 2), query
 // `query` + 8 * group + i % 2. Thresholds and falls of the queries are in shared memory.
 struct TilePlace {
-  int64_t query, segment, row;
+  int64_t query, row;
+  int32_t segment;
   const float* thresholds;
   const float* falls;
 };
@@ -136,7 +137,7 @@ __device__ __forceinline__ void judge(const ScanArgs& args, const TilePlace& pla
 #pragma unroll
     for (int g = begin; g < begin + kAtOnce; ++g) {
       const int q = g * kGroupQueries;
-      const TilePlace group{place.query + q, place.segment, place.row, place.thresholds + q,
+      const TilePlace group{place.query + q, place.row, place.segment, place.thresholds + q,
                             place.falls + q};
       const int* four = sums + 4 * g;
       append_group<kDistance>(args, group, upper, lower, int4{four[0], four[1], four[2], four[3]});
@@ -148,12 +149,11 @@ __device__ __forceinline__ void judge(const ScanArgs& args, const TilePlace& pla
 template <int kGroups>
 __device__ __forceinline__ void judge_strip(const ScanArgs& args, const QueryTile& tile,
                                             int64_t first_query, const StripView& strip,
-                                            int64_t row, const RowPlanes& upper,
-                                            const RowPlanes& lower, const int* sums) {
+                                            int32_t row, const TwoRows& rows, const int* sums) {
   const int column = 2 * (threadIdx.x % 4);
-  const TilePlace place{first_query + column, strip.segment, strip.first_row + row,
+  const TilePlace place{first_query + column, strip.number * kStripRows + row, strip.segment,
                         tile.thresholds + column, tile.falls + column};
-  const RowFilter x = row_filter(tile, upper), y = row_filter(tile, lower);
+  const RowFilter x = row_filter(tile, rows.upper), y = row_filter(tile, rows.lower);
   if (is_distance_metric(args.gallery.metric)) {
     judge<true, kGroups>(args, place, x, y, sums);
   } else {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kGroupsInBlock =
     kBlockThreads / kLanes;  // rows or pairs that a block works on at once
+constexpr int kAhead = 8;    // numbers of a row on their way to a lane at once
 
 __device__ __forceinline__ void write_number(void* out, DType dtype, int64_t i, float value) {
   switch (dtype) {
@@ -67,23 +68,32 @@ struct FuseRow {
   const FuseLayers& args;
   int64_t row;
   int lane;
+  bool active;
 
-  __device__ double value(const Layer& layer, int64_t i) const {
-    const void* x = row_of(layer.rows.data, layer.rows.dtype, row * layer.rows.stride);
-    const double number = read_number(x, layer.rows.dtype, i);
-    return layer.mean ? __dsub_rn(number, double{layer.mean[i]}) : number;
+  // body(i, v) for the numbers first, first + kLanes, ... of a layer, less its mean.
+  template <class Body>
+  __device__ __forceinline__ void each(const Layer& layer, int64_t first, const Body& body) const {
+    const DType dtype = layer.rows.dtype;
+    const void* x = row_of(layer.rows.data, dtype, row * layer.rows.stride);
+    for (int64_t begin = first; active && begin < layer.rows.dim; begin += kAhead * kLanes) {
+      uint32_t bits[kAhead];
+      read_ahead(bits, x, dtype, begin, layer.rows.dim);
+#pragma unroll
+      for (int u = 0; u < kAhead; ++u) {
+        const int64_t i = begin + u * kLanes;
+        if (i >= layer.rows.dim) break;
+        const double number = number_of(bits[u], dtype);
+        body(i, layer.mean ? __dsub_rn(number, double{layer.mean[i]}) : number);
+      }
+    }
   }
   // The norm of a layer, its own lanes starting at its first number.
-  __device__ double norm(const Layer& layer, bool active) const {
+  __device__ __forceinline__ double norm(const Layer& layer) const {
     double sum = 0;
-    for (int64_t i = lane; active && i < layer.rows.dim; i += kLanes) {
-      const double v = value(layer, i);
-      sum = __dadd_rn(sum, __dmul_rn(v, v));
-    }
+    each(layer, lane, [&sum](int64_t, double v) { sum = __dadd_rn(sum, __dmul_rn(v, v)); });
     return __dsqrt_rn(tree_sum(sum));
   }
-  __device__ double weighed(const Layer& layer, double layer_norm, int64_t i) const {
-    const double v = value(layer, i);
+  __device__ __forceinline__ double weighed(const Layer& layer, double layer_norm, double v) const {
     return args.weigh && layer_norm > 0 ? __dmul_rn(__ddiv_rn(v, layer_norm), layer.weight) : v;
   }
 };
@@ -95,7 +105,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
     fuse_kernel(const __grid_constant__ FuseLayers args) {
   const int64_t index = (int64_t{blockIdx.x} * kBlockThreads + threadIdx.x) / kLanes;
   const bool active = index < args.n_rows;  // idle threads stay: the shuffles need the whole warp
-  const FuseRow row{args, active ? index : 0, static_cast<int>(threadIdx.x % kLanes)};
+  const FuseRow row{args, active ? index : 0, static_cast<int>(threadIdx.x % kLanes), active};
 
   __shared__ double norms[kMaxLayers][kGroupsInBlock];  // an array in registers has no index
   const int group = threadIdx.x / kLanes;
@@ -103,14 +113,14 @@ static __global__ void __launch_bounds__(kBlockThreads)
   int64_t offset = 0;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
-    const double layer_norm = args.weigh ? row.norm(layer, active) : 0;
+    const double layer_norm = args.weigh ? row.norm(layer) : 0;
     if (row.lane == 0) norms[l][group] = layer_norm;
     const int64_t first =
         (row.lane - offset % kLanes + kLanes) % kLanes;  // lanes of the joined row
-    for (int64_t i = first; active && i < layer.rows.dim; i += kLanes) {
-      const double v = row.weighed(layer, layer_norm, i);
+    row.each(layer, first, [&](int64_t, double number) {
+      const double v = row.weighed(layer, layer_norm, number);
       sum = __dadd_rn(sum, __dmul_rn(v, v));
-    }
+    });
     offset += layer.rows.dim;
   }
   const double norm = __dsqrt_rn(tree_sum(sum));
@@ -119,10 +129,11 @@ static __global__ void __launch_bounds__(kBlockThreads)
   int64_t at = row.row * offset;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
-    for (int64_t i = row.lane; i < layer.rows.dim; i += kLanes) {
-      const double v = norm == 0 ? 0 : __ddiv_rn(row.weighed(layer, norms[l][group], i), norm);
+    row.each(layer, row.lane, [&](int64_t i, double number) {
+      const double whole = row.weighed(layer, norms[l][group], number);
+      const double v = norm == 0 ? 0 : __ddiv_rn(whole, norm);
       write_number(args.out, args.out_dtype, at + i, __double2float_rn(v));
-    }
+    });
     at += layer.rows.dim;
   }
 }

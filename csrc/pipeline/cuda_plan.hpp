@@ -19,7 +19,7 @@ struct CudaLimits {
   int32_t n_multiprocessors = 1;
   int64_t shared_bytes = 48 << 10;  // that a block can have
   // Scoring this many rows for a query costs less than the launches that would rule them out.
-  int64_t exhaustive_rows = 2048;
+  int64_t exhaustive_rows = 256;
   int64_t min_capacity = 2048;  // survivors of a query
 };
 

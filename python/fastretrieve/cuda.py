@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import _core, arrays
+from fastretrieve import _core, arrays, tiers
 from fastretrieve.arrays import address, as_rows, core_matrix, is_tensor
 from fastretrieve.device_memory import DeviceMemory, usable_device
 from fastretrieve.memory import HostMemory
+from fastretrieve.runtime import BackendUnavailable
 from fastretrieve.segments import Notes
+from fastretrieve.tiers import Choice
 from fastretrieve.tiles import Own, in_range
 
 _COUNTERS = ("queries", "rows_scanned", "rows_scored", "overflows", "unfit_queries")
@@ -31,6 +33,7 @@ class DeviceCounters:
         self._memory = memory
         self.numbers = memory.empty((_core.CUDA_COUNTERS,), np.int64)
         self.numbers[:] = 0
+        self.streams: frozenset[int] = frozenset()  # that the allocator knows to write them
 
     def read(self) -> dict[str, int]:
         """The totals so far."""
@@ -51,9 +54,15 @@ class CudaBackend:
         emulated: bool = False,
         small_plans: bool = False,
     ) -> None:
-        self._core = _core.CudaBackend(tier, small_plans=small_plans)
         self.emulated = emulated
         self.memory = HostMemory() if emulated else DeviceMemory(usable_device(device))
+        number = self.memory.device.index if isinstance(self.memory, DeviceMemory) else 0
+        choice = Choice(tier, "asked for") if tier else tiers.chosen(number)
+        if not choice.usable:
+            raise BackendUnavailable(
+                f"cuda: {choice.reason}; use device='cpu' (FASTRETRIEVE_CUDA_TIER forces a tier)"
+            )
+        self._core = _core.CudaBackend(choice.tier, device=number, small_plans=small_plans)
 
     @property
     def name(self) -> str:
@@ -119,8 +128,11 @@ class CudaBackend:
         kind = np.float64 if float64 else np.float32
         scores, ids = out or (self.memory.empty(shape, kind), self.memory.empty(shape, np.int64))
         if shape[0]:
+            self._lend(counters)
             if workspace is None:
                 workspace = self.workspace(segments, shape[0], k)
+            elif isinstance(self.memory, DeviceMemory):  # a plan's, made on any stream
+                self.memory.share([workspace, scores, ids])
             self._core.search(
                 core_matrix(queries),
                 segments,
@@ -172,6 +184,7 @@ class CudaBackend:
         own = Own(self_segment, self_row) if self_segment >= 0 else None
         queries = self.memory.placed(rows)
         found = in_range(self, queries, segments.notes, radius, own=own, limit=limit)
+        self._lend(counters)
         counters.numbers[0] += len(rows)
         counters.numbers[2] += len(rows) * segments.n_rows
         if found is None:
@@ -225,6 +238,12 @@ class CudaBackend:
             stream=self.stream,
         )
         return self.memory.to_host(sums), self.memory.to_host(counts)
+
+    def _lend(self, counters: DeviceCounters) -> None:
+        """Let the allocator know that this stream counts there, also when the index is gone."""
+        if isinstance(self.memory, DeviceMemory) and self.stream not in counters.streams:
+            self.memory.share([counters.numbers])
+            counters.streams |= {self.stream}
 
     def _table(self, segments: _core.Segments) -> Any:
         """What kernels read of the segments, on the device; kept with them. A stream that sees it

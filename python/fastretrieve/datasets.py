@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve import caches
+
 DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 DOWNLOAD_MB = 30
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -99,8 +101,7 @@ def verified(compressed: bytes, *, name: str) -> bytes:
 
 def cache_folder() -> Path:
     """Where downloads are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "fastretrieve" / "fashion-mnist"
+    return caches.folder() / "fashion-mnist"
 
 
 def _folders() -> Iterator[Path]:

@@ -2,8 +2,7 @@
 
 import json
 import platform
-import re
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -12,32 +11,70 @@ from rich.console import Console
 from rich.table import Table
 
 import fastretrieve as fr
-from fastretrieve import _core
+from fastretrieve import _core, tiers
 from fastretrieve.benchmarking.environment import cpu_model, huge_pages, usable_cores
 from fastretrieve.benchmarking.peers import version_of
+from fastretrieve.device_memory import usable_device
 
-DRIVER_FILE = Path("/proc/driver/nvidia/version")  # of Linux, while the driver is loaded
 HUGE_PAGES_ADVICE = "a scan reads memory at up to 1.5x the rate with `madvise` or `always`"
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    prove: Annotated[
+        bool,
+        typer.Option(
+            "--prove", help="Compare each tier of each GPU with the CPU; the best equal one serves."
+        ),
+    ] = False,
 ) -> None:
     """Say what this machine and this build can do.
 
     Example: fastretrieve doctor --json
     """
+    proofs = prove_devices(typer.echo if not as_json else lambda line: None) if prove else []
     facts = examine()
+    if prove:
+        facts["proofs"] = proofs
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
-        return
+    else:
+        show(facts)
+    if any(proof["verdict"] != tiers.EQUAL for proof in proofs):
+        raise typer.Exit(1)
+
+
+def show(facts: dict[str, object]) -> None:
+    """Print the facts as a table, and what could be better."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
+        if name == "proofs":  # said while they were made
+            continue
         table.add_row(f"[bold]{name.replace('_', ' ')}[/bold]", _as_text(value))
     console = Console(soft_wrap=True)
     console.print(table)
     for advice in advices(facts):
         console.print(f"[yellow]note:[/yellow] {advice}")
+
+
+def prove_devices(say: Callable[[str], object]) -> list[dict[str, object]]:
+    """Let every tier of every GPU prove itself; how each fared."""
+    from fastretrieve.proving import prove
+
+    available, emulated, reason = _core.cuda_state()
+    if not available:
+        raise fr.BackendUnavailable(f"cuda: {reason}; there is nothing to prove")
+    if not emulated:
+        usable_device("cuda")  # an error says why torch has no GPU
+    proofs: list[dict[str, object]] = []
+    for device, (name, *_) in enumerate(_core.cuda_devices()):
+
+        def one(trial: tiers.Trial, device: int = device, name: str = name) -> None:
+            proofs.append({"device": f"cuda:{device}", "name": name, **trial._asdict()})
+            say(f"cuda:{device} {name}: {trial.tier} {trial.verdict}: {trial.said}")
+
+        prove(device, say=one)
+    return proofs
 
 
 def examine() -> dict[str, object]:
@@ -56,6 +93,10 @@ def examine() -> dict[str, object]:
         "backends": backends,
         "cuda_architectures": [name for name in _core.cuda_architectures.split() if name != "none"],
         "gpus": [_gpu(*facts) for facts in _core.cuda_devices()],
+        "gpu_tiers": [
+            f"cuda:{device}: {choice.tier}: {choice.reason}"
+            for device, choice in enumerate(map(tiers.chosen, range(len(_core.cuda_devices()))))
+        ],
         "gpu_driver": gpu_driver(),
         "numpy": np.__version__,
         "torch": version_of("torch"),
@@ -69,9 +110,8 @@ def gpu_driver() -> str:
     latest, built_with = (
         f"{v // 1000}.{v % 1000 // 10}" if v else "" for v in _core.cuda_versions()
     )
-    text = DRIVER_FILE.read_text() if DRIVER_FILE.exists() else ""
-    version = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
-    found = [version[1]] if version else []
+    version = tiers.driver_version()
+    found = [version] if version else []
     found += [f"serves CUDA up to {latest}"] if latest else []
     found += [f"this build has {built_with}"] if latest and built_with else []
     return ", ".join(found) or "none"

@@ -90,7 +90,7 @@ def _segments(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Seg
     placed = [state.form.memory.placed(w) for w in words]
     found = state.native.masked([address(w) for w in placed], strides, placed)
     found.notes = Notes(state.views, state.form.metric, words)
-    found.notes.keep = placed
+    found.notes.keep = [*placed, *state.native.notes.keep]
     return found
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastretrieve import _core
+from fastretrieve import _core, tiers
 from fastretrieve.arguments import whole
 
 if TYPE_CHECKING:
     from fastretrieve.cuda import CudaBackend
 
 MAX_THREADS = 1024  # the core's limit
+_serving: list[CudaBackend] = []
 
 
 class BackendInfo(NamedTuple):
@@ -36,9 +39,11 @@ def backends() -> list[BackendInfo]:
     sets = _core.instruction_sets()
     cpu = BackendInfo("cpu", True, f"this machine runs {', '.join(sets)}", cpu_backend().name)
     available, _, reason = _core.cuda_state()
-    tier = _core.CudaBackend().name if available else ""
-    cuda = BackendInfo("cuda", available, reason, tier)
-    return [cpu, cuda]
+    tier = ""
+    if available:
+        tier, why, _ = tiers.chosen(0)
+        reason = f"{reason}; scans with {tier}: {why}"
+    return [cpu, BackendInfo("cuda", available, reason, tier)]
 
 
 @cache
@@ -74,8 +79,18 @@ def backend_for(device: str) -> Any:
     if kind == "cpu":
         return cpu_backend()
     if kind == "cuda":
-        return cuda_backend(str(device))
+        return _serving[-1] if _serving else cuda_backend(str(device))
     raise ValueError(f"device must be cpu or cuda, got {device!r}")
+
+
+@contextmanager
+def serving(backend: CudaBackend) -> Iterator[None]:
+    """Let ``device="cuda"`` mean this backend meanwhile: to prove or measure one of its tiers."""
+    _serving.append(backend)
+    try:
+        yield
+    finally:
+        _serving.pop()
 
 
 def num_threads() -> int:

@@ -28,6 +28,7 @@ struct Thread {
   Fiber fiber;
   uint3 index{};
   unsigned linear = 0;
+  bool waited_for_grid = false;
   GroupQueue<AsyncCopy> copies;
 
   unsigned lane() const { return linear % kWarp; }
@@ -70,6 +71,7 @@ struct LaunchConfig {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes;
+  bool overlaps;  // it may begin before the kernel launched before it has ended
 };
 
 struct Block {

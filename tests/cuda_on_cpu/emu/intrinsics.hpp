@@ -47,6 +47,9 @@ inline int __clzll(long long x) {
 }
 inline unsigned __brev(unsigned x) { return emu::reverse_bits(x); }
 inline unsigned long long __brevll(unsigned long long x) { return emu::reverse_bits(x); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
+}
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(std::uint64_t{a} * b >> 32);
 }

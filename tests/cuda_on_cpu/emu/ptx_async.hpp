@@ -126,6 +126,12 @@ inline void fence_proxy_async() {
   block_here().proxy_fenced = true;
 }
 
+inline void grid_launch_dependents() {}
+inline void grid_wait() {
+  const Untracked bookkeeping;
+  thread_here().waited_for_grid = true;
+}
+
 template <int kRegisters>
 inline void setmaxnreg_inc() {
   static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0,

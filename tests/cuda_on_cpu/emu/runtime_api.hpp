@@ -9,6 +9,9 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
+
+#include "emu/block.hpp"
 
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
@@ -18,8 +21,10 @@ enum cudaError_t {  // CUDA's own numbers
   cudaErrorInvalidValue = 1,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
@@ -120,6 +125,10 @@ inline const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidDeviceFunction:
+      return "cudaErrorInvalidDeviceFunction";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
   }
   return "unrecognized error code";
 }
@@ -137,6 +146,10 @@ inline const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorInvalidDeviceFunction:
+      return "invalid device function";
+    case cudaErrorNoKernelImageForDevice:
+      return "no kernel image is available for execution on the device";
   }
   return "unrecognized error code";
 }
@@ -222,8 +235,22 @@ inline cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attrib
     return emu::set_last_error(cudaErrorInvalidValue);
   }
   const std::lock_guard<std::mutex> lock(emu::shared_limits().mutex);
-  emu::shared_limits().bytes[reinterpret_cast<const void*>(kernel)] =
-      static_cast<std::size_t>(value);
+  std::size_t& limit = emu::shared_limits().bytes[reinterpret_cast<const void*>(kernel)];
+  if (static_cast<std::size_t>(value) < limit) {
+    emu::fail("cudaFuncSetAttribute lowers the shared memory of a kernel from " +
+              std::to_string(limit) + " to " + std::to_string(value) +
+              " bytes: a launch of another thread that needs more would fail");
+  }
+  limit = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}
+
+struct cudaFuncAttributes {
+  int numRegs;
+};
+template <class Kernel>
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  *attributes = cudaFuncAttributes{};
   return cudaSuccess;
 }
 

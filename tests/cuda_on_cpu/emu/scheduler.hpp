@@ -95,6 +95,8 @@ FR_EMU_SWITCH_PATH inline void maybe_interrupt() {
 inline void complete_barrier(Block& block, Barrier& barrier);  // barriers.hpp
 
 __attribute__((noinline)) inline void check_exit(Block& block, const Thread& me) {
+  if (block.config.overlaps && !me.waited_for_grid)
+    fail("the thread ends without griddepcontrol.wait in a kernel that may begin early");
   if (!me.copies.empty()) fail("the thread ends with cp.async still pending");
   if (!block.warp_of(me).wgmma.queue.empty()) fail("the thread ends with wgmma still pending");
   for (const Exchange& e : block.warp_of(me).exchanges) {
@@ -138,6 +140,7 @@ inline void prepare_threads(Block& block) {
     Thread& thread = *block.threads[i];
     thread.linear = i;
     thread.index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
+    thread.waited_for_grid = false;
     thread.copies.clear();
     thread.fiber.prepare(&thread_main, i);
   }
