@@ -10,12 +10,13 @@ import pytest
 
 import cuda_backends
 from fastretrieve import _core, runtime
+from fastretrieve.cpu import CpuBackend
 
 
 @pytest.fixture(params=_core.instruction_sets())
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every index and operation of the test runs on this instruction set."""
-    backend = _core.CpuBackend(request.param)
+    backend = CpuBackend(request.param)
     monkeypatch.setattr(runtime, "cpu_backend", lambda isa="": backend)
     return str(request.param)
 

@@ -20,8 +20,9 @@ import cases
 import fastretrieve as fr
 import oracle
 from fastretrieve import _core
+from fastretrieve.cpu import CpuBackend
 
-BACKENDS = [_core.CpuBackend(isa) for isa in _core.instruction_sets()]
+BACKENDS = [CpuBackend(isa) for isa in _core.instruction_sets()]
 STRIP = _core.STRIP_ROWS
 
 

@@ -17,7 +17,7 @@ import cuda_backends
 import fastretrieve as fr
 import oracle
 from cuda_backends import KINDS, NEEDS_CUDA, PRESENT, Place
-from fastretrieve.storage import CPU_LAYOUT
+from fastretrieve.cpu import CpuBackend
 from fastretrieve.tensorfile import read_header
 from search_checks import build, on_cuda
 
@@ -203,7 +203,7 @@ def test_files_are_read_on_both_devices(
     cuda.save(tmp_path / "cuda.index")
     cpu.save(tmp_path / "cpu.index")
     assert layout_in(tmp_path / "cuda.index") == CUDA_LAYOUT
-    assert layout_in(tmp_path / "cpu.index") == CPU_LAYOUT
+    assert layout_in(tmp_path / "cpu.index") == CpuBackend.layout
     for name in ("cuda.index", "cpu.index"):
         for device in ("cuda", "cpu"):
             path = tmp_path / name

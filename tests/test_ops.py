@@ -12,6 +12,7 @@ import torch
 import cases
 import fastretrieve as fr
 import oracle
+from fastretrieve.cpu import CpuBackend
 
 UseThreads = Callable[[int], None]
 
@@ -274,7 +275,7 @@ def test_kmeans_is_the_same_on_every_instruction_set(isa: str, use_threads: UseT
 
 
 def _scalar() -> Any:
-    return fr.runtime._core.CpuBackend("scalar")
+    return CpuBackend("scalar")
 
 
 def test_kmeans_fills_empty_clusters() -> None:

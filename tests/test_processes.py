@@ -13,7 +13,8 @@ import pytest
 
 import cases
 import fastretrieve as fr
-from fastretrieve import _core, runtime
+from fastretrieve import runtime
+from fastretrieve.cpu import CpuBackend
 
 
 class Stopped(Exception):
@@ -40,7 +41,7 @@ def test_a_long_search_stops_at_a_signal_and_leaves_the_index_whole(
     use_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scalar = _core.CpuBackend("scalar")  # slow enough to be caught at work
+    scalar = CpuBackend("scalar")  # slow enough to be caught at work
     monkeypatch.setattr(runtime, "cpu_backend", lambda isa="": scalar)
     use_threads(threads)
     queries, rows = cases.gaussian(20_000, 256, n_queries=256, seed=80)

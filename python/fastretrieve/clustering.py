@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.arguments import whole
 from fastretrieve.arrays import Rows, as_float, device_of, is_tensor, like
-from fastretrieve.devices import memory_of, rows_on
+from fastretrieve.devices import rows_on
 from fastretrieve.memory import HostMemory
 from fastretrieve.ops import topk
 from fastretrieve.runtime import backend_for
@@ -47,7 +47,7 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
     random = np.random.default_rng(whole(seed, "seed", least=0, most=2**64 - 1))
     max_iterations = whole(max_iterations, "max_iterations")
     backend = backend_for(device)
-    memory = memory_of(backend)
+    memory = backend.memory
     centroids = _seed_centroids(rows, k, random, memory)
     assignments = np.full(len(rows), -1, dtype=np.int64)
     for iteration in range(1, max_iterations + 1):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastretrieve.arrays import as_rows, device_of
-from fastretrieve.memory import HOST, HostMemory
+from fastretrieve.arrays import device_of
 from fastretrieve.runtime import backend_for
 
 
@@ -23,12 +22,4 @@ def common_device(parts: Sequence[Any], names: Sequence[str]) -> str:
 
 def rows_on(device: str, array: Any, name: str) -> Any:
     """Rows where the backend of the device reads them: NumPy on the CPU, else a tensor there."""
-    if device == "cpu":
-        return as_rows(array, name=name)
     return backend_for(device).as_rows(array, name=name)
-
-
-def memory_of(backend: Any) -> HostMemory:
-    """The memory that a backend works in."""
-    memory: HostMemory = getattr(backend, "memory", HOST)
-    return memory

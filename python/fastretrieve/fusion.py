@@ -24,7 +24,7 @@ from fastretrieve.arrays import (
     like,
     storage_dtype,
 )
-from fastretrieve.devices import common_device, memory_of, rows_on
+from fastretrieve.devices import common_device, rows_on
 from fastretrieve.runtime import backend_for
 
 # Squares of weighed values stay normal float64 numbers.
@@ -93,7 +93,7 @@ def _fused(
     elif kind == "bfloat16" and not is_tensor(original):
         raise ValueError("dtype='bfloat16' needs torch tensors: NumPy has no such type")
     else:
-        target = memory_of(backend).empty(shape, storage_dtype(kind))
+        target = backend.memory.empty(shape, storage_dtype(kind))
     backend.fuse(layers, weigh=weigh, out=address(target), dtype=kind)
     return out if out is not None else _returned(target, kind, original)
 

@@ -1,14 +1,14 @@
 """An exact top-k index.
 
 ``Index`` checks what the caller passes and publishes states, which ``changes.py`` makes one from
-another. ``searching.py`` and ``joins.py`` search them, ``storage.py`` saves them. ``segments.py``
+another. ``searching.py`` and ``joins.py`` search them, ``storage.py`` saves them, ``segments.py``
 owns the memory, ``locating.py`` and ``ids.py`` the ids. What "exact" means is written in
 ``docs/exactness.md``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,13 @@ from fastretrieve.locating import (
     stored_rows,
 )
 from fastretrieve.locks import ForkSafeLock
+from fastretrieve.metric import METRICS, Metric
 from fastretrieve.runtime import backend_for
 from fastretrieve.searching import Searches
 from fastretrieve.segments import Format, State
 from fastretrieve.storage import Files
 
 MAX_ROWS = 2**40  # reserved at once: more than any machine holds
-
-Metric = Literal["cosine", "ip", "l2", "sqeuclidean"]
 
 
 class Index(Searches, Joins, Files):
@@ -54,13 +53,13 @@ class Index(Searches, Joins, Files):
     def __init__(
         self, dim: int, *, metric: Metric = "cosine", dtype: DType = "float32", device: str = "cpu"
     ) -> None:
-        one_of(metric, get_args(Metric), "metric")
+        one_of(metric, METRICS, "metric")
         dim = whole(dim, "dim", most=_core.MAX_DIM)
         self._form = Format(dim, metric, as_dtype(dtype), backend_for(device))
         self._device = device
         self._state = State(self._form, (), IdMap(), 0)
         self._writing = ForkSafeLock()
-        self._counters = self._form.counters()
+        self._counters = self._form.backend.counters()
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -112,6 +111,11 @@ class Index(Searches, Joins, Files):
         ``rows_scored_per_query`` is how many rows int8 codes could not rule out; ``overflows``
         counts how often a query had more of them than its buffer holds, which costs time and never
         changes an answer.
+
+        >>> index = fr.Index(2)
+        >>> _ = index.add([[1, 0], [0, 1]]), index.search([[1, 1], [2, 1]], k=1)
+        >>> index.stats()["queries"]
+        2
         """
         counts: dict[str, float] = dict(self._counters.read())
         counts["rows_scored_per_query"] = counts["rows_scored"] / max(counts["queries"], 1)
@@ -134,8 +138,16 @@ class Index(Searches, Joins, Files):
         """Copy vectors into the index and return their ids: the given ones, or the next unused.
 
         Either all of them are in afterwards or, after an error, none.
+
+        >>> index = fr.Index(2)
+        >>> index.add([[1, 2], [3, 4]])
+        array([0, 1])
+        >>> index.add([[5, 6], [7, 8]], ids=[40, 30])
+        array([40, 30])
+        >>> index.add([9, 9])
+        array([41])
         """
-        rows = self._form.as_rows(vectors, name="vectors", dim=self.dim)
+        rows = self._form.backend.as_rows(vectors, name="vectors", dim=self.dim)
         given = None if ids is None else as_ids(ids)
         if given is not None and len(given) != len(rows):
             raise ValueError(
@@ -159,17 +171,35 @@ class Index(Searches, Joins, Files):
         >>> old.search([1, 1], k=1).ids
         array([9])
         """
+        if not isinstance(other, Index):
+            raise TypeError(
+                f"extend() takes an Index to share the rows of, got {type(other).__name__}; "
+                f"add() takes vectors"
+            )
         theirs = other._state
         if theirs.form != self._form:
-            raise ValueError(f"an index is extended by one of its own kind: {self!r}, {other!r}")
+            raise ValueError(
+                f"an index is extended by one of the same dim, metric, dtype and device, got "
+                f"{other!r} for {self!r}"
+            )
         with self._writing:
-            refuse_known(self._state, row_ids(theirs))
+            refuse_known(self._state, row_ids(theirs), remedy="remove them from one of the two")
             self._state = extended(self._state, theirs)
 
     def remove(self, ids: Any) -> None:
         """Remove the rows with these ids. An unknown id is an error, and then nothing is removed.
 
         Searches that are running still see the rows. Their memory is freed by :meth:`compact`.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [1], [2]])
+        >>> index.remove([0, 2])
+        >>> index.ids
+        array([1])
+        >>> index.remove([7])
+        Traceback (most recent call last):
+        ...
+        KeyError: '1 of 1 ids are not in the index: 7'
         """
         gone = as_ids(ids)
         refuse_twice(gone)
@@ -177,9 +207,17 @@ class Index(Searches, Joins, Files):
             self._state = without(self._state, gone)
 
     def update(self, ids: Any, vectors: Any) -> None:
-        """Give the rows with these ids new vectors, in one step for every search."""
+        """Give the rows with these ids new vectors, in one step for every search.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [1]])
+        >>> index.update([0], [[9]])
+        >>> index.get([0, 1])
+        array([[9.],
+               [1.]], dtype=float32)
+        """
         changed = as_ids(ids)
-        rows = self._form.as_rows(vectors, name="vectors", dim=self.dim)
+        rows = self._form.backend.as_rows(vectors, name="vectors", dim=self.dim)
         if len(changed) != len(rows):
             raise ValueError(
                 f"there must be one vector for each id, "
@@ -192,6 +230,11 @@ class Index(Searches, Joins, Files):
     def reserve(self, n_rows: int) -> None:
         """Make room for ``n_rows`` more rows at once, so that adding them one by one allocates
         nothing.
+
+        >>> index = fr.Index(2)
+        >>> index.reserve(10_000)
+        >>> len(index)
+        0
         """
         n_rows = whole(n_rows, "n_rows", most=MAX_ROWS)
         with self._writing:
@@ -200,6 +243,13 @@ class Index(Searches, Joins, Files):
     def compact(self) -> None:
         """Put all rows into one block and give the memory of removed ones back. Ids and answers do
         not change.
+
+        >>> index = fr.Index(2)
+        >>> _ = index.add(np.eye(2), ids=[5, 3])
+        >>> index.remove([5])
+        >>> index.compact()
+        >>> index.ids
+        array([3])
         """
         with self._writing:
             self._state = compacted(self._state)

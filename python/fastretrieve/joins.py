@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import _core
 from fastretrieve.arguments import whole
 from fastretrieve.arrays import Rows
+from fastretrieve.backend import NO_LIMIT, Counters
 from fastretrieve.ordering import order_of, taken
 from fastretrieve.results import (
     Graph,
@@ -38,7 +38,7 @@ class Joins:
 
     _form: Format
     _state: State
-    _counters: _core.Counters
+    _counters: Counters
 
     def pairs(
         self,
@@ -105,15 +105,13 @@ class Joins:
         >>> index.knn_graph(k=1).ids.ravel()
         array([1, 0, 1])
         """
-        k, state, done = whole(k, "k"), self._state, 0
-        n = len(state)
+        k, float64, done = whole(k, "k"), is_double(score_dtype), 0
+        search = _GraphSearch(self._state, k, include_self, float64, self._counters)
+        n = len(search.state)
         graph = Graph(
             np.empty(n, np.int64), np.empty((n, k), score_dtype), np.empty((n, k), np.int64)
         )
-        parts = _graph_parts(
-            state, k, include_self, is_double(score_dtype), self._counters, GRAPH_ROWS, progress
-        )
-        for part in parts:
+        for part in search.parts(GRAPH_ROWS, progress):
             for whole_array, some in zip(graph, part, strict=True):
                 whole_array[done : done + len(part.rows)] = some
             done += len(part.rows)
@@ -135,15 +133,9 @@ class Joins:
         >>> [part.rows.tolist() for part in index.iter_knn_graph(k=1, batch=2)]
         [[0, 1], [2]]
         """
-        return _graph_parts(
-            self._state,
-            whole(k, "k"),
-            include_self,
-            is_double(score_dtype),
-            self._counters,
-            whole(batch, "batch"),
-            progress,
-        )
+        k, float64 = whole(k, "k"), is_double(score_dtype)
+        search = _GraphSearch(self._state, k, include_self, float64, self._counters)
+        return search.parts(whole(batch, "batch"), progress)
 
 
 def _ordered(pairs: Pairs) -> Pairs:
@@ -163,7 +155,7 @@ class _PairSearch(NamedTuple):
     state: State
     radius: float
     float64: bool
-    counters: _core.Counters
+    counters: Counters
 
     def parts(self, batch: int, progress: Progress | None) -> Iterator[Pairs]:
         total, done, n_rows = sum(v.n_rows for v in self.state.views), 0, PAIR_ROWS
@@ -195,7 +187,7 @@ class _PairSearch(NamedTuple):
             self.float64,
             self_segment=segment,
             self_row=begin,
-            limit=limit if n_rows > 1 else np.iinfo(np.int64).max,
+            limit=limit if n_rows > 1 else NO_LIMIT,
         )
         if found is None:
             return None
@@ -205,33 +197,31 @@ class _PairSearch(NamedTuple):
         return _ordered(Pairs(scores, ids))
 
 
-def _graph_parts(
-    state: State,
-    k: int,
-    include_self: bool,
-    float64: bool,
-    counters: _core.Counters,
-    batch: int,
-    progress: Progress | None,
-) -> Iterator[Graph]:
-    """Searches for rows of the index, a batch at a time, with one more than ``k`` to leave the row
-    itself out.
+class _GraphSearch(NamedTuple):
+    """Searches for the rows of the index, with one more than ``k`` to leave the row itself out.
 
     Symmetry would halve the comparisons here too, at the price of keeping the survivors of all rows
     at once: that is not bounded, so it is not done.
     """
-    done, total = 0, len(state)
-    for rows, ids in _live_batches(state, batch):
-        scores, found = state.form.backend.search(
-            rows, state.native, k if include_self else k + 1, counters, float64
-        )
-        scores, found = state.form.memory.to_host(scores), state.form.memory.to_host(found)
-        if not include_self:
-            scores, found = without_self(scores, found, ids)
-        yield Graph(ids, scores, found)
-        done += len(ids)
-        if progress is not None:
-            progress(done, total)
+
+    state: State
+    k: int
+    include_self: bool
+    float64: bool
+    counters: Counters
+
+    def parts(self, batch: int, progress: Progress | None) -> Iterator[Graph]:
+        form, done, total = self.state.form, 0, len(self.state)
+        k = self.k if self.include_self else self.k + 1
+        for rows, ids in _live_batches(self.state, batch):
+            best = form.backend.search(rows, self.state.native, k, self.counters, self.float64)
+            scores, found = (form.memory.to_host(part) for part in best)
+            if not self.include_self:
+                scores, found = without_self(scores, found, ids)
+            yield Graph(ids, scores, found)
+            done += len(ids)
+            if progress is not None:
+                progress(done, total)
 
 
 def _live_batches(state: State, batch: int) -> Iterator[tuple[Rows, NDArray[np.int64]]]:

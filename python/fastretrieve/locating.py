@@ -81,7 +81,9 @@ def refuse_twice(ids: Int64s) -> None:
         raise ValueError(f"id {twice} is given twice")
 
 
-def refuse_known(state: State, ids: Int64s) -> None:
+def refuse_known(
+    state: State, ids: Int64s, *, remedy: str = "use update() to give them new vectors"
+) -> None:
     """Raise where an id is given twice or is in the index."""
     refuse_twice(ids)
     if len(ids) == 0 or ids.min() >= state.next_id:
@@ -90,5 +92,5 @@ def refuse_known(state: State, ids: Int64s) -> None:
     if len(known):
         raise ValueError(
             f"{len(known)} of {len(ids)} ids are in the index already: "
-            f"{named(known.tolist())}; use update() to give them new vectors"
+            f"{named(known.tolist())}; {remedy}"
         )

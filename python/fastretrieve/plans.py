@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core, arrays
 from fastretrieve.arrays import is_tensor, like
+from fastretrieve.backend import Counters, Pair
 from fastretrieve.results import Hits
 from fastretrieve.segments import Format
-
-Pair = tuple[Any, Any]  # scores and ids
 
 
 def search_into(
@@ -24,19 +23,14 @@ def search_into(
     rows: Any,
     segments: _core.Segments,
     k: int,
-    counters: Any,
+    counters: Counters,
     float64: bool,
     out: Pair | None,
 ) -> Pair:
     """The scores and ids of the best ``k`` rows, in ``out`` where that is given."""
-    arguments = (rows, segments, k, counters, float64)
-    on_device = out is not None and form.memory.holds(out[0])
-    if on_device:
-        scores, ids = form.backend.search(*arguments, out=out)
-    else:
-        scores, ids = form.backend.search(*arguments)
-    if out is None or on_device:
-        return scores, ids
+    if out is None or form.memory.holds(out[0]):
+        return form.backend.search(rows, segments, k, counters, float64, out=out)
+    scores, ids = form.backend.search(rows, segments, k, counters, float64)
     as_array(out[0])[...] = scores
     as_array(out[1])[...] = ids
     return out
@@ -85,7 +79,7 @@ class SearchPlan:
         self,
         form: Format,
         segments: _core.Segments,
-        counters: Any,
+        counters: Counters,
         *,
         batch: int,
         k: int,
@@ -100,38 +94,30 @@ class SearchPlan:
         kind = np.float64 if float64 else np.float32
         self.scores = form.memory.empty((batch, k), kind)
         self.ids = form.memory.empty((batch, k), np.int64)
-        self._workspace = None
-        if hasattr(form.backend, "workspace"):
-            self._workspace = form.backend.workspace(segments, batch, k)
-            form.backend.prepare(segments)
+        self._workspace = form.backend.workspace(segments, batch, k)
+        form.backend.prepare(segments)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the plan holds besides the index."""
-        own = 0 if self._workspace is None else int(self._workspace.nbytes)
-        return own + int(self.scores.nbytes) + int(self.ids.nbytes)
+        return sum(int(own.nbytes) for own in (self._workspace, self.scores, self.ids))
 
     def __repr__(self) -> str:
         what = f"batch={self.batch}, k={self.k}, rows={self._segments.n_rows}, nbytes={self.nbytes}"
-        describe = getattr(self._form.backend, "plan", None)
-        how = f", {describe(self._segments, self.batch, self.k)}" if describe else ""
-        return f"SearchPlan({what}{how})"
+        how = self._form.backend.plan(self._segments, self.batch, self.k)
+        return f"SearchPlan({what}, {how})"
 
     def __call__(self, queries: Any) -> Hits:
         """Search for up to ``batch`` queries. The results are the plan's own arrays, or copies of
         the kind that the queries are.
         """
-        rows = self._form.as_rows(queries, name="queries", dim=self._form.dim)
+        rows = self._form.backend.as_rows(queries, name="queries", dim=self._form.dim)
         n = len(rows)
         if n > self.batch:
             raise ValueError(f"the plan is for up to {self.batch} queries, got {n}")
         out = (self.scores[:n], self.ids[:n])
-        arguments = (rows, self._segments, self.k, self._counters, self._float64)
-        if self._workspace is None:
-            scores, ids = search_into(self._form, *arguments, out)
-        else:
-            search = self._form.backend.search
-            scores, ids = search(*arguments, workspace=self._workspace, out=out)
+        asked = (rows, self._segments, self.k, self._counters, self._float64)
+        scores, ids = self._form.backend.search(*asked, workspace=self._workspace, out=out)
         if np.ndim(queries) == 1:
             scores, ids = scores[0], ids[0]
         return Hits(like(scores, queries), like(ids, queries))

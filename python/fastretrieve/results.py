@@ -58,11 +58,17 @@ def as_radius(radius: Any) -> float:
     return number
 
 
-def is_double(score_dtype: str) -> bool:
-    """Whether scores are returned as float64; what is neither float32 nor float64 is refused."""
+def is_double(score_dtype: Any) -> bool:
+    """Whether scores are returned as float64; what is neither float32 nor float64 is refused.
+
+    >>> is_double("float32"), is_double(np.float64)
+    (False, True)
+    """
+    if not isinstance(score_dtype, str) and isinstance(score_dtype, (np.dtype, type)):
+        score_dtype = np.dtype(score_dtype).name
     if score_dtype not in ("float32", "float64"):
         raise ValueError(f"score_dtype must be float32 or float64, got {score_dtype!r}")
-    return score_dtype == "float64"
+    return bool(score_dtype == "float64")
 
 
 def without_self(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastretrieve import _core, tiers
 from fastretrieve.arguments import whole
+from fastretrieve.backend import Backend
+from fastretrieve.cpu import CpuBackend
 
 if TYPE_CHECKING:
     from fastretrieve.cuda import CudaBackend
@@ -47,11 +49,11 @@ def backends() -> list[BackendInfo]:
 
 
 @cache
-def cpu_backend(isa: str = "") -> _core.CpuBackend:
+def cpu_backend(isa: str = "") -> CpuBackend:
     """The CPU backend for an instruction set; by default the best, or what ``FASTRETRIEVE_ISA``
     names.
     """
-    return _core.CpuBackend(isa)
+    return CpuBackend(isa)
 
 
 @cache
@@ -67,7 +69,7 @@ def cuda_backend(device: str = "cuda", tier: str = "") -> CudaBackend:
     return CudaBackend(device, tier=tier, emulated=emulated)
 
 
-def backend_for(device: str) -> Any:
+def backend_for(device: str) -> Backend:
     """The backend that serves ``device``.
 
     >>> backend_for("tpu")

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fastretrieve import _core
 from fastretrieve.arguments import whole
 from fastretrieve.arrays import Rows, joined, like
+from fastretrieve.backend import Counters, Pair
 from fastretrieve.filters import masked
 from fastretrieve.ids import as_ids
 from fastretrieve.locating import stored_rows
-from fastretrieve.plans import Pair, SearchPlan, checked_out, search_into
+from fastretrieve.plans import SearchPlan, checked_out, search_into
 from fastretrieve.results import (
     Hits,
     InRange,
@@ -34,7 +34,7 @@ class Searches:
 
     _form: Format
     _state: State
-    _counters: _core.Counters
+    _counters: Counters
 
     def search(
         self,
@@ -70,7 +70,7 @@ class Searches:
         """
         plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
         ready = plain and queries.flags.c_contiguous and queries.flags.aligned
-        rows = queries if ready else self._form.as_rows(queries, name="queries")
+        rows = queries if ready else self._form.backend.as_rows(queries, name="queries")
         if rows.shape[1] != self._form.dim:
             raise ValueError(
                 f"queries have dimension {rows.shape[1]} but the index has dimension "
@@ -78,7 +78,7 @@ class Searches:
             )
         k, float64 = whole(k, "k"), is_double(score_dtype)
         if check:
-            self._form.refuse_not_finite(rows)
+            self._form.backend.refuse_not_finite(rows)
         if out is not None:
             shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
             out = checked_out(out, shape, float64, self._form, rows)
@@ -142,7 +142,7 @@ class Searches:
         >>> index.range_search([[4], [100]], radius=1)
         InRange(offsets=array([0, 2, 2]), scores=array([0., 1.], dtype=float32), ids=array([2, 1]))
         """
-        rows = self._form.as_rows(queries, name="queries", dim=self._form.dim)
+        rows = self._form.backend.as_rows(queries, name="queries", dim=self._form.dim)
         number, float64 = as_radius(radius), is_double(score_dtype)
         state = self._state
         if where is None and exclude is None:
@@ -171,10 +171,7 @@ class Searches:
     ) -> Pair:
         if where is None and exclude is None:
             if out is None:
-                found: Pair = self._form.backend.search(
-                    rows, state.native, k, self._counters, float64
-                )
-                return found
+                return self._form.backend.search(rows, state.native, k, self._counters, float64)
             return search_into(self._form, rows, state.native, k, self._counters, float64, out)
         parts = []
         for begin, end, segments in masked(state, where, exclude, len(rows)):

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arrays import DType, Rows, address, as_rows, core_matrix, storage_dtype
+from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
+from fastretrieve.backend import Backend
 from fastretrieve.ids import IdMap
 from fastretrieve.memory import HOST, HostMemory
 
@@ -33,28 +34,12 @@ class Format(NamedTuple):
     dim: int
     metric: str
     dtype: DType
-    backend: Any  # _core.Backend, or what fastretrieve.cuda makes of a GPU
-
-    def counters(self) -> Any:
-        """What searches count into."""
-        make = getattr(self.backend, "counters", _core.Counters)
-        return make()
-
-    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
-        """Rows where the backend can take them from."""
-        convert = getattr(self.backend, "as_rows", as_rows)
-        return convert(array, name=name, dim=dim)
-
-    def refuse_not_finite(self, rows: Any) -> None:
-        """Raise where a query holds NaN or infinity, if a search would not."""
-        check = getattr(self.backend, "refuse_not_finite", None)
-        if check is not None:
-            check(rows)
+    backend: Backend
 
     @property
     def memory(self) -> HostMemory:
         """Where rows and codes are kept: with the backend that reads them."""
-        return getattr(self.backend, "memory", HOST)
+        return self.backend.memory
 
     @property
     def row_bytes(self) -> int:
@@ -62,7 +47,7 @@ class Format(NamedTuple):
 
     @property
     def strip_bytes(self) -> int:
-        return int(self.backend.strip_bytes(self.dim, self.metric))
+        return self.backend.strip_bytes(self.dim, self.metric)
 
 
 class Block:
@@ -111,7 +96,7 @@ class Block:
         if self.ids is not None:
             self.ids[begin : begin + len(rows)] = ids
         out = self._rows_at + begin * self._row_bytes
-        return int(self.form.backend.ingest(rows, out=out, dtype=self.form.dtype))
+        return self.form.backend.ingest(rows, out=out, dtype=self.form.dtype)
 
     def encode(self, n_strips: int, n_rows: int) -> int:
         """Encode the strips after the first ``n_strips`` that ``n_rows`` rows complete; how many

@@ -1,8 +1,8 @@
-"""Save and load an index: which tensors and facts its file holds.
+"""Save and load an index: from a state to a file, and back.
 
-``tensorfile.py`` owns the bytes and the checksums, ``docs/index-files.md`` describes them. Removed
-rows are not written. Codes are, unless they are not wanted; where a file has none, or those of
-another backend, they are computed again.
+``indexfile.py`` says what such a file holds, ``tensorfile.py`` owns the bytes and the checksums.
+Removed rows are not written. Codes are, unless they are not wanted; where a file has none, or those
+of another backend, they are computed again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import io
 import mmap as mmap_module
 import os
-import re
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import _core
-from fastretrieve.arrays import DTYPES
+from fastretrieve import indexfile
+from fastretrieve.arguments import file_name
 from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive, live_rows
-from fastretrieve.ids import MAX_ID, IdMap
+from fastretrieve.ids import IdMap
+from fastretrieve.indexfile import Facts
 from fastretrieve.locating import row_ids
+from fastretrieve.ordering import order_of
 from fastretrieve.segments import STRIP_ROWS, Block, Format, State, View, new_block
 from fastretrieve.tensorfile import (
-    Header,
     Progress,
     Source,
     StorageError,
@@ -38,12 +38,7 @@ from fastretrieve.tensorfile import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FORMAT = "fastretrieve.index"
-VERSION = 1
-CPU_LAYOUT = "strip64.1"  # csrc/core/strip.hpp; another number when its bytes change
-METRICS = ("cosine", "ip", "l2", "sqeuclidean")
 PART_BYTES = 16 << 20
-_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class Files:
@@ -68,7 +63,7 @@ class Files:
         called with how many bytes are done, and how many there are.
         """
         state = self._state
-        with replacing(path) as file:
+        with replacing(file_name(path)) as file:
             write(file, *_contents(state, codes), progress)
 
     @classmethod
@@ -94,15 +89,16 @@ class Files:
         ...     fr.Index.load(f"{folder}/a.index")
         Index(dim=2, metric='cosine', dtype='float32', device='cpu', rows=2)
         """
+        name = file_name(path)
         try:
-            with open(path, "rb") as file:
+            with open(name, "rb") as file:
                 if mmap and os.fstat(file.fileno()).st_size:
                     buffer: Any = mmap_module.mmap(file.fileno(), 0, access=mmap_module.ACCESS_READ)
                 else:
                     buffer = _read(file)
             return cls._from_buffer(buffer, device, copy=not mmap, check=verify)
         except StorageError as error:
-            raise StorageError(f"{os.fspath(path)}: {error}") from None
+            raise StorageError(f"{name}: {error}{_hint(name)}") from None
 
     @classmethod
     def _from_buffer(cls, buffer: Any, device: str, *, copy: bool, check: bool) -> Self:
@@ -111,7 +107,7 @@ class Files:
         if check:
             verify(buffer, header)
         made = cls(facts.dim, metric=facts.metric, dtype=facts.dtype, device=device)  # type: ignore[call-arg]
-        made._state = facts.state(buffer, made._form, copy=copy)
+        made._state = _state(facts, made._form, buffer, copy=copy)
         return made
 
     @classmethod
@@ -138,13 +134,16 @@ class Files:
         return _from_bytes, (type(self), file.getbuffer().tobytes(), self._device)
 
 
+def _hint(name: str) -> str:
+    """What else would read a file of this name."""
+    from fastretrieve.formats import SUFFIXES
+
+    is_vectors = name.lower().endswith(SUFFIXES)
+    return "; read_vectors() reads such a file, and add() takes what it returns" * is_vectors
+
+
 def _from_bytes(kind: type[Files], data: bytes, device: str) -> Files:
     return kind._from_buffer(data, device, copy=True, check=True)
-
-
-def layout_of(form: Format) -> str:
-    """The name of the codes of this backend: files keep them for the backends that share it."""
-    return getattr(form.backend, "layout", CPU_LAYOUT)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -153,29 +152,28 @@ def layout_of(form: Format) -> str:
 def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
     """What a file of this state says and holds."""
     form, n, ids = state.form, len(state), row_ids(state)
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "dim": str(form.dim),
-        "metric": form.metric,
-        "dtype": form.dtype,
-        "next_id": str(state.next_id),
-    }
+    layout = form.backend.layout if codes else None
+    first_id = (int(ids[0]) if n else 0) if consecutive(ids) else None
     sources = []
-    layout = layout_of(form)
-    if codes:
-        metadata["codes"] = layout
+    if layout is not None:
         shape = (n // STRIP_ROWS, form.strip_bytes)
         sources.append(Source("codes", "U8", shape, lambda: _code_parts(state)))
-    if consecutive(ids):
-        metadata["first_id"] = str(int(ids[0]) if n else 0)
-    else:
+    if first_id is None:
         sources.append(Source("ids", "I64", (n,), lambda: [ids]))
         if not bool((ids[1:] > ids[:-1]).all()):
-            order = np.argsort(ids, kind="stable").astype(np.int64)
+            order = order_of(ids)
             sources.append(Source("id_order", "I64", (n,), lambda: [order]))
-    sources.append(Source("rows", _TYPES[form.dtype], (n, form.dim), lambda: _row_parts(state)))
-    return metadata, sources
+    kind = indexfile.TYPES[form.dtype]
+    sources.append(Source("rows", kind, (n, form.dim), lambda: _row_parts(state)))
+    said = indexfile.metadata(
+        dim=form.dim,
+        metric=form.metric,
+        dtype=form.dtype,
+        next_id=state.next_id,
+        first_id=first_id,
+        codes=layout,
+    )
+    return said, sources
 
 
 def _row_parts(state: State) -> Iterator[NDArray[Any]]:
@@ -212,112 +210,49 @@ def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-class Facts:
-    """What the header of an index file says, checked."""
+def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
+    """The state that a file holds; with ``copy`` nothing of it stays in the buffer."""
+    n_rows, n_strips = facts.n_rows, facts.n_rows // STRIP_ROWS
+    if n_rows == 0:
+        return State(form, (), IdMap(), facts.next_id)
 
-    def __init__(self, header: Header) -> None:
-        self.header = header
-        metadata = header.metadata
-        if metadata.get("format") != FORMAT:
-            raise _wrong("format", repr(FORMAT), metadata.get("format"))
-        version = self._number("version", 1, 2**31)
-        if version > VERSION:
-            raise StorageError(
-                f"the file has version {version} of the format and this fastretrieve reads up to "
-                f"{VERSION}; load it with a newer one"
-            )
-        self.dim = self._number("dim", 1, _core.MAX_DIM)
-        self.metric = self._one_of("metric", METRICS)
-        self.dtype = self._one_of("dtype", DTYPES)
-        self.next_id = self._number("next_id", 0, MAX_ID + 1)
-        if "rows" not in header.tensors:
-            raise _wrong("rows", "a tensor of that name", None)
-        shape = header.tensors["rows"].shape
-        self.n_rows = shape[0] if shape else 0
-        self._check("rows", _TYPES[self.dtype], (self.n_rows, self.dim))
-        known = {"rows"}
-        if "ids" in header.tensors:
-            known |= {"ids", "id_order"} & set(header.tensors)
-            for name in known - {"rows"}:
-                self._check(name, "I64", (self.n_rows,))
-        else:
-            self.first_id = self._number("first_id", 0, max(self.next_id - self.n_rows, 0))
-            if self.n_rows > self.next_id:
-                raise _wrong("next_id", f"at least {self.n_rows}", str(self.next_id))
-        self.layout = metadata.get("codes")
-        if self.layout is not None:
-            known.add("codes")
-        if set(header.tensors) != known:
-            raise _wrong("tensors", ", ".join(sorted(known)), ", ".join(sorted(header.tensors)))
+    def taken(name: str) -> Any:
+        part = array(buffer, facts.header, name)
+        placed = form.memory.placed(part)
+        return _copied(part) if copy and placed is part else placed
 
-    def state(self, buffer: Any, form: Format, *, copy: bool) -> State:
-        """The state that the file holds."""
-        if self.n_rows == 0:
-            return State(form, (), IdMap(), self.next_id)
-        place = form.memory.placed
+    ids, id_map = (None, IdMap()) if facts.first_id is not None else _ids(facts, buffer, copy=copy)
+    has_codes = facts.layout == form.backend.layout
+    if has_codes:
+        facts.require("codes", "U8", (n_strips, form.strip_bytes))
+    codes = taken("codes") if has_codes else form.memory.empty((n_strips, form.strip_bytes), "u1")
+    block = Block(form, taken("rows"), codes, slot=0, first_id=facts.first_id or 0, ids=ids)
+    if not has_codes:
+        block.encode(0, n_rows)
+    view = View(block, n_rows, n_strips, None, n_rows)
+    return State(form, (view,), id_map, facts.next_id)
 
-        def taken(name: str) -> Any:
-            part = array(buffer, self.header, name)
-            placed = place(part)
-            return _copied(part) if copy and placed is part else placed
 
-        ids, id_map = self._ids(buffer, copy)
-        n_strips = self.n_rows // STRIP_ROWS
-        kept = self.layout is not None and self.layout == layout_of(form)
-        if kept:
-            self._check("codes", "U8", (n_strips, form.strip_bytes))
-        codes = taken("codes") if kept else form.memory.empty((n_strips, form.strip_bytes), "u1")
-        first_id = 0 if ids is not None else self.first_id
-        block = Block(form, taken("rows"), codes, slot=0, first_id=first_id, ids=ids)
-        if not kept:
-            block.encode(0, self.n_rows)
-        view = View(block, self.n_rows, n_strips, None, self.n_rows)
-        return State(form, (view,), id_map, self.next_id)
-
-    def _ids(self, buffer: Any, copy: bool) -> tuple[NDArray[np.int64] | None, IdMap]:
-        """The ids, which must be different, in range and below the next one; and where they are."""
-        if "ids" not in self.header.tensors:
-            return None, IdMap()
-        ids = array(buffer, self.header, "ids")
-        ids = _copied(ids) if copy else ids
-        order: NDArray[np.int64] = np.arange(self.n_rows)
-        ordered = ids
-        if "id_order" in self.header.tensors:
-            order = array(buffer, self.header, "id_order")
-            if int(order.min()) < 0 or int(order.max()) >= self.n_rows:
-                raise self._at("id_order", f"row numbers below {self.n_rows}", "others")
-            order = _copied(order) if copy else order
-            ordered = ids[order]
-        if not bool((ordered[1:] > ordered[:-1]).all()):
-            raise self._at("ids", "different ids, in order of id_order if there is one", "others")
-        if ordered[0] < 0 or ordered[-1] >= self.next_id:
-            found = f"{ordered[0]} to {ordered[-1]}"
-            raise self._at("ids", f"ids from 0 to below the next, {self.next_id}", found)
-        return ids, IdMap(((ordered, order),))
-
-    def _at(self, name: str, expected: str, found: str) -> StorageError:
-        at = self.header.data + self.header.tensors[name].begin
-        return StorageError(f"at byte {at}: expected {expected}, found {found}")
-
-    def _number(self, name: str, least: int, most: int) -> int:
-        text = self.header.metadata.get(name)
-        number = int(text) if text and re.fullmatch("0|[1-9][0-9]{0,18}", text, re.ASCII) else -1
-        if not least <= number <= most:
-            raise _wrong(name, f"a whole number from {least} to {most}", text)
-        return number
-
-    def _one_of(self, name: str, choices: tuple[str, ...]) -> Any:
-        value = self.header.metadata.get(name)
-        if value not in choices:
-            raise _wrong(name, f"one of {', '.join(choices)}", value)
-        return value
-
-    def _check(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        if name not in self.header.tensors:
-            raise _wrong(name, "a tensor of that name", None)
-        tensor = self.header.tensors[name]
-        if (tensor.dtype, tensor.shape) != (dtype, shape):
-            raise _wrong(name, f"{dtype} {shape}", f"{tensor.dtype} {tensor.shape}")
+def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
+    """The ids, which must be different, in range and below the next one; and where they are."""
+    ids = array(buffer, facts.header, "ids")
+    ids = _copied(ids) if copy else ids
+    order: NDArray[np.int64] = np.arange(facts.n_rows)
+    ascending = ids
+    if "id_order" in facts.header.tensors:
+        order = array(buffer, facts.header, "id_order")
+        if int(order.min()) < 0 or int(order.max()) >= facts.n_rows:
+            wanted = f"row numbers below {facts.n_rows}"
+            raise facts.wrong_numbers("id_order", wanted, "others")
+        order = _copied(order) if copy else order
+        ascending = ids[order]
+    if not bool((ascending[1:] > ascending[:-1]).all()):
+        wanted = "different ids, in order of id_order if there is one"
+        raise facts.wrong_numbers("ids", wanted, "others")
+    if ascending[0] < 0 or ascending[-1] >= facts.next_id:
+        wanted = f"ids from 0 to below the next, {facts.next_id}"
+        raise facts.wrong_numbers("ids", wanted, f"{ascending[0]} to {ascending[-1]}")
+    return ids, IdMap(((ascending, order),))
 
 
 def _copied(part: NDArray[Any]) -> NDArray[Any]:
@@ -337,8 +272,3 @@ def _read(file: IO[bytes]) -> bytearray:
     while n := file.readinto(view[at : at + PART_BYTES]):  # type: ignore[attr-defined]
         at += n
     return data[:at] if at < len(data) else data
-
-
-def _wrong(name: str, expected: str, found: str | None) -> StorageError:
-    said = "none" if found is None else repr(found[:80])
-    return StorageError(f"at byte 8: expected the header's {name} to be {expected}, found {said}")

@@ -20,7 +20,7 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import storage_fuzz
-from fastretrieve import storage, tensorfile
+from fastretrieve import indexfile, storage, tensorfile
 
 PATH = Path(tempfile.mkdtemp()) / "damaged"
 SEEDS = storage_fuzz.seeds(PATH.parent)
@@ -46,7 +46,7 @@ def one(data: bytes) -> None:
 
 def watch() -> None:
     """Let the fuzzer see the lines of the reader; an editable install hides imports from it."""
-    for owner in (tensorfile, storage, storage.Facts):
+    for owner in (tensorfile, indexfile, indexfile.Facts, storage):
         for thing in vars(owner).values():
             if inspect.isfunction(thing):
                 atheris.instrument_func(thing)

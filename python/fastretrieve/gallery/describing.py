@@ -9,7 +9,7 @@ from typing import Any
 import fastretrieve as fr
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.files import WEIGHTS, read_encoder
-from fastretrieve.storage import FORMAT
+from fastretrieve.indexfile import FORMAT
 from fastretrieve.tensorfile import read_header, verify
 
 

@@ -1,0 +1,112 @@
+"""What a backend is: the calls that the rest of the package makes of it.
+
+``cpu.py`` and ``cuda.py`` are the two that there are, ``runtime.py`` chooses one. Rows, queries and
+results are arrays of the backend's memory, or addresses in it: NumPy on the CPU, torch's tensors on
+a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve import _core
+from fastretrieve.memory import HostMemory
+
+Pair = tuple[Any, Any]  # scores and ids
+Ranges = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int64]]  # offsets, scores, ids
+NO_LIMIT = int(np.iinfo(np.int64).max)
+
+
+class Counters(Protocol):
+    """What the searches of an index count into."""
+
+    def read(self) -> dict[str, int]:
+        """The totals so far."""
+
+
+class Backend(Protocol):
+    """Exact search in one kind of memory."""
+
+    memory: HostMemory  # where rows and codes are kept
+
+    @property
+    def name(self) -> str:
+        """The instruction set or the tier."""
+
+    @property
+    def layout(self) -> str:
+        """What the bytes of its codes are called: files keep them for backends that share it."""
+
+    def counters(self) -> Any:
+        """New :class:`Counters`."""
+
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
+        """Rows where the backend can take them from; ``arrays.as_rows`` says what they may be."""
+
+    def refuse_not_finite(self, rows: Any) -> None:
+        """Raise where a query is not finite and a search would not say so."""
+
+    def strip_bytes(self, dim: int, metric: str) -> int:
+        """Bytes that 64 rows of codes take."""
+
+    def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
+        """Copy rows to ``out`` as ``dtype``; the first that is not finite, or -1."""
+
+    def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
+        """Encode strips of rows."""
+
+    def search(
+        self,
+        queries: Any,
+        segments: _core.Segments,
+        k: int,
+        counters: Any,
+        float64: bool,
+        /,
+        *,
+        workspace: Any = None,
+        out: Pair | None = None,
+    ) -> Pair:
+        """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+
+    def workspace(self, segments: _core.Segments, n_queries: int, k: int) -> Any:
+        """Memory for a search of this size."""
+
+    def prepare(self, segments: _core.Segments) -> None:
+        """Do now what the first search of these segments would do."""
+
+    def plan(self, segments: _core.Segments, n_queries: int, k: int) -> str:
+        """How a search of this size is cut into parts."""
+
+    def range(
+        self,
+        queries: Any,
+        segments: _core.Segments,
+        radius: float,
+        counters: Any,
+        float64: bool,
+        /,
+        *,
+        self_segment: int = -1,
+        self_row: int = 0,
+        limit: int = NO_LIMIT,
+    ) -> Ranges | None:
+        """Everything within a radius; None where more than ``limit`` rows are. With
+        ``self_segment`` the queries are rows of that segment, from ``self_row`` on, and every pair
+        of rows comes once.
+        """
+
+    def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
+        """The canonical score of every query with every row."""
+
+    def fuse(self, layers: Sequence[Any], *, weigh: bool, out: int, dtype: str) -> None:
+        """Normalise, weigh and join layers (rows, mean, weight) into memory at ``out``."""
+
+    def cluster_sums(
+        self, rows: Any, labels: Any, n_clusters: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Sums and counts of the rows of each cluster."""

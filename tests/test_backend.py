@@ -1,0 +1,54 @@
+"""What the rest of the package asks of a backend, each backend answers."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cases
+import fastretrieve as fr
+from fastretrieve.backend import Backend
+from fastretrieve.cpu import CpuBackend
+from fastretrieve.cuda import CudaBackend
+
+CALLS = sorted(
+    name for name, what in vars(Backend).items() if inspect.isfunction(what) and name[0] != "_"
+)
+
+
+def keywords(call: Any) -> set[str]:
+    """The parameters that a caller may name; mypy compares the rest."""
+    parameters = inspect.signature(call).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_backend_has_every_call(name: str) -> None:
+    assert callable(getattr(CpuBackend, name))
+    assert keywords(getattr(CudaBackend, name)) == keywords(getattr(Backend, name))
+
+
+def test_the_cpu_writes_results_where_it_is_told(isa: str) -> None:
+    queries, rows = cases.gaussian(300, 16, n_queries=5, seed=3)
+    index = fr.Index(16, metric="ip")
+    index.add(rows)
+    backend, segments = index._form.backend, index._state.native
+    assert (type(backend), backend.name) == (CpuBackend, isa)
+    expected = index.search(queries, k=4)
+    out = (np.zeros((5, 4), np.float32), np.zeros((5, 4), np.int64))
+    found = backend.search(queries, segments, 4, backend.counters(), False, out=out)
+    assert found is out
+    for got, wanted in zip(out, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("n_rows", [0, 10, 5000])
+def test_a_plan_says_how_it_will_search(n_rows: int) -> None:
+    index = fr.Index(16)
+    index.add(cases.gaussian(n_rows, 16, seed=4).rows if n_rows else [])
+    assert f"rows={n_rows}, " in repr(index.plan(8, k=3))
+    assert "CpuPlan{panel_queries=8," in repr(index.plan(8, k=3))
+    assert index.plan(8, k=3).nbytes == 8 * 3 * 12  # results alone
