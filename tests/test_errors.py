@@ -112,6 +112,8 @@ VALUE_ERRORS: dict[str, tuple[Call, str]] = {
         lambda i: i.add(np.ones((1, 5))),
         "vectors have dimension 5 but the index has dimension 4",
     ),
+    "extend by another kind": (lambda i: i.extend(fr.Index(4)), "of the same dim, .*cosine.* for"),
+    "extend by itself": (lambda i: i.extend(i), "200 of 200 ids .*; remove them from one of the"),
     "score_dtype": (
         lambda i: i.search(ROWS, score_dtype="float16"),
         "score_dtype must be float32 or float64, got 'float16'",
@@ -183,13 +185,26 @@ TYPE_ERRORS: dict[str, tuple[Call, str]] = {
     "k of none": (lambda i: i.search(ROWS, None), "k must be a whole number, got None"),
     "k true": (lambda i: i.search(ROWS, True), "k must be a whole number, got True"),
     "dim": (lambda i: fr.Index(2.5), r"dim must be a whole number, got 2\.5"),
-    "ids": (lambda i: i.add(ROWS[:2], ids=[1.0, 3.0]), "ids must be integers, got dtype float64"),
-    "ids of truth": (lambda i: i.remove([True]), "ids must be integers, got dtype bool"),
-    "ids of text": (lambda i: i.get(["a"]), "ids must be integers, got dtype <U1"),
+    "ids": (
+        lambda i: i.add(ROWS[:2], ids=[1.0, 3.0]),
+        r"ids must be integers, .*, got \[1\.0, 3\.0\]",
+    ),
+    "ids of truth": (lambda i: i.remove([True]), r"ids must be integers, .*, got \[True\]"),
+    "ids of text": (lambda i: i.get(["a"]), r"ids .*, got \[.a.\]; keep names in a list"),
     "radius": (lambda i: i.range_search(ROWS, None), "radius must be a number, got None"),
     "radius of many": (lambda i: i.pairs([1, 2]), r"radius must be a number, got \[1, 2\]"),
     "n_rows": (lambda i: i.reserve(1.5), r"n_rows must be a whole number, got 1\.5"),
     "threads": (lambda i: fr.set_num_threads(1.5), r"threads must be a whole number, got 1\.5"),
+    "load": (lambda i: fr.Index.load(3), "path must be the name of a file, .* got 3"),
+    "save": (lambda i: i.save(None), "path must be the name of a file, .* got None"),
+    "read_vectors": (lambda i: fr.read_vectors(3), "path must be the name of a file, .* got 3"),
+    "write_vectors": (lambda i: fr.write_vectors(ROWS, "a.npy"), "must be the name .* got array"),
+    "where of text": (lambda i: i.search(ROWS, 1, where="a = 1"), "where must be .*, got 'a = 1'"),
+    "exclude a set": (lambda i: i.search(ROWS, 1, exclude={2, 4}), r"exclude .* got \{2, 4\}"),
+    "extend": (
+        lambda i: i.extend(ROWS),
+        r"extend\(\) takes an Index .* got ndarray; add\(\) takes",
+    ),
 }
 
 KEY_ERRORS: dict[str, tuple[Call, str]] = {

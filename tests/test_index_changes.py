@@ -148,6 +148,13 @@ Changes.TestCase.settings = settings(
 TestAgainstADictionary = Changes.TestCase
 
 
+def test_adding_nothing_is_no_error() -> None:
+    index = fr.Index(DIM)
+    assert index.add([]).shape == index.add(np.zeros((0, DIM))).shape == (0,)
+    index.update([], [])
+    assert len(index) == 0
+
+
 def test_an_id_that_continues_another_block_is_found() -> None:
     index = fr.Index(1, metric="l2")
     index.add(np.full((5, 1), 1), ids=np.arange(10, 15))
@@ -265,5 +272,5 @@ def test_extending_copies_no_rows_and_refuses_another_kind(tmp_path: Path) -> No
     queries = vectors(3, 4)
     np.testing.assert_array_equal(again.search(queries, 9).ids, both.search(queries, 9).ids)
     for other in (fr.Index(DIM + 1), fr.Index(DIM, metric="ip"), fr.Index(DIM, dtype="float16")):
-        with pytest.raises(ValueError, match="extended by one of its own kind"):
+        with pytest.raises(ValueError, match="extended by one of the same dim"):
             both.extend(other)

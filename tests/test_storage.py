@@ -21,7 +21,8 @@ import pytest
 import fastretrieve as fr
 import oracle
 import storage_fuzz
-from fastretrieve import storage, tensorfile
+from fastretrieve import tensorfile
+from fastretrieve.cpu import CpuBackend
 from fastretrieve.storage import StorageError
 
 DIM = 5
@@ -120,7 +121,7 @@ def test_codes_of_another_layout_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = several_blocks()
-    monkeypatch.setattr(storage, "CPU_LAYOUT", "other.7")
+    monkeypatch.setattr(CpuBackend, "layout", "other.7")
     index.save(tmp_path / "a")
     monkeypatch.undo()
     assert_equal(fr.Index.load(tmp_path / "a"), index)
@@ -336,6 +337,17 @@ TEXTS = {
     "many digits": ((6000).to_bytes(8, "little") + b"1" * 6000, "at byte 8: expected"),
     "safetensors of others": (b"\x02" + bytes(7) + b"{}", "this file was not written here"),
 }
+
+
+def test_a_file_of_vectors_is_named_with_its_reader(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", vectors(3))
+    with pytest.raises(StorageError, match=r"at byte 0: .*; read_vectors\(\) reads such a file"):
+        fr.Index.load(tmp_path / "a.npy")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such folder; make it first: .*/none/a"):
+        small(3).save(tmp_path / "none" / "a")
 
 
 @pytest.mark.parametrize("name", TEXTS)

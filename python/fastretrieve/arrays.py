@@ -67,6 +67,8 @@ def as_rows(array: Any, *, name: str, dim: int | None = None) -> Rows:
     dtype('float32')
     """
     matrix = _from_tensor(array, name) if is_tensor(array) else _from_other(array, name)
+    if matrix.ndim == 1 and len(matrix) == 0 and dim is not None:  # an empty list holds no vector
+        matrix = matrix.reshape(0, dim)
     if matrix.ndim == 1:
         matrix = matrix[None, :]
     if matrix.ndim != 2:

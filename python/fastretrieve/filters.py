@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
+from fastretrieve.arguments import shown
 from fastretrieve.arrays import address
 from fastretrieve.ids import MAX_ID
 from fastretrieve.segments import Bits, Notes, State, View
@@ -46,6 +47,13 @@ def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any
     array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
     if array.size == 0 and array.dtype.kind == "f":  # an empty list
         array = array.astype(np.int64)
+    if array.dtype.kind not in "biu":
+        raise TypeError(
+            f"{name} must be booleans (a mask over index.ids) or integers (ids), as a list or an "
+            f"array, got {shown(given)}"
+        )
+    if array.ndim == 0 and array.dtype.kind != "b":  # one id
+        array = array[None]
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must have one or two dimensions, got shape {array.shape}")
     if array.ndim == 2 and len(array) != n_queries:
@@ -65,11 +73,6 @@ def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any
 
 
 def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
-    if rows.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name} must be booleans (a mask over index.ids) or integers (ids), "
-            f"got dtype {rows.dtype}"
-        )
     if rows.size:
         if int(rows.max()) > MAX_ID:
             raise ValueError(f"{name} must hold ids of at most {MAX_ID}, got {rows.max()}")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.arguments import shown
 from fastretrieve.ordering import order_of, ordered, taken
 
 Int64s = NDArray[np.int64]
@@ -107,7 +108,11 @@ def as_ids(ids: object, *, name: str = "ids") -> Int64s:
     if len(array) == 0:
         return np.zeros(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+        advice = "; keep names in a list of your own, and let their positions be the ids"
+        raise TypeError(
+            f"{name} must be integers, as a list or an array, got {shown(ids)}"
+            + advice * (array.dtype.kind in "SU")
+        )
     if int(array.max()) > MAX_ID:
         raise ValueError(f"{name} must be at most {MAX_ID}, got {array.max()}")
     result = np.ascontiguousarray(array, dtype=np.int64)
