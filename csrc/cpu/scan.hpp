@@ -40,15 +40,19 @@ class PanelScan {
   // Rows without codes that this query may return.
   virtual void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) = 0;
 
-  // Calls visit(segment, strip of the segment, strip of all) for strips [begin, end) of all.
+  // Calls visit(segment, strip of the segment, strip of all) for strips [begin, end) of all, except
+  // for strips of which it is quick to see that nobody may return a row of them.
   template <class Visit>
   void for_strips(int64_t begin, int64_t end, const Visit& visit) {
-    int64_t segment_begin = 0;
+    int64_t first = 0;  // strip of the segment at hand
     for (int64_t s = 0; s < problem_.n_segments; ++s) {
-      const int64_t segment_end = segment_begin + problem_.segments[s].n_strips;
-      for (int64_t i = std::max(begin, segment_begin); i < std::min(end, segment_end); ++i)
-        visit(s, i - segment_begin, i);
-      segment_begin = segment_end;
+      const Segment& segment = problem_.segments[s];
+      const int64_t stop = std::min(end - first, segment.n_strips);
+      for (int64_t i = std::max<int64_t>(begin - first, 0); i < stop; ++i) {
+        i = skip_empty(segment, i, stop);
+        if (i < stop) visit(s, i, first + i);
+      }
+      first += segment.n_strips;
     }
   }
   // Makes this strip the one at hand; false where no query may return a row of it.
@@ -82,6 +86,16 @@ class PanelScan {
 
  private:
   static void on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots);
+  // The first strip of [strip, stop) that is not empty by the masks that all queries share.
+  static int64_t skip_empty(const Segment& segment, int64_t strip, int64_t stop) {
+    const uint64_t* where = segment.where_stride == 0 ? segment.where : nullptr;
+    if (where && segment.live) {
+      while (strip < stop && (where[strip] & segment.live[strip]) == 0) ++strip;
+    } else if (const uint64_t* mask = where ? where : segment.live) {
+      while (strip < stop && mask[strip] == 0) ++strip;
+    }
+    return strip;
+  }
   uint64_t allowed_rows(const Segment& segment, int64_t strip) const;
 
   const StripLayout layout_;

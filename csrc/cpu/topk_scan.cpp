@@ -59,11 +59,12 @@ void TopKScan::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t
 }
 
 void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
-  const int64_t stride = std::clamp<int64_t>((end - begin) / kMinSampleStrips, 1, kMaxSampleStride);
+  int64_t stride = kMaxSampleStride;  // a power of two
+  while (stride > 1 && stride > (end - begin) / kMinSampleStrips) stride /= 2;
   for (const bool sampling : {true, false}) {
     if (sampling && stride == 1) continue;
     for_strips(begin, end, [&](int64_t segment, int64_t strip, int64_t of_all) {
-      const bool sampled = stride > 1 && of_all % stride == 0;
+      const bool sampled = stride > 1 && (of_all & (stride - 1)) == 0;
       if (sampled != sampling) return;
       cancel.check();
       if (!load_strip(segment, strip)) return;

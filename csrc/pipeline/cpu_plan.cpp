@@ -2,16 +2,25 @@
 
 #include <algorithm>
 
+#include "core/strip.hpp"
+
 namespace fastretrieve {
 
-// A thread that takes fewer queries than this would read all codes for too little work: share the
-// rows instead.
-constexpr int64_t kMinQueriesPerThread = 64;
+// Threads that share the queries each read all codes; those that share the rows each find survivors
+// for all queries until they have told each other their thresholds. So queries are shared where a
+// thread gets many of them, or some and the codes are few enough to be read several times.
+constexpr int64_t kManyQueries = 64, kSomeQueries = 8;  // of a thread
+constexpr int64_t kFewCodes = 128 << 20;                // bytes that all threads read together
 // Below this many register-wide multiply-adds (about 20 us) waking a thread costs more than it
 // gives.
 constexpr int64_t kMinParallelWork = 1 << 16;
 constexpr int64_t kChunksPerThread = 4;  // evens out threads that run at different speeds
 constexpr int64_t kMinChunkStrips = 16;
+
+static bool share_queries(int64_t n_queries, int64_t code_bytes, int n_threads) {
+  if (n_queries >= kManyQueries * n_threads) return true;
+  return n_queries >= kSomeQueries * n_threads && code_bytes * n_threads <= kFewCodes;
+}
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -23,7 +32,7 @@ CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t groups, int n
     return {divide_up(std::max<int64_t>(n_queries, 1), panels), panels, strips, 1,
             n_threads == 1 ? "one thread" : "little work"};
   }
-  if (n_queries >= kMinQueriesPerThread * n_threads) {
+  if (share_queries(n_queries, n_strips * groups * 4 * kStripRows, n_threads)) {
     const int64_t rounds = divide_up(n_queries, kMaxPanel * n_threads);
     const int64_t panel =
         divide_up(divide_up(n_queries, rounds * n_threads), 4) * 4;  // tiles of four queries
