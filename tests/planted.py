@@ -146,6 +146,9 @@ FAULTS: dict[str, Fault] = {
         "const uint64_t live = segment.live ? segment.live[strip] : ~uint64_t{0};",
         "const uint64_t live = ~uint64_t{0};",
     ),
+    "masks: a strip that lacks a row is passed over": Fault(
+        "cpu/allowed.hpp", "word(at) == 0", "~word(at) != 0"
+    ),
     "masks: a query has the mask of the first": Fault(
         "cpu/kernels_avx512.cpp",
         "tile.where[(query + q) * tile.where_stride]",

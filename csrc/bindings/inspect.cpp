@@ -90,7 +90,8 @@ py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queri
 
 std::string cpu_plan(int64_t n_queries, int64_t n_strips, int64_t dim, int n_threads) {
   std::ostringstream text;
-  text << make_cpu_plan(n_queries, n_strips, StripLayout(dim, Metric::ip).groups, n_threads);
+  text << make_cpu_plan(n_queries, n_strips, n_strips, StripLayout(dim, Metric::ip).groups,
+                        n_threads);
   return text.str();
 }
 

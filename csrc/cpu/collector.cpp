@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "cpu/allowed.hpp"
+
 namespace fastretrieve::cpu {
 
 void Collector::promise(double value) {

@@ -11,6 +11,7 @@
 #include "core/cancel.hpp"
 #include "core/strip.hpp"
 #include "core/types.hpp"
+#include "cpu/allowed.hpp"
 #include "cpu/pool.hpp"
 #include "pipeline/cpu_plan.hpp"
 
@@ -23,8 +24,12 @@ struct Panels {
 
   Panels(int64_t queries, const Segment* segments, int64_t n_segments, int64_t dim, Metric metric)
       : n_queries(queries), n_strips(0), threads(num_threads()) {
-    for (int64_t s = 0; s < n_segments; ++s) n_strips += segments[s].n_strips;
-    plan = make_cpu_plan(n_queries, n_strips, StripLayout(dim, metric).groups, threads);
+    int64_t n_wanted = 0;
+    for (int64_t s = 0; s < n_segments; ++s) {
+      n_strips += segments[s].n_strips;
+      n_wanted += wanted_strips(segments[s]);
+    }
+    plan = make_cpu_plan(n_queries, n_strips, n_wanted, StripLayout(dim, metric).groups, threads);
   }
   int64_t begin(int64_t panel) const { return panel * plan.panel_queries; }
   int64_t size(int64_t panel) const {

@@ -9,6 +9,7 @@
 #include "core/bound.hpp"
 #include "core/cancel.hpp"
 #include "core/strip.hpp"
+#include "cpu/allowed.hpp"
 #include "cpu/encode.hpp"
 #include "cpu/score.hpp"
 
@@ -86,16 +87,6 @@ class PanelScan {
 
  private:
   static void on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots);
-  // The first strip of [strip, stop) that is not empty by the masks that all queries share.
-  static int64_t skip_empty(const Segment& segment, int64_t strip, int64_t stop) {
-    const uint64_t* where = segment.where_stride == 0 ? segment.where : nullptr;
-    if (where && segment.live) {
-      while (strip < stop && (where[strip] & segment.live[strip]) == 0) ++strip;
-    } else if (const uint64_t* mask = where ? where : segment.live) {
-      while (strip < stop && mask[strip] == 0) ++strip;
-    }
-    return strip;
-  }
   uint64_t allowed_rows(const Segment& segment, int64_t strip) const;
 
   const StripLayout layout_;

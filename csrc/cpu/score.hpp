@@ -35,13 +35,6 @@ struct Place {
   int64_t segment;
 };
 
-// Whether a search may return this row for this query.
-inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
-  const uint64_t bit = uint64_t{1} << (row % 64);
-  if (segment.live && !(segment.live[row / 64] & bit)) return false;
-  return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
-}
-
 // Memory that the queries of one thread take turns with.
 struct ScoreScratch {
   std::vector<const void*> rows;

@@ -24,21 +24,23 @@ static bool share_queries(int64_t n_queries, int64_t code_bytes, int n_threads) 
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t groups, int n_threads) {
-  const int64_t work = n_queries * n_strips * groups * 4;
+CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t n_wanted, int64_t groups,
+                      int n_threads) {
+  const int64_t work = n_queries * n_wanted * groups * 4;
   const int64_t strips = std::max<int64_t>(n_strips, 1);
   if (n_threads == 1 || work < kMinParallelWork) {
     const int64_t panels = std::max<int64_t>(divide_up(n_queries, kMaxPanel), 1);
     return {divide_up(std::max<int64_t>(n_queries, 1), panels), panels, strips, 1,
             n_threads == 1 ? "one thread" : "little work"};
   }
-  if (share_queries(n_queries, n_strips * groups * 4 * kStripRows, n_threads)) {
+  if (share_queries(n_queries, n_wanted * groups * 4 * kStripRows, n_threads)) {
     const int64_t rounds = divide_up(n_queries, kMaxPanel * n_threads);
     const int64_t panel =
         divide_up(divide_up(n_queries, rounds * n_threads), 4) * 4;  // tiles of four queries
     return {panel, divide_up(n_queries, panel), strips, 1, "threads share the queries"};
   }
-  const int64_t chunk = std::max(divide_up(strips, kChunksPerThread * n_threads), kMinChunkStrips);
+  const int64_t chunk =
+      std::max(divide_up(n_wanted, kChunksPerThread * n_threads), kMinChunkStrips);
   const int64_t panels = divide_up(n_queries, kMaxPanel);
   return {divide_up(n_queries, panels), panels, chunk, divide_up(strips, chunk),
           "threads share the rows"};

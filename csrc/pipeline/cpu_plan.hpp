@@ -18,7 +18,9 @@ struct CpuPlan {
   const char* because;
 };
 
-CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t groups, int n_threads);
+// Of `n_strips` strips, about `n_wanted` hold rows that the search may return.
+CpuPlan make_cpu_plan(int64_t n_queries, int64_t n_strips, int64_t n_wanted, int64_t groups,
+                      int n_threads);
 std::ostream& operator<<(std::ostream& out, const CpuPlan& plan);
 
 }  // namespace fastretrieve

@@ -1,0 +1,45 @@
+// Which rows a search may return: those that live and that its masks allow.
+#pragma once
+#include <cstdint>
+
+#include "core/types.hpp"
+
+namespace fastretrieve::cpu {
+
+inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
+  const uint64_t bit = uint64_t{1} << (row % 64);
+  if (segment.live && !(segment.live[row / 64] & bit)) return false;
+  return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
+}
+
+// Calls work(word), where word(strip) has a bit for each row that the masks which all queries share
+// leave. A loop over strips then knows which masks there are.
+template <class Work>
+auto with_shared_masks(const Segment& segment, const Work& work) {
+  const uint64_t* where = segment.where_stride == 0 ? segment.where : nullptr;
+  const uint64_t* live = segment.live;
+  if (where && live) return work([=](int64_t strip) { return where[strip] & live[strip]; });
+  if (where) return work([=](int64_t strip) { return where[strip]; });
+  if (live) return work([=](int64_t strip) { return live[strip]; });
+  return work([](int64_t) { return ~uint64_t{0}; });
+}
+
+// The first strip of [strip, stop) that these masks do not rule out.
+inline int64_t skip_empty(const Segment& segment, int64_t strip, int64_t stop) {
+  return with_shared_masks(segment, [=](const auto& word) {
+    int64_t at = strip;
+    while (at < stop && word(at) == 0) ++at;
+    return at;
+  });
+}
+
+// How many strips they do not rule out.
+inline int64_t wanted_strips(const Segment& segment) {
+  return with_shared_masks(segment, [&](const auto& word) {
+    int64_t wanted = 0;
+    for (int64_t strip = 0; strip < segment.n_strips; ++strip) wanted += word(strip) != 0;
+    return wanted;
+  });
+}
+
+}  // namespace fastretrieve::cpu
