@@ -151,7 +151,8 @@ def test_update_follows_the_files(gallery: Gallery, photos: Path) -> None:
     (photos / "boot" / "00000.png").unlink()
     picture(123).save(photos / "boot" / "00001.png")
     result = gallery.update()
-    assert (result.updated, result.unchanged, len(gallery)) == (1, 10, 11)
+    assert (result.updated, result.unchanged, result.removed, len(gallery)) == (1, 10, 1, 11)
+    assert str(result).startswith("1 updated, 10 unchanged, 1 removed because their files are gone")
     assert gallery.search(picture(123), k=1).scores[0] == pytest.approx(1)
     assert gallery.check() == []
 

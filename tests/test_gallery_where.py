@@ -63,7 +63,8 @@ CONDITIONS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_the_best_among_the_allowed(gallery: Gallery, name: str) -> None:
     where, allowed = CONDITIONS[name]
-    items = gallery.items(limit=N)
+    items = gallery.items()
+    assert items == gallery.items(limit=N)
     vectors = gallery.vectors()
     query = gallery._queries.encode([picture(7)])[0]
     scores = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)

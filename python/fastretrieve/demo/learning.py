@@ -60,7 +60,7 @@ def learn(pictures: Pictures, out: Path, *, console: Console, fresh: bool = Fals
         encoding, searching = seconds_by_picture(gallery, pictures.queries.images)
     times = f"{encoding * 1e3:.1f} ms to encode it, {searching * 1e3:.1f} ms for the rest"
     say(console, "", f"a search by a picture takes {times}")
-    items = gallery.items(limit=len(gallery))
+    items = gallery.items()
     known = np.array([str(item.label) for item in items])
     wanted = names[pictures.queries.labels]
     return Learned(gallery, items, space_of(NAME, gallery.vectors(), known, queries, wanted))

@@ -20,6 +20,7 @@ class Added:
     relabelled: int = 0  # a new label, caption or metadata; the vector stays
     unchanged: int = 0
     left_out: int = 0  # were removed from the gallery before
+    removed: int = 0  # by an update, because their files are gone
     unreadable: list[Skipped] = field(default_factory=list)
     seconds: float = 0.0
     encode_seconds: float = 0.0  # spent in the encoder
@@ -56,6 +57,7 @@ _COUNTS = {
     "relabelled": "with new metadata",
     "unchanged": "unchanged",
     "left_out": "left out because they were removed before",
+    "removed": "removed because their files are gone",
 }
 
 

@@ -204,7 +204,7 @@ class Gallery(Searching):
         candidates = exporting.candidates(self._storage, vanished)
         result = self._run(candidates, Options(progress=progress, retry=True), wait)
         if vanished:
-            self.remove(vanished)
+            result.removed = self.remove(vanished, wait=wait)
         return result
 
     def remove(self, what: Any = None, *, where: Where = None, wait: float = 0.0) -> int:

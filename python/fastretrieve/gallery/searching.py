@@ -52,17 +52,21 @@ class Searching:
             raise GalleryError(f"{self._storage.folder} has no item {item_id}")
         return found
 
-    def items(self, where: Where = None, *, offset: int = 0, limit: int = 100) -> list[Item]:
-        """Items in order of id."""
+    def items(
+        self, where: Where = None, *, offset: int = 0, limit: int | None = None
+    ) -> list[Item]:
+        """Items in order of id: all of them, or ``limit`` after the first ``offset``."""
         with self._view() as view:
             mask = self._conditions.mask(where, view)
             if mask is None:
                 part = view.connection.execute(
-                    "SELECT id FROM items ORDER BY id LIMIT ? OFFSET ?", (limit, offset)
+                    "SELECT id FROM items ORDER BY id LIMIT ? OFFSET ?",
+                    (-1 if limit is None else limit, offset),
                 )
                 ids = [row[0] for row in part]
             else:
-                ids = np.sort(view.index.ids[mask])[offset : offset + limit].tolist()
+                end = None if limit is None else offset + limit
+                ids = np.sort(view.index.ids[mask])[offset:end].tolist()
             found = db.fetch(view.connection, ids)
         return [found[item_id] for item_id in ids]
 
