@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -93,6 +94,11 @@ def serving(backend: CudaBackend) -> Iterator[None]:
         yield
     finally:
         _serving.pop()
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_threads() -> int:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fastretrieve.benchmarking.peers import PEERS, version_of
+from fastretrieve.runtime import usable_cores as usable_cores
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -20,11 +21,6 @@ def cpu_model() -> str:
     except OSError:
         pass  # not Linux: the platform's word will do
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def huge_pages() -> str:

@@ -8,7 +8,6 @@ them, does not depend on the workers. An item that cannot be read is left out, c
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.data.dataset import Dataset, Skipped
 from fastretrieve.data.errors import DataError
+from fastretrieve.runtime import usable_cores
 
 Preprocess = Callable[[Any], Any]
 
@@ -63,7 +63,7 @@ class Loader:
             raise ValueError(f"kind must be 'thread' or 'process', got {kind!r}")
         self.dataset = dataset
         self.batch_size = batch_size
-        self.workers = min(_n_cores(), 8) if workers is None else workers
+        self.workers = min(usable_cores(), 8) if workers is None else workers
         self.wait_seconds = 0.0  # how long the consumer waited for a batch
         self.total_seconds = 0.0  # from asking for the first batch to the end
         self._task = _Task(dataset, preprocess, size)
@@ -212,13 +212,6 @@ def longest_side(encoder: Any) -> int | None:
     64
     """
     return max(getattr(encoder, "image_size", None) or (0,)) or None
-
-
-def _n_cores() -> int:
-    """The cores this process may use: fewer than the machine's in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 _process_task: _Task | None = None
