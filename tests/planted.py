@@ -149,6 +149,9 @@ FAULTS: dict[str, Fault] = {
     "masks: a strip that lacks a row is passed over": Fault(
         "cpu/allowed.hpp", "word(at) == 0", "~word(at) != 0"
     ),
+    "masks: a query has the booleans of the first": Fault(
+        "cpu/scan.cpp", "where_bytes_ + query * scan.tile_.where_stride", "where_bytes_"
+    ),
     "masks: a query has the mask of the first": Fault(
         "cpu/kernels_avx512.cpp",
         "tile.where[(query + q) * tile.where_stride]",

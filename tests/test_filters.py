@@ -72,6 +72,27 @@ def test_a_mask_for_each_query(index: fr.Index, share: float) -> None:
     check(index, ~masks, exclude=masks)
 
 
+@pytest.mark.parametrize("many", [0, 2])
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
+def test_booleans_for_each_query_are_read_in_place_or_packed(
+    index: fr.Index, share: float, many: float, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "MANY", many)
+    whole = len(index) > 0 and all(view.live is None for view in index._state.views)
+    masks = (RANDOM.random((2 * 5, len(index) + 3)) < share)[::2, 3:]  # not adjacent
+    (_, _, segments), *_ = filters.masked(index._state, masks, None, 5)
+    assert (segments.notes.words is None) == (whole and many == 0)
+    check(index, masks, where=masks)
+    check(index, masks[::-1], where=masks[::-1])
+    queries = vectors(5, 77)
+    near = index.range_search(queries, 3.0, where=masks, score_dtype="float64")
+    for i, allowed in enumerate(masks):
+        found = index.range_search(queries[i : i + 1], 3.0, where=allowed, score_dtype="float64")
+        part = slice(near.offsets[i], near.offsets[i + 1])
+        np.testing.assert_array_equal(near.ids[part], found.ids)
+        np.testing.assert_array_equal(near.scores[part], found.scores)
+
+
 @pytest.mark.parametrize("n", [0, 1, 40])
 def test_ids(index: fr.Index, n: int, isa: str) -> None:
     ids = RANDOM.choice(index.ids, min(n, len(index)), replace=False)

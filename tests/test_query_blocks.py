@@ -26,10 +26,11 @@ def test_results_and_masks_of_every_block(threads: int, use_threads: Callable[[i
     expected = oracle.topk(queries[asked], rows, 3, "l2")
     oracle.assert_same(fr.Hits(found.scores[asked], found.ids[asked]), expected)
 
-    allowed = random.random((N_QUERIES, 130)) < 0.3
-    found = index.search(queries, 3, where=allowed, score_dtype="float64")
-    expected = oracle.topk(queries[asked], rows, 3, "l2", allowed=allowed[asked])
-    oracle.assert_same(fr.Hits(found.scores[asked], found.ids[asked]), expected)
+    for share in (0.1, 0.6):  # packed, and read where they are
+        allowed = random.random((N_QUERIES, 130)) < share
+        found = index.search(queries, 3, where=allowed, score_dtype="float64")
+        expected = oracle.topk(queries[asked], rows, 3, "l2", allowed=allowed[asked])
+        oracle.assert_same(fr.Hits(found.scores[asked], found.ids[asked]), expected)
 
 
 def test_a_wrong_query_is_named_by_its_own_number(use_threads: Callable[[int], None]) -> None:

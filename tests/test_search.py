@@ -151,6 +151,12 @@ def masked(index: Any, masks: list[np.ndarray], stride: bool) -> Any:
     return index._state.native.masked(where, strides, words)
 
 
+def with_booleans(index: Any, masks: list[np.ndarray]) -> Any:
+    """The same with masks that are read as they are."""
+    where = [int(mask.ctypes.data) for mask in masks]
+    return index._state.native.masked(where, [mask.strides[0] for mask in masks], masks, True)
+
+
 @pytest.mark.parametrize("metric", oracle.METRICS)
 @pytest.mark.parametrize("density", [0.0, 0.003, 0.5, 1.0])
 @pytest.mark.parametrize("for_each_query", [False, True])
@@ -162,12 +168,16 @@ def test_masks(
     sizes = [view.n_rows for view in index._state.views]
     masks = np.split(allowed, np.cumsum(sizes)[:-1], axis=1)
     use_threads(3)
+    found = [masked(index, masks, for_each_query)]
+    if for_each_query:
+        found.append(with_booleans(index, masks))
     for n in (1, 6, 70):
-        scores, ids = index._form.backend.search(
-            queries[:n], masked(index, masks, for_each_query), 10, index._counters, True
-        )
         expected = oracle.topk(queries[:n], rows, 10, metric, allowed=allowed[: max(n, 1)])
-        oracle.assert_same(fr.Hits(scores, ids), expected)
+        for segments in found:
+            scores, ids = index._form.backend.search(
+                queries[:n], segments, 10, index._counters, True
+            )
+            oracle.assert_same(fr.Hits(scores, ids), expected)
 
 
 @pytest.mark.parametrize("metric", oracle.METRICS)

@@ -45,13 +45,16 @@ int64_t Segments::n_strips() const {
 }
 
 Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
-                          const py::object& owner) const {
+                          const py::object& owner, bool bytes) const {
   FR_CHECK(where.size() == segments_.size() && strides.size() == segments_.size(),
            "need a mask for each of ", segments_.size(), " segments, got ", where.size());
   Segments copy(*this);
   for (size_t i = 0; i < where.size(); ++i) {
-    copy.segments_[i].where = as_address<const uint64_t>(where[i]);
-    copy.segments_[i].where_stride = strides[i];
+    Segment& segment = copy.segments_[i];
+    segment.where = bytes ? nullptr : as_address<const uint64_t>(where[i]);
+    segment.where_bytes = bytes ? as_address<const uint8_t>(where[i]) : nullptr;
+    segment.where_stride = strides[i];
+    FR_CHECK(!bytes || !segment.live, "booleans are for segments whose rows all live");
   }
   copy.owner_ = py::make_tuple(owner_, owner);
   return copy;
@@ -62,7 +65,8 @@ void bind_segments(py::module_& m) {
       .def(py::init<const std::string&, int64_t, const py::list&>(), py::arg("metric"),
            py::arg("dim"), py::arg("parts"))
       .def_property_readonly("n_rows", &Segments::n_rows)
-      .def("masked", &Segments::masked, py::arg("where"), py::arg("strides"), py::arg("owner"));
+      .def("masked", &Segments::masked, py::arg("where"), py::arg("strides"), py::arg("owner"),
+           py::arg("bytes") = false);
 }
 
 }  // namespace fastretrieve::bindings

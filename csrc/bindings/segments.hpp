@@ -22,10 +22,10 @@ class Segments {
   const Segment* data() const { return segments_.data(); }
 
   // The same segments with a row mask for one search: an address of words for each segment,
-  // `stride` words between the masks of two queries (0: one mask for all). `owner` keeps the words
-  // alive.
+  // `stride` words between the masks of two queries (0: one mask for all); or of booleans in bytes,
+  // where all rows live. `owner` keeps them alive.
   Segments masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
-                  const pybind11::object& owner) const;
+                  const pybind11::object& owner, bool bytes) const;
 
  private:
   Metric metric_;

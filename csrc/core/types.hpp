@@ -40,6 +40,9 @@ struct Segment {
       nullptr;  // bit i of word i / 64: row i has not been removed; null: all live
   const uint64_t* where = nullptr;  // this search may return row i; null: any
   int64_t where_stride = 0;         // words between the masks of two queries; 0: one mask for all
+  // Or, on the CPU and where all rows live, the caller's booleans for each query, as many bytes
+  // apart.
+  const uint8_t* where_bytes = nullptr;
 
   int64_t id(int64_t row) const { return ids ? ids[row] : first_id + row; }
 };

@@ -9,7 +9,14 @@ namespace fastretrieve::cpu {
 inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
   const uint64_t bit = uint64_t{1} << (row % 64);
   if (segment.live && !(segment.live[row / 64] & bit)) return false;
+  if (segment.where_bytes) return segment.where_bytes[query * segment.where_stride + row] != 0;
   return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
+}
+
+// Passes over the masks of so many queries.
+inline void skip_masks(Segment& segment, int64_t n_queries) {
+  if (segment.where) segment.where += n_queries * segment.where_stride;
+  if (segment.where_bytes) segment.where_bytes += n_queries * segment.where_stride;
 }
 
 // Calls work(word), where word(strip) has a bit for each row that the masks which all queries share

@@ -9,7 +9,6 @@
 #include "cpu/pool.hpp"
 
 namespace fastretrieve::cpu {
-namespace {
 
 constexpr int64_t kWordRows = 64;
 constexpr int64_t kTaskWords = 4096;  // 256 KiB of values
@@ -29,6 +28,8 @@ uint64_t pack_word(const uint8_t* values) {
   return word;
 #endif
 }
+
+namespace {
 
 // A row that is not live takes no value; its bit may be anything, for the scan looks at `live` too.
 // No branch: which rows are live is hard to predict. Reads up to 64 values.

@@ -18,6 +18,9 @@ struct PackArgs {
 };
 void pack_mask(const PackArgs& args, Cancel& cancel);
 
+// A word from 64 booleans.
+uint64_t pack_word(const uint8_t* values);
+
 // Sets the bits of rows `numbers[i] - first`; numbers of other rows are passed over.
 struct MarkArgs {
   const int64_t* numbers;  // [n_masks, n_numbers]

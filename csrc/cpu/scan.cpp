@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/mask.hpp"
+
 namespace fastretrieve::cpu {
 
 PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int64_t first,
@@ -34,7 +36,10 @@ PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int6
 }
 
 void PanelScan::on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots) {
-  static_cast<PanelScan*>(self)->hit(query, rows, dots);
+  PanelScan& scan = *static_cast<PanelScan*>(self);
+  // Few rows come so far, so most of the caller's booleans are never read.
+  if (scan.where_bytes_) rows &= pack_word(scan.where_bytes_ + query * scan.tile_.where_stride);
+  if (rows) scan.hit(query, rows, dots);
 }
 
 uint64_t PanelScan::allowed_rows(const Segment& segment, int64_t strip) const {
@@ -62,6 +67,9 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip) {
   tile_.where = segment.where && segment.where_stride
                     ? segment.where + first_ * segment.where_stride + strip
                     : nullptr;
+  where_bytes_ = segment.where_bytes
+                     ? segment.where_bytes + first_ * segment.where_stride + strip * kStripRows
+                     : nullptr;
   segment_ = segment_index;
   row_ = strip * kStripRows;
   return true;

@@ -93,6 +93,7 @@ class PanelScan {
   std::vector<float> reach_, fall_, threshold_;
   std::vector<int32_t> dots_;
   ScanTile tile_{};
+  const uint8_t* where_bytes_ = nullptr;  // of the strip and the first query
 };
 
 }  // namespace fastretrieve::cpu

@@ -70,7 +70,7 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
     block.out.ids = args.out.ids + first * args.out.k;
     search_block(kernels, block, first, cancel);
     for (Segment& segment : segments)
-      if (segment.where) segment.where += step * segment.where_stride;
+      skip_masks(segment, step);
   }
 }
 

@@ -32,6 +32,7 @@ class Backend(Protocol):
     """Exact search in one kind of memory."""
 
     memory: HostMemory  # where rows and codes are kept
+    reads_booleans: bool  # a search takes booleans for each query as they are
 
     @property
     def name(self) -> str:

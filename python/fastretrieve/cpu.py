@@ -23,6 +23,7 @@ class CpuBackend(_core.CpuBackend):
 
     layout = "strip64.1"  # csrc/core/strip.hpp; another number when its bytes change
     memory: HostMemory = HOST
+    reads_booleans = True
 
     def counters(self) -> _core.Counters:
         """Counters for the searches of an index."""

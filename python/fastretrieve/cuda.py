@@ -44,6 +44,7 @@ class DeviceCounters:
 class CudaBackend:
     """Exact search on a GPU, or on its emulation. ``small_plans`` let few rows pass every stage."""
 
+    reads_booleans = False
     layout = "fragment64.1"  # csrc/cuda/layout.hpp; another number when its bytes change
 
     def __init__(

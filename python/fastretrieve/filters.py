@@ -1,7 +1,8 @@
 """Which rows a search may return: from ``where`` and ``exclude`` to row masks.
 
 A mask is a word of 64 bits for each strip of 64 rows, for each segment; the scan passes over strips
-without an allowed row. ``csrc/cpu/mask.cpp`` fills the words.
+without an allowed row. ``csrc/cpu/mask.cpp`` fills the words. Booleans for each query that allow
+many rows are not made into words: the CPU's scan reads those that it needs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fastretrieve.arrays import address
 from fastretrieve.ids import MAX_ID
 from fastretrieve.segments import Bits, Notes, State, View
 
+SAMPLES, MANY = 64, 0.25  # booleans looked at for a query, and the share that makes them many
 MAX_MASK_BYTES = 64 << 20  # masks for each query are made for so many queries at a time
 
 
@@ -39,7 +41,7 @@ def masked(
     for begin in range(0, max(n_queries, 1), step):
         end = min(begin + step, n_queries)
         here = [(a[begin:end] if len(a) > 1 else a, allow) for a, allow in parts]
-        yield begin, end, _segments(state, here)
+        yield begin, end, _in_place(state, here) or _segments(state, here)
 
 
 def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any]:
@@ -81,6 +83,25 @@ def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
                 f"{name} must hold ids of 0 or more (or -1 for none), got {rows.min()}"
             )
     return np.ascontiguousarray(rows, dtype=np.int64)
+
+
+def _in_place(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Segments | None:
+    """The state behind booleans that the scan reads where they are, if it can. It then looks at no
+    more of them than rows come into question; but as it does not see beforehand which strips are
+    empty, that is quicker only where many rows are allowed.
+    """
+    (array, allow), *others = parts
+    if others or not allow or array.dtype != np.bool_ or len(array) < 2 or not array.size:
+        return None
+    if not state.form.backend.reads_booleans or any(view.live is not None for view in state.views):
+        return None
+    if array[:, :: -(-array.shape[1] // SAMPLES)].mean() < MANY:
+        return None
+    starts = np.cumsum([0, *(view.n_rows for view in state.views[:-1])])
+    strides = [array.strides[0]] * len(state.views)
+    found = state.native.masked([address(array) + int(s) for s in starts], strides, array, True)
+    found.notes = Notes(state.views, state.form.metric)
+    return found
 
 
 def _segments(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Segments:
