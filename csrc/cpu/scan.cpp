@@ -52,7 +52,7 @@ uint64_t PanelScan::allowed_rows(const Segment& segment, int64_t strip) const {
   return live & any;
 }
 
-bool PanelScan::load_strip(int64_t segment_index, int64_t strip) {
+bool PanelScan::load_strip(int64_t segment_index, int64_t strip, int64_t step) {
   const Segment& segment = problem_.segments[segment_index];
   tile_.allowed = allowed_rows(segment, strip);
   if (tile_.allowed == 0) return false;
@@ -62,7 +62,7 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip) {
   tile_.error = layout_.plane(codes, kError);
   tile_.norm = layout_.plane(codes, kNorm);
   tile_.half_square = is_distance(problem_.metric) ? layout_.plane(codes, kHalfSquare) : nullptr;
-  tile_.next = strip + 1 < segment.n_strips ? codes + layout_.bytes() : nullptr;
+  tile_.next = strip + step < segment.n_strips ? codes + step * layout_.bytes() : nullptr;
   tile_.where_stride = segment.where_stride;
   tile_.where = segment.where && segment.where_stride
                     ? segment.where + first_ * segment.where_stride + strip
@@ -70,6 +70,9 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip) {
   where_bytes_ = segment.where_bytes
                      ? segment.where_bytes + first_ * segment.where_stride + strip * kStripRows
                      : nullptr;
+  // Whichever query finds something in the next strip, its booleans are then at hand.
+  for (int64_t q = 0; where_bytes_ && q < n_queries(); ++q)
+    __builtin_prefetch(where_bytes_ + q * segment.where_stride + step * kStripRows, 0, 2);
   segment_ = segment_index;
   row_ = strip * kStripRows;
   return true;

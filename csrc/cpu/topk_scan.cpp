@@ -67,7 +67,7 @@ void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
       const bool sampled = stride > 1 && (of_all & (stride - 1)) == 0;
       if (sampled != sampling) return;
       cancel.check();
-      if (!load_strip(segment, strip)) return;
+      if (!load_strip(segment, strip, sampling ? stride : 1)) return;
       if (shared_ && of_all % kStripsBetweenNews == 0) receive_thresholds();
       scan_loaded();
     });
