@@ -212,6 +212,12 @@ ERRORS = {
     ),
     "floats": ({"where": [0.5]}, TypeError, r"got \[0\.5\]"),
     "text": ({"exclude": ["a"]}, TypeError, "exclude must be booleans"),
+    "a mask of numbers": (
+        {"where": [0, 1] * 64},
+        ValueError,
+        r"128 zeros and .*astype\(bool",
+    ),
+    "ragged": ({"where": [[1], [2, 3]]}, ValueError, "equal length; fill those of ids up with -1"),
     "negative": ({"exclude": [-2]}, ValueError, "0 or more .* got -2"),
     "three dimensions": ({"where": np.ones((1, 1, 1), int)}, ValueError, r"got shape \(1, 1, 1\)"),
     "beyond int64": ({"where": [2**63]}, ValueError, "at most 9223372036854775806"),

@@ -46,18 +46,7 @@ def masked(
 
 def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any]:
     """Booleans [1 or n_queries, n_rows], or int64 ids [1 or n_queries, any number]."""
-    array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
-    if array.size == 0 and array.dtype.kind == "f":  # an empty list
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "biu":
-        raise TypeError(
-            f"{name} must be booleans (a mask over index.ids) or integers (ids), as a list or an "
-            f"array, got {shown(given)}"
-        )
-    if array.ndim == 0 and array.dtype.kind != "b":  # one id
-        array = array[None]
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{name} must have one or two dimensions, got shape {array.shape}")
+    array = _as_array(given, name)
     if array.ndim == 2 and len(array) != n_queries:
         raise ValueError(
             f"{name} with two dimensions must have one row for each of {n_queries} queries, "
@@ -68,10 +57,38 @@ def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any
         if rows.shape[1] != n_rows:
             raise ValueError(
                 f"{name} as a mask must have one boolean for each of the {n_rows} rows of the "
-                f"index, in the order of index.ids, got {rows.shape[1]}"
+                f"index, in the order of index.ids, got {rows.shape[1]}; or give the ids of rows"
             )
         return rows if rows.strides[1] == 1 or n_rows <= 1 else rows.copy()
+    if rows.shape[1] == n_rows > 2 and int(rows.min()) >= 0 and int(rows.max()) <= 1:
+        raise ValueError(
+            f"{name} holds {n_rows} zeros and ones, one for each row of the index: a mask must be "
+            f"of booleans, and integers are ids; call .astype(bool)"
+        )
     return _as_id_rows(rows, name)
+
+
+def _as_array(given: Any, name: str) -> NDArray[Any]:
+    """Booleans or integers, with one dimension or two."""
+    try:
+        array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have rows of equal length; fill those of ids up with -1, got "
+            f"{shown(given)}"
+        ) from error
+    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "biu":
+        raise TypeError(
+            f"{name} must be booleans (a mask over index.ids) or integers (ids), as a list or an "
+            f"array, got {shown(given)}"
+        )
+    if array.ndim == 0 and array.dtype.kind != "b":  # one id
+        return array[None]
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have one or two dimensions, got shape {array.shape}")
+    return array
 
 
 def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
