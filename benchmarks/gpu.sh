@@ -87,7 +87,8 @@ check() {
 
 tests() {
   part tests 300 "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_cuda.py tests/test_cuda_arrays.py \
-    tests/test_cuda_hardware.py tests/test_cuda_index.py tests/test_cuda_ops.py tests/test_cuda_plan.py
+    tests/test_cuda_hardware.py tests/test_cuda_index.py tests/test_cuda_ops.py tests/test_cuda_plan.py \
+    tests/test_cuda_proving.py
 }
 
 sanitize() {

@@ -43,9 +43,6 @@ FAULTS: dict[str, Fault] = {
         "int64_t begin = segment.n_strips * kStripRows; begin < segment.n_rows;",
         "int64_t begin = segment.n_rows; begin < segment.n_rows;",
     ),
-    "tail: the last steps of a chunk are multiplied again": Fault(
-        "cuda/scan.cu", "if (begin + s >= steps) break;", "if (begin > steps) break;"
-    ),
     "filter: the reach of the query is forgotten": Fault(
         "cuda/device.cuh", "__fmaf_rn(filter.x, x.error, value)", "__fmaf_rn(0, x.error, value)"
     ),
@@ -121,7 +118,7 @@ def build(work: Path) -> None:
 def verdict(work: Path) -> str:
     """Which test noticed, or "-"."""
     tests = [work / "tests" / "test_cuda.py", "-k", CHOSEN]
-    command = [sys.executable, "-c", planted.RUN, work / "python", *tests]
+    command = [sys.executable, "-c", planted.RUN, work / "python", planted.SKIPPED, *tests]
     env = os.environ | {"FR_EMU_SEED": "1"}
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=env)
     if done.returncode == 0:

@@ -106,10 +106,14 @@ def test_kernels_that_may_begin_early_wait_before_they_read(source: str, tmp_pat
         assert memory, name
         before = code[: memory.start()]
         assert "ACQBULK" in before, f"{name} does not wait for the kernel before it"
-        assert "PREEXIT" in before, f"{name} does not let the next one begin"
+        last = "finish" in name  # what follows it is not ours
+        assert ("PREEXIT" in code) != last, name
 
 
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("source", OTHERS)
-def test_other_kernels_need_little_local_memory(source: str, tmp_path: Path) -> None:
-    report = compiled(source, "sm_80", tmp_path / "other.cubin")
+def test_other_kernels_need_little_local_memory(
+    source: str, architecture: str, tmp_path: Path
+) -> None:
+    report = compiled(source, architecture, tmp_path / "other.cubin")
     assert max(max(row) for row in stack_and_spills(report)) <= ALLOWED_STACK.get(source, 0)

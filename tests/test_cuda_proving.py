@@ -140,6 +140,16 @@ def test_a_file_that_cannot_be_read_is_as_none(text: str, hopper: None) -> None:
     assert tiers.chosen(0).tier == "mma"
 
 
+def test_a_record_that_lacks_something_is_as_none(hopper: None) -> None:
+    tiers.record_file().parent.mkdir(parents=True)
+    for more in ({}, {"trials": []}, {"when": "today", "trials": [["mma"]]}):
+        records = {"records": [{"identity": tiers.identity(0)} | more]}
+        tiers.record_file().write_text(json.dumps(records))
+        tiers.proved.cache_clear()
+        assert tiers.chosen(0).tier == "dp4a"
+        assert "are not proved" in tiers.chosen(0).reason
+
+
 def test_a_record_keeps_the_latest_of_many(hopper: None, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tiers.identity(0)
     for i in range(tiers.MOST_RECORDS + 5):

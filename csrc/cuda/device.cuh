@@ -78,7 +78,7 @@ struct QueryBatch {
 };
 
 // What every thread of a kernel of a search does first, also one with nothing else to do: kernels
-// that nobody waited for would let the one after the next begin too early.
+// that nobody waited for would let the one after the next begin too early. (The last only waits.)
 __device__ __forceinline__ void take_turn() {
   ptx::grid_launch_dependents();
   ptx::grid_wait();

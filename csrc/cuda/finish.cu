@@ -238,7 +238,7 @@ __device__ void write_results(const FinishArgs& args, int64_t query, const Survi
 static __global__ void __launch_bounds__(kBlockThreads, 2)
     finish_kernel(const __grid_constant__ FinishArgs args) {
   __shared__ Survivor sorted[kSortedInShared];
-  take_turn();
+  ptx::grid_wait();  // the last of a search lets nothing begin early: what follows is not ours
   const int64_t query = blockIdx.x;
   const QueryState state = args.batch.states[query];
   if (state == QueryState::unfit) return write_results(args, query, nullptr, 0);

@@ -14,7 +14,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastretrieve import _core, caches
 from fastretrieve.atomic import replacing
@@ -33,6 +33,13 @@ class Trial(NamedTuple):
     verdict: str  # equal, differs, or how its process ended
     said: str  # where it differs or what it said at the end; for equal, how much was compared
     seconds: float
+
+
+class Record(NamedTuple):
+    """What is kept of a device."""
+
+    when: str
+    trials: list[Trial]
 
 
 class Choice(NamedTuple):
@@ -69,16 +76,16 @@ def identity(device: int) -> dict[str, str]:
     }
 
 
-def recorded(device: int) -> dict[str, Any] | None:
-    """What is kept for this device, driver and build; None without any of it."""
+def recorded(device: int) -> Record | None:
+    """What is kept for this device, driver and build; None where nothing is that can be read."""
     try:
-        wanted = identity(device)
-        for record in json.loads(record_file().read_text())["records"]:
+        records = json.loads(record_file().read_text())["records"]
+        wanted = identity(device) if records else {}  # it reads the whole native module
+        for record in records:
             if record["identity"] == wanted:
-                record["trials"] = [Trial(*trial) for trial in record["trials"]]
-                return dict(record)
+                return Record(str(record["when"]), [Trial(*trial) for trial in record["trials"]])
     except (OSError, ValueError, LookupError, TypeError, RuntimeError):
-        pass  # nothing is proved then; `doctor --prove` says what it cannot write
+        return None  # the plainest tier serves, and says so; `doctor --prove` writes another
     return None
 
 
@@ -121,18 +128,14 @@ def proved(device: int) -> Choice:
     tiers, found = present(device), recorded(device)
     if found is None:
         return Choice(PLAIN, _unproved(tiers[1:]))
-    trials = {trial.tier: trial for trial in found["trials"]}
-    failed = [
-        f"{trial.tier} {trial.verdict}" for trial in trials.values() if trial.verdict != EQUAL
-    ]
+    verdicts = {trial.tier: trial.verdict for trial in found.trials}
+    failed = [f"{tier} {verdict}" for tier, verdict in verdicts.items() if verdict != EQUAL]
     beside = f", but {' and '.join(failed)}" if failed else ""
     for tier in reversed(tiers):
-        if tier in trials and trials[tier].verdict == EQUAL:
-            return Choice(tier, f"it equalled the CPU on this device on {found['when']}{beside}")
-    wrong = PLAIN in trials and trials[PLAIN].verdict == DIFFERS
-    return Choice(
-        PLAIN, f"no tier has equalled the CPU on this device: {', '.join(failed)}", not wrong
-    )
+        if verdicts.get(tier) == EQUAL:
+            return Choice(tier, f"it equalled the CPU on this device on {found.when}{beside}")
+    reason = f"no tier has equalled the CPU on this device: {', '.join(failed)}"
+    return Choice(PLAIN, reason, usable=verdicts.get(PLAIN) != DIFFERS)
 
 
 def _unproved(better: list[str]) -> str:
