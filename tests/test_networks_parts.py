@@ -129,12 +129,43 @@ def test_views_stay_in_range_and_leave_their_input_alone(channels: int) -> None:
     images = torch.rand(20, channels, 9, 12)
     before = images.clone()
     torch.manual_seed(0)
-    changed = Views(crop=0.5, shift=0.1, flip=True, colour=0.8)(images)
+    changed = Views(crop=0.5, shift=0.1, flip=True, colour=0.8, hue=0.5, grey=0.2)(images)
     assert changed.shape == images.shape
     assert torch.equal(images, before)
     assert float(changed.min()) >= 0
     assert float(changed.max()) <= 1
     assert not torch.isclose(changed, images).flatten(1).all(1).any()
+
+
+def test_hues_turn_and_greys_stay() -> None:
+    images = 0.4 + 0.2 * torch.rand(300, 3, 4, 5)  # no turn leaves the range, so nothing is cut off
+    torch.manual_seed(0)
+    changed = Views(hue=1.0)(images)
+    middle, shown = images.mean(1, keepdim=True), changed.mean(1, keepdim=True)
+    assert torch.allclose(shown, middle, atol=1e-6)
+    colour, turned = images - middle, changed - shown
+    assert torch.allclose(turned.norm(dim=1), colour.norm(dim=1), atol=1e-5)
+    # All pixels of an image by one angle, and the angles of all images around the whole circle.
+    cosine = (turned * colour).sum(1) / colour.square().sum(1)
+    assert float((cosine.flatten(1).max(1)[0] - cosine.flatten(1).min(1)[0]).max()) < 1e-3
+    assert float(cosine.max()) > 0.95
+    assert float(cosine.min()) < -0.95
+    greys = middle.expand_as(images)
+    assert torch.allclose(Views(hue=1.0, grey=0.5)(greys), greys, atol=1e-6)
+
+
+def test_some_images_lose_their_colours() -> None:
+    images = torch.rand(400, 3, 4, 5)
+    torch.manual_seed(0)
+    changed = Views(grey=0.25)(images)
+    grey = torch.isclose(changed, changed.mean(1, keepdim=True), atol=1e-6).flatten(1).all(1)
+    assert 60 < int(grey.sum()) < 140
+    assert torch.allclose(changed[~grey], images[~grey], atol=1e-6)
+
+
+def test_images_of_one_channel_have_no_hues() -> None:
+    images = torch.rand(4, 1, 8, 8)
+    assert Views(hue=1.0, grey=1.0)(images) is images
 
 
 def test_a_crop_never_shows_what_is_outside() -> None:

@@ -107,7 +107,7 @@ class GanEncoder(TorchEncoder):
         if latent < 1:
             raise ValueError(f"latent must be at least 1, got {latent}")
         self.latent = latent
-        self.views = Views(crop=0.6, colour=0.4)
+        self.views = Views(crop=0.6, colour=0.4, hue=0.4, grey=0.2)
         size = checked_size(self.image_size)
         stages = plan_stages(size, width=width, max_width=4 * width)
         with seeded(seed):

@@ -7,6 +7,7 @@ torch's global state, which ``fr.train`` seeds at every step.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,16 +21,21 @@ class Views(NamedTuple):
     shift: float = 0.0  # the largest shift, as a share of the side
     flip: bool = False  # mirror half of the images left to right
     colour: float = 0.0  # strength of brightness, contrast and, for RGB, saturation
+    hue: float = 0.0  # the largest turn of the hues of RGB, as a share of half the circle
+    grey: float = 0.0  # share of RGB images that lose their colours
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return changed images, each another way; the batch stays as it is."""
         if self.crop or self.shift or self.flip:
             images = _moved(images, self)
+        if images.shape[1] == 3 and (self.hue or self.grey):
+            images = _turned(images, self)
         return _recoloured(images, self.colour) if self.colour else images
 
 
 MILD = Views(shift=0.08, flip=True, colour=0.1)
-STRONG = Views(crop=0.5, flip=True, colour=0.4)
+# Where views keep their colours, a network tells them from strangers by these and learns no shapes.
+STRONG = Views(crop=0.5, flip=True, colour=0.4, hue=0.4, grey=0.2)
 
 
 def _moved(images: torch.Tensor, views: Views) -> torch.Tensor:
@@ -44,6 +50,19 @@ def _moved(images: torch.Tensor, views: Views) -> torch.Tensor:
     affine[:, :, 2] = (2 * torch.rand(n, 2, device=device) - 1) * room
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _turned(images: torch.Tensor, views: Views) -> torch.Tensor:
+    """Hues turned about the axis of greys; some images are left with their greys alone."""
+    n, device = len(images), images.device
+    angle = math.pi * views.hue * (2 * torch.rand(n, device=device) - 1)
+    keep = (torch.rand(n, device=device) >= views.grey).to(images.dtype)
+    # A turn about (1, 1, 1): each channel is a mixture of all three, the same after each shift.
+    shifts = torch.tensor([0.0, 2.0, 4.0], device=device) * math.pi / 3
+    mixture = 2 / 3 * torch.cos(angle[:, None] + shifts) * keep[:, None] + 1 / 3
+    a, b, c = mixture.unbind(1)
+    turn = torch.stack([a, b, c, c, a, b, b, c, a], 1).view(n, 3, 3).to(images.dtype)
+    return torch.einsum("nij,njhw->nihw", turn, images).clamp(0, 1)
 
 
 def _recoloured(images: torch.Tensor, strength: float) -> torch.Tensor:

@@ -47,7 +47,7 @@ class Options:
         if not (self.augment == "auto" or isinstance(self.augment, (bool, Views))):
             raise ValueError(
                 'augment must be "auto", True, False or Views(crop=..., shift=..., flip=..., '
-                f"colour=...), got {self.augment!r}"
+                f"colour=..., hue=..., grey=...), got {self.augment!r}"
             )
 
 
