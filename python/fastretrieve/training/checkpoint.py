@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fastretrieve.encoders.files import replacing
+from fastretrieve.atomic import replacing
 
 FORMAT_VERSION = "1"
 _WEIGHTS, _BEST, _OPTIMIZER = "weights/", "best/", "optimizer/"

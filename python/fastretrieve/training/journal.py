@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from fastretrieve.atomic import replacing
 from fastretrieve.encoders.base import move_batch, take_batch
-from fastretrieve.encoders.files import replacing
 from fastretrieve.encoders.protocol import Batch
 from fastretrieve.training.pictures import draw_curves, draw_sheet
 
