@@ -1,6 +1,6 @@
 """What the trainable encoders reach, against the bars that the project set itself.
 
-    python benchmarks/encoders.py                      # everything: about an hour on two cores
+    python benchmarks/encoders.py                      # everything: an hour and a half on two cores
     python benchmarks/encoders.py --only cnn vae       # some of it; results are merged by name
     python benchmarks/encoders.py --sequences aeon-*.whl --only JapaneseVowels
 
@@ -71,11 +71,11 @@ class Case:
 
 
 CASES = {
-    "cnn": Case(CnnEncoder, dim=128, epochs=9, bar=0.905, colour_epochs=4),
-    "gan": Case(GanEncoder, dim=512, epochs=5, bar=0.86, colour_epochs=3),
-    "vae": Case(VaeEncoder, dim=64, epochs=5, bar=0.835, colour_epochs=6),
-    "autoencoder": Case(AutoencoderEncoder, dim=64, epochs=4, bar=0.85, colour_epochs=6),
-    "autoregressive": Case(AutoregressiveEncoder, dim=64, epochs=1, bar=0.0, colour_epochs=2),
+    "cnn": Case(CnnEncoder, dim=128, epochs=9, bar=0.905, colour_epochs=8),
+    "gan": Case(GanEncoder, dim=512, epochs=5, bar=0.86, colour_epochs=12),
+    "vae": Case(VaeEncoder, dim=64, epochs=5, bar=0.835, colour_epochs=30),
+    "autoencoder": Case(AutoencoderEncoder, dim=64, epochs=4, bar=0.85, colour_epochs=30),
+    "autoregressive": Case(AutoregressiveEncoder, dim=64, epochs=1, bar=0.0, colour_epochs=20),
 }
 COLOUR = {f"{name}-colour": name for name in CASES}
 SEQUENCES = {"JapaneseVowels": 0.97, "BasicMotions": 0.95}
