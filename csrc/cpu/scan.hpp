@@ -56,8 +56,8 @@ class PanelScan {
       first += segment.n_strips;
     }
   }
-  // Makes this strip the one at hand; false where no query may return a row of it. The next one will
-  // be `step` strips behind it.
+  // Makes this strip the one at hand; false where no query may return a row of it. The next one
+  // will be `step` strips behind it.
   bool load_strip(int64_t segment, int64_t strip, int64_t step = 1);
   void scan_loaded();
 

@@ -69,8 +69,7 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
     block.out.scores = args.out.scores + first * args.out.k;
     block.out.ids = args.out.ids + first * args.out.k;
     search_block(kernels, block, first, cancel);
-    for (Segment& segment : segments)
-      skip_masks(segment, step);
+    for (Segment& segment : segments) skip_masks(segment, step);
   }
 }
 
