@@ -37,7 +37,6 @@ PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int6
 
 void PanelScan::on_hit(void* self, int64_t query, uint64_t rows, const int32_t* dots) {
   PanelScan& scan = *static_cast<PanelScan*>(self);
-  // Few rows come so far, so most of the caller's booleans are never read.
   if (scan.where_bytes_) rows &= pack_word(scan.where_bytes_ + query * scan.tile_.where_stride);
   if (rows) scan.hit(query, rows, dots);
 }
@@ -70,8 +69,9 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip, int64_t step) {
   where_bytes_ = segment.where_bytes
                      ? segment.where_bytes + first_ * segment.where_stride + strip * kStripRows
                      : nullptr;
-  // Whichever query finds something in the next strip, its booleans are then at hand.
-  for (int64_t q = 0; where_bytes_ && q < n_queries(); ++q)
+  // Whichever query finds something in the next strip, its booleans are then at hand: a load that
+  // has to be waited for costs more than all those that nobody asks for.
+  for (int64_t q = 0; where_bytes_ && tile_.next && q < n_queries(); ++q)
     __builtin_prefetch(where_bytes_ + q * segment.where_stride + step * kStripRows, 0, 2);
   segment_ = segment_index;
   row_ = strip * kStripRows;

@@ -2,7 +2,7 @@
 
 A mask is a word of 64 bits for each strip of 64 rows, for each segment; the scan passes over strips
 without an allowed row. ``csrc/cpu/mask.cpp`` fills the words. Booleans for each query that allow
-many rows are not made into words: the CPU's scan reads those that it needs.
+many rows are not made into words: the CPU's scan reads them where they are.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
 
 
 def _in_place(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Segments | None:
-    """The state behind booleans that the scan reads where they are, if it can. It then looks at no
-    more of them than rows come into question; but as it does not see beforehand which strips are
-    empty, that is quicker only where many rows are allowed.
+    """The state behind booleans that the scan reads where they are, if it can. That saves making
+    words of them, but the scan does not see beforehand which strips are empty: it is quicker only
+    where many rows are allowed.
     """
     (array, allow), *others = parts
     if others or not allow or array.dtype != np.bool_ or len(array) < 2 or not array.size:
