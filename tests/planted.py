@@ -46,8 +46,14 @@ FAULTS: dict[str, Fault] = {
         " + q.error * double{x.norm};\n  if (!(radius < kInfinity)) return {",
         ";\n  if (!(radius < kInfinity)) return {",
     ),
-    "bound: the quick one has no radius": Fault(
-        "core/bound.hpp", "- squares + 2 * radius", "- squares"
+    "bound: the quick test has no radius": Fault(
+        "core/bound.hpp", "upper = product + radius;", "upper = product;"
+    ),
+    "bound: the quick test forgets the row's error": Fault(
+        "core/bound.hpp", "cut.distance + q.error + double{x.error}", "cut.distance + q.error"
+    ),
+    "bound: a zero row has the cosine of its distance": Fault(
+        "core/bound.hpp", "q.square == 0 || x.norm == 0", "q.square == 0"
     ),
     "threshold: the heap of promises loses its order": Fault(
         "cpu/collector.cpp",
@@ -66,7 +72,7 @@ FAULTS: dict[str, Fault] = {
         "return norm >= 0",
     ),
     "bound: the radius is half of what it must be for distances": Fault(
-        "core/bound.hpp", "high = centre + 2 * radius + slack", "high = centre + radius + slack"
+        "core/bound.hpp", "centre + 2 * radius + slack}", "centre + radius + slack}"
     ),
     "bound: the root of the error is forgotten": Fault(
         "cpu/encode.cpp", "std::sqrt(q.error_square)", "q.error_square"
@@ -82,11 +88,16 @@ FAULTS: dict[str, Fault] = {
         "constexpr double kDistanceSlack = 0x1p-19;",
         "constexpr double kDistanceSlack = 0;",
     ),
+    "slack: cosines have none": Fault(
+        "core/bound.hpp",
+        "constexpr double kCosineSlack = 0x1p-30;",
+        "constexpr double kCosineSlack = 0;",
+    ),
     "slack: the triangle has none": Fault(
         "core/bound.hpp", "kSlack * (q.code_square + norm_square)", "0 * norm_square"
     ),
     "filter: what is not a number is dropped": Fault(
-        "cpu/kernels_avx512.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
+        "cpu/scan_avx512.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
     ),
     "filter: the panel has the ratio of its last query": Fault(
         "cpu/scan.cpp",
@@ -116,7 +127,7 @@ FAULTS: dict[str, Fault] = {
         "cpu/topk_scan.cpp", "if (sampled != sampling) return;", "if (sampling && !sampled) return;"
     ),
     "tiling: every slice of dimensions starts anew": Fault(
-        "cpu/kernels_avx512.cpp", "begin == 0 ? _mm512_set1", "begin >= 0 ? _mm512_set1"
+        "cpu/scan_avx512.cpp", "begin == 0 ? _mm512_set1", "begin >= 0 ? _mm512_set1"
     ),
     "tiling: a task leaves out its last strip": Fault(
         "cpu/panels.hpp",
@@ -153,7 +164,7 @@ FAULTS: dict[str, Fault] = {
         "cpu/scan.cpp", "where_bytes_ + query * scan.tile_.where_stride", "where_bytes_"
     ),
     "masks: a query has the mask of the first": Fault(
-        "cpu/kernels_avx512.cpp",
+        "cpu/scan_avx512.cpp",
         "tile.where[(query + q) * tile.where_stride]",
         "tile.where[query * tile.where_stride]",
     ),

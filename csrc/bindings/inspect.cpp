@@ -24,8 +24,8 @@ namespace {
 class IntervalScan final : public cpu::PanelScan {
  public:
   struct Out {  // [n_queries, rows with codes] each
-    double *lower, *upper, *quick_upper;
-    bool* kept;
+    double *lower, *upper;
+    bool *kept, *falls_short;
   };
 
   IntervalScan(const cpu::Problem& problem, const cpu::EncodedQueries& queries,
@@ -48,9 +48,9 @@ class IntervalScan final : public cpu::PanelScan {
       const Interval i = interval(problem_.metric, bound(query), row_bound_of(row), dots[row]);
       out_.lower[begin + row] = i.lower;
       out_.upper[begin + row] = i.upper;
-      out_.quick_upper[begin + row] =
-          quick_upper(problem_.metric, bound(query), row_bound_of(row), dots[row]);
       out_.kept[begin + row] = (rows >> row) & 1;
+      out_.falls_short[begin + row] =
+          falls_short(problem_.metric, bound(query), row_bound_of(row), dots[row], cut(query));
     }
   }
   void tail(int64_t, int64_t, const int64_t*, int64_t) override {}
@@ -58,10 +58,10 @@ class IntervalScan final : public cpu::PanelScan {
   const Out out_;
 };
 
-// (lower, upper, quick_upper, kept) for every query and every coded row of the first segment: the
-// interval of the canonical value (the similarity, or minus the squared distance), its upper end as
-// the first test takes it, and whether the filter keeps the pair at this threshold of its query. A
-// strip in which the filter keeps no row is not reported: its entries are NaN and false.
+// (lower, upper, kept, falls_short) for every query and every coded row of the first segment: the
+// interval of the canonical value (the similarity, or minus the squared distance), and whether the
+// filter keeps the pair at this threshold of its query and the quick test drops it. A strip in
+// which the filter keeps no row is not reported: its entries are NaN and false.
 py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queries,
                          const Segments& segments, const std::vector<double>& thresholds) {
   const Matrix q = as_matrix(queries, "queries");
@@ -78,14 +78,18 @@ py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queri
     std::fill_n(values.mutable_data(), values.size(), std::numeric_limits<double>::quiet_NaN());
     return values;
   };
-  py::array_t<double> lower = unknown(), upper = unknown(), quick = unknown();
-  py::array_t<bool> kept({q.n_rows, n_strips * kStripRows});
-  std::fill_n(kept.mutable_data(), kept.size(), false);
+  const auto unset = [&] {
+    py::array_t<bool> flags({q.n_rows, n_strips * kStripRows});
+    std::fill_n(flags.mutable_data(), flags.size(), false);
+    return flags;
+  };
+  py::array_t<double> lower = unknown(), upper = unknown();
+  py::array_t<bool> kept = unset(), short_of = unset();
   IntervalScan scan(
       problem, encoded, thresholds,
-      {lower.mutable_data(), upper.mutable_data(), quick.mutable_data(), kept.mutable_data()});
+      {lower.mutable_data(), upper.mutable_data(), kept.mutable_data(), short_of.mutable_data()});
   scan.scan_strips(0, n_strips, cancel);
-  return py::make_tuple(lower, upper, quick, kept);
+  return py::make_tuple(lower, upper, kept, short_of);
 }
 
 std::string cpu_plan(int64_t n_queries, int64_t n_strips, int64_t dim, int n_threads) {

@@ -25,6 +25,7 @@ namespace fastretrieve {
 constexpr double kMinNorm = 0x1p-60, kMaxNorm = 0x1p60;
 constexpr double kSlack = 0x1p-20;          // relative to |q| max(|x|, |x'|)
 constexpr double kDistanceSlack = 0x1p-19;  // relative to |q|^2 + |x|^2
+constexpr double kCosineSlack = 0x1p-30;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -81,28 +82,42 @@ struct Interval {
   double lower, upper;  // contain the canonical value
 };
 
+// The squared distance by the triangle inequality on the decoded vectors: sharper than the product
+// where vectors are closer to each other than to the origin.
+FR_HD inline Interval triangle(const QueryBound& q, const RowBound& x, double product) {
+  const double norm_square = double{x.norm} * double{x.norm};
+  const double coded = q.code_square + norm_square - 2 * product;
+  const double slack = kSlack * (q.code_square + norm_square);
+  const double reach = q.error + double{x.error};
+  // Comparisons and not fmax, which is a call on the CPU.
+  const double least = coded - slack, most = coded + slack;
+  const double inner = sqrt(least > 0 ? least : 0.0) - reach;
+  const double outer = sqrt(most > 0 ? most : 0.0) + reach;
+  return {inner > 0 ? inner * inner * (1 - 0x1p-30) : 0.0, outer * outer * (1 + 0x1p-30)};
+}
+
+FR_HD inline Interval both(const Interval& a, const Interval& b) {
+  return {a.lower > b.lower ? a.lower : b.lower, a.upper < b.upper ? a.upper : b.upper};
+}
+
 FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, double product,
                                         double radius) {
   const double x_square = 2.0 * double{x.half_square};
   const double slack = kDistanceSlack * (q.square + x_square);
   const double centre = q.square + x_square - 2 * product;
-  double low = centre - 2 * radius - slack, high = centre + 2 * radius + slack;
+  const Interval distance =
+      both({centre - 2 * radius - slack, centre + 2 * radius + slack}, triangle(q, x, product));
+  return {-distance.upper, -distance.lower};
+}
 
-  // The triangle inequality on the decoded vectors is the sharper one when rows are far from the
-  // origin.
-  const double norm_square = double{x.norm} * double{x.norm};
-  const double coded = q.code_square + norm_square - 2 * product;
-  const double coded_slack = kSlack * (q.code_square + norm_square);
-  const double reach = q.error + double{x.error};
-  // Comparisons and not fmax, which is a call on the CPU.
-  const double least = coded - coded_slack, most = coded + coded_slack;
-  const double inner = sqrt(least > 0 ? least : 0.0) - reach;
-  const double outer = sqrt(most > 0 ? most : 0.0) + reach;
-  const double sharper_low = inner * inner * (1 - 0x1p-30);
-  const double sharper_high = outer * outer * (1 + 0x1p-30);
-  if (inner > 0 && sharper_low > low) low = sharper_low;
-  if (sharper_high < high) high = sharper_high;
-  return {-high, -low};
+// Of vectors of length one, whose distance says what their cosine is.
+FR_HD inline Interval cosine_interval(const QueryBound& q, const RowBound& x, double product,
+                                      double radius) {
+  const Interval by_product = {product - radius, product + radius};
+  if (q.square == 0 || x.norm == 0) return by_product;
+  const Interval distance = triangle(q, x, product);
+  return both(by_product,
+              {1 - distance.upper / 2 - kCosineSlack, 1 - distance.lower / 2 + kCosineSlack});
 }
 
 // `dot` is the exact integer product of the codes.
@@ -112,18 +127,38 @@ FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBoun
   if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
   if (metric == Metric::sqeuclidean || metric == Metric::l2)
     return distance_interval(q, x, product, radius);
+  if (metric == Metric::cosine) return cosine_interval(q, x, product, radius);
   return {product - radius, product + radius};
 }
 
-// The upper value of `interval`, or a larger one, without a root: enough to drop most rows.
-FR_HD inline double quick_upper(Metric metric, const QueryBound& q, const RowBound& x,
-                                int32_t dot) {
+// What a pair must reach: a value, and where that says how far apart vectors may be, their
+// distance.
+struct Cut {
+  double value = -kInfinity;
+  double distance = kInfinity;
+};
+
+FR_HD inline Cut make_cut(Metric metric, double value) {
+  if (metric == Metric::ip) return {value, kInfinity};
+  const double square = metric == Metric::cosine ? 2 * (1 - value + kCosineSlack) : -value;
+  return {value, square > 0 ? sqrt(square) * (1 + 0x1p-30) : 0.0};
+}
+
+// Whether `interval` ends below the cut, said without a root: enough to drop most rows.
+FR_HD inline bool falls_short(Metric metric, const QueryBound& q, const RowBound& x, int32_t dot,
+                              const Cut& cut) {
   const double product = q.scale * double{x.scale} * dot;
   const double radius = q.norm * double{x.error} + q.error * double{x.norm};
-  if (!(radius < kInfinity)) return kInfinity;
-  if (metric != Metric::sqeuclidean && metric != Metric::l2) return product + radius;
-  const double squares = q.square + 2.0 * double{x.half_square};
-  return 2 * product - squares + 2 * radius + kDistanceSlack * squares;
+  if (!(radius < kInfinity)) return false;
+  double upper = product + radius;
+  if (metric == Metric::sqeuclidean || metric == Metric::l2) {
+    const double squares = q.square + 2.0 * double{x.half_square};
+    upper = 2 * upper - squares + kDistanceSlack * squares;
+  }
+  if (upper < cut.value) return true;
+  const double squares = q.code_square + double{x.norm} * double{x.norm};
+  const double farthest = cut.distance + q.error + double{x.error};
+  return squares - 2 * product - kSlack * squares > farthest * farthest * (1 + 0x1p-30);
 }
 
 // The float32 filter in the scan kernels keeps a pair unless

@@ -1,5 +1,5 @@
-// The operations that an instruction set implements: kernels_<isa>.cpp holds them, isa.cpp the
-// table.
+// The operations that an instruction set implements: kernels_<isa>.cpp and scan_<isa>.cpp hold
+// them, isa.cpp chooses.
 //
 // Those files are compiled for processors that the running one may not be, so they contain no
 // inline function with external linkage and nothing of the standard library: the linker could pick
@@ -102,6 +102,18 @@ struct Kernels {
   uint64_t (*read_all)(const uint8_t* data, int64_t n_bytes);
   int64_t (*multiply_all)(int64_t rounds, int32_t* sink);
 };
+
+// In scan_<isa>.cpp, for the tables of kernels_<isa>.cpp.
+namespace avx512 {
+void scan(const ScanTile& tile);
+uint64_t read_all(const uint8_t* data, int64_t n_bytes);
+int64_t multiply_all(int64_t rounds, int32_t* sink);
+}  // namespace avx512
+namespace avx2 {
+void scan(const ScanTile& tile);
+uint64_t read_all(const uint8_t* data, int64_t n_bytes);
+int64_t multiply_all(int64_t rounds, int32_t* sink);
+}  // namespace avx2
 
 // Best first; the running processor may lack some of them.
 const Kernels* avx512_kernels();

@@ -1,9 +1,4 @@
-// AVX-512 with VNNI. A strip of 64 rows is four registers a group; `vpdpbusd` multiplies and adds
-// 64 bytes a cycle.
-//
-// Up to kStreamQueries queries the scan is bound by memory, so codes are read in ascending order
-// with a software prefetch. Above that, tiles of 4 queries x 64 rows keep 16 accumulators in
-// registers and the strip in the L1 cache; gcc 12 spills at 6 x 4.
+// AVX-512: the eight lanes of a canonical sum are one register. scan_avx512.cpp walks the codes.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX512VNNI__)
@@ -14,230 +9,11 @@
 namespace fastretrieve::cpu {
 namespace {
 
-constexpr int64_t kPlaneBytes = 3 * kStripRows * 4;
-constexpr int64_t kPrefetchBytes = 8192;  // ahead of a stream: 26 GB/s on Zen 4, 12 without
-
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("f16c") &&
          __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-}
-
-inline __m512i broadcast_group(const int8_t* q) {
-  int32_t four;
-  __builtin_memcpy(&four, q, sizeof four);
-  return _mm512_set1_epi32(four);
-}
-
-inline void prefetch(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-}
-
-// The products of kQueries queries with one block, read front to back. One query alone needs
-// several chains of additions to hide the latency of the instruction.
-template <int kQueries, int kChains, bool kPrefetch>
-inline void dot_block(const uint8_t* block, const int8_t* queries, int64_t stride, int64_t groups,
-                      const int32_t* bias, int32_t* dots) {
-  __m512i sums[kQueries][kChains];
-#pragma GCC unroll 8
-  for (int q = 0; q < kQueries; ++q) {
-    sums[q][0] = _mm512_set1_epi32(bias[q]);
-#pragma GCC unroll 4
-    for (int c = 1; c < kChains; ++c) sums[q][c] = _mm512_setzero_si512();
-  }
-  int64_t g = 0;
-  for (; g + kChains <= groups; g += kChains) {
-#pragma GCC unroll 4
-    for (int c = 0; c < kChains; ++c) {
-      const uint8_t* p = block + (g + c) * kGroupBytes;
-      if (kPrefetch) prefetch(p + kPrefetchBytes);
-      const __m512i codes = _mm512_loadu_si512(p);
-#pragma GCC unroll 8
-      for (int q = 0; q < kQueries; ++q)
-        sums[q][c] = _mm512_dpbusd_epi32(
-            sums[q][c], codes, broadcast_group(queries + q * stride + (g + c) * kGroupDims));
-    }
-  }
-  for (; g < groups; ++g) {
-    const __m512i codes = _mm512_loadu_si512(block + g * kGroupBytes);
-#pragma GCC unroll 8
-    for (int q = 0; q < kQueries; ++q)
-      sums[q][0] = _mm512_dpbusd_epi32(sums[q][0], codes,
-                                       broadcast_group(queries + q * stride + g * kGroupDims));
-  }
-#pragma GCC unroll 8
-  for (int q = 0; q < kQueries; ++q) {
-#pragma GCC unroll 4
-    for (int c = 1; c < kChains; ++c) sums[q][0] = _mm512_add_epi32(sums[q][0], sums[q][c]);
-    _mm512_storeu_si512(dots + q * kStripRows, sums[q][0]);
-  }
-}
-
-template <int kQueries, bool kPrefetch>
-void dot_strip(const ScanTile& tile, int64_t query, int32_t* dots) {
-  constexpr int kChains = kQueries == 1 ? 4 : kQueries <= 3 ? 2 : 1;
-  for (int64_t b = 0; b < kBlocks; ++b) {
-    dot_block<kQueries, kChains, kPrefetch>(
-        tile.codes + b * tile.groups * kGroupBytes, tile.queries + query * tile.groups * kGroupDims,
-        tile.groups * kGroupDims, tile.groups, tile.bias + query, dots + b * kBlockRows);
-  }
-}
-
-// 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias,
-// later ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
-template <bool kFetch>
-__attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int64_t begin,
-                                        int64_t end, const uint8_t* fetch, int32_t* dots) {
-  const int64_t block = tile.groups * kGroupBytes;
-  const int64_t stride = tile.groups * kGroupDims;
-  const uint8_t* codes = tile.codes + begin * kGroupBytes;
-  const int8_t* queries = tile.queries + query * stride + begin * kGroupDims;
-  __m512i sums[4][4];
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; ++q) {
-#pragma GCC unroll 4
-    for (int b = 0; b < 4; ++b)
-      sums[q][b] = begin == 0 ? _mm512_set1_epi32(tile.bias[query + q])
-                              : _mm512_loadu_si512(dots + q * kStripRows + b * kBlockRows);
-  }
-  for (int64_t g = begin; g < end; ++g) {
-    __m512i x[4];
-#pragma GCC unroll 4
-    for (int b = 0; b < 4; ++b) x[b] = _mm512_loadu_si512(codes + b * block);
-    if (kFetch) prefetch(fetch + g * kGroupBytes);
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) {
-      const __m512i four = broadcast_group(queries + q * stride);
-#pragma GCC unroll 4
-      for (int b = 0; b < 4; ++b) sums[q][b] = _mm512_dpbusd_epi32(sums[q][b], x[b], four);
-    }
-    codes += kGroupBytes;
-    queries += kGroupDims;
-  }
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; ++q) {
-#pragma GCC unroll 4
-    for (int b = 0; b < 4; ++b)
-      _mm512_storeu_si512(dots + q * kStripRows + b * kBlockRows, sums[q][b]);
-  }
-}
-
-struct Weights {
-  __m512 v[kBlocks];
-};
-
-inline Weights weigh_rows(const ScanTile& tile) {
-  Weights weights;
-  const __m512 ratio = _mm512_set1_ps(tile.ratio), up = _mm512_set1_ps(1 + 0x1p-22f);
-#pragma GCC unroll 4
-  for (int b = 0; b < kBlocks; ++b)
-    weights.v[b] = _mm512_mul_ps(_mm512_fmadd_ps(ratio, _mm512_loadu_ps(tile.norm + b * kBlockRows),
-                                                 _mm512_loadu_ps(tile.error + b * kBlockRows)),
-                                 up);
-  return weights;
-}
-
-template <bool kDistance>
-inline uint64_t filter(const ScanTile& tile, const Weights& weights, int64_t query,
-                       const int32_t* dots) {
-  const __m512 reach = _mm512_set1_ps(tile.reach[query]),
-               threshold = _mm512_set1_ps(tile.threshold[query]);
-  const __m512 fall = kDistance ? _mm512_set1_ps(tile.fall[query]) : reach;
-  uint64_t rows = 0;
-#pragma GCC unroll 4
-  for (int b = 0; b < kBlocks; ++b) {
-    const int64_t at = b * kBlockRows;
-    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(dots + at)),
-                                 _mm512_loadu_ps(tile.scale + at));
-    value = _mm512_fmadd_ps(reach, weights.v[b], value);
-    if (kDistance) value = _mm512_fnmadd_ps(fall, _mm512_loadu_ps(tile.half_square + at), value);
-    rows |= uint64_t{_mm512_cmp_ps_mask(value, threshold, _CMP_NLT_UQ)} << at;  // NaN survives
-  }
-  return rows;
-}
-
-template <bool kDistance>
-inline void report(const ScanTile& tile, const Weights& weights, int64_t query, int64_t count,
-                   const int32_t* dots) {
-  for (int64_t q = 0; q < count; ++q, dots += kStripRows) {
-    uint64_t rows = filter<kDistance>(tile, weights, query + q, dots) & tile.allowed;
-    if (__builtin_expect(rows != 0, 0)) {
-      if (tile.where) rows &= tile.where[(query + q) * tile.where_stride];
-      if (rows) tile.on_hit(tile.context, query + q, rows, dots);
-    }
-  }
-}
-
-template <bool kPrefetch>
-void dot_few(const ScanTile& tile, int64_t query, int64_t count, int32_t* dots) {
-  switch (count) {
-    case 1:
-      return dot_strip<1, kPrefetch>(tile, query, dots);
-    case 2:
-      return dot_strip<2, kPrefetch>(tile, query, dots);
-    case 3:
-      return dot_strip<3, kPrefetch>(tile, query, dots);
-    case 4:
-      return dot_strip<4, kPrefetch>(tile, query, dots);
-    case 5:
-      return dot_strip<5, kPrefetch>(tile, query, dots);
-    case 6:
-      return dot_strip<6, kPrefetch>(tile, query, dots);
-    case 7:
-      return dot_strip<7, kPrefetch>(tile, query, dots);
-    case 8:
-      return dot_strip<8, kPrefetch>(tile, query, dots);
-    default:
-      return;
-  }
-}
-
-template <bool kDistance>
-void stream_strip(const ScanTile& tile) {
-  dot_few<true>(tile, 0, tile.n_queries, tile.dots);
-  // Only now the planes, which lie behind the codes: memory is read in ascending order.
-  const uint8_t* planes = tile.codes + kBlocks * tile.groups * kGroupBytes;
-  for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
-  report<kDistance>(tile, weigh_rows(tile), 0, tile.n_queries, tile.dots);
-}
-
-template <bool kDistance>
-void tile_strip(const ScanTile& tile) {
-  const int64_t block = tile.groups * kGroupBytes;
-  const Weights weights = weigh_rows(tile);
-  for (int64_t at = 0; tile.next && at < kPlaneBytes; at += 64)
-    prefetch(tile.next + kBlocks * block + at);
-  const int64_t n_tiles = tile.n_queries / 4, rest = tile.n_queries % 4;
-  const bool sliced = tile.groups > kSliceGroups;
-  for (int64_t begin = 0; begin < tile.groups; begin += kSliceGroups) {
-    const int64_t end = begin + kSliceGroups < tile.groups ? begin + kSliceGroups : tile.groups;
-    int64_t fetched = 0, due = 0;  // blocks of the next strip, spread over the tiles
-    for (int64_t t = 0; t < n_tiles; ++t) {
-      due += tile.next ? kBlocks : 0;
-      int32_t* dots = tile.dots + (sliced ? 4 * t * kStripRows : 0);
-      if (due >= n_tiles) {
-        dot_tile<true>(tile, 4 * t, begin, end, tile.next + fetched++ * block, dots);
-        due -= n_tiles;
-      } else {
-        dot_tile<false>(tile, 4 * t, begin, end, nullptr, dots);
-      }
-      if (end == tile.groups) report<kDistance>(tile, weights, 4 * t, 4, dots);
-    }
-  }
-  if (rest) {
-    dot_few<false>(tile, 4 * n_tiles, rest, tile.dots);
-    report<kDistance>(tile, weights, 4 * n_tiles, rest, tile.dots);
-  }
-}
-
-template <bool kDistance>
-void scan_strip(const ScanTile& tile) {
-  tile.n_queries <= kStreamQueries ? stream_strip<kDistance>(tile) : tile_strip<kDistance>(tile);
-}
-
-void scan(const ScanTile& tile) {
-  tile.half_square ? scan_strip<true>(tile) : scan_strip<false>(tile);
 }
 
 inline double tree(__m512d v) {
@@ -289,8 +65,8 @@ void score_rows(const ScoreArgs& args, int64_t row) {
 }
 
 inline void prefetch_row(const ScoreArgs& args, int64_t row, int64_t bytes) {
-  const uint8_t* p = static_cast<const uint8_t*>(args.rows[row]);
-  for (int64_t at = 0; at < bytes && at < 4096; at += 64) prefetch(p + at);
+  const char* p = static_cast<const char*>(args.rows[row]);
+  for (int64_t at = 0; at < bytes && at < 4096; at += 64) _mm_prefetch(p + at, _MM_HINT_T0);
 }
 
 template <DType kType, Sums kWhat>
@@ -418,42 +194,22 @@ void divide(const double* x, int64_t dim, double norm, float* out) {
   }
 }
 
-uint64_t read_all(const uint8_t* data, int64_t n_bytes) {
-  __m512i sums[4] = {};
-  for (int64_t i = 0; i + 256 <= n_bytes; i += 256) {
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      prefetch(data + i + j * 64 + kPrefetchBytes);
-      sums[j] = _mm512_xor_si512(sums[j], _mm512_loadu_si512(data + i + j * 64));
-    }
-  }
-  const __m512i all =
-      _mm512_xor_si512(_mm512_xor_si512(sums[0], sums[1]), _mm512_xor_si512(sums[2], sums[3]));
-  return static_cast<uint64_t>(_mm512_reduce_add_epi64(all));
-}
-
-int64_t multiply_all(int64_t rounds, int32_t* sink) {
-  constexpr int kChains = 16;
-  __m512i sums[kChains];
-  __m512i x = _mm512_set1_epi32(sink[0]);
-#pragma GCC unroll 16
-  for (int c = 0; c < kChains; ++c) sums[c] = _mm512_set1_epi32(c);
-  for (int64_t i = 0; i < rounds; ++i) {
-    asm volatile("" : "+v"(x));  // keeps the loop: its operands may have changed
-#pragma GCC unroll 16
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], x, x);
-  }
-#pragma GCC unroll 16
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_epi32(sums[0], sums[c]);
-  _mm512_storeu_si512(sink, sums[0]);
-  return rounds * kChains * 64;
-}
-
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels table = {"avx512", supported,  scan,  score,  survey,   quantise,    widen,
-                                centre,   square_sum, weigh, divide, read_all, multiply_all};
+  static const Kernels table = {"avx512",
+                                supported,
+                                avx512::scan,
+                                score,
+                                survey,
+                                quantise,
+                                widen,
+                                centre,
+                                square_sum,
+                                weigh,
+                                divide,
+                                avx512::read_all,
+                                avx512::multiply_all};
   return &table;
 }
 

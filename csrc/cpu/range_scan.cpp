@@ -43,8 +43,9 @@ void RangeScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
     const int row = __builtin_ctzll(rows);
     if (!behind(query, segment_, row_ + row)) continue;
     const RowBound x = row_bound_of(row);
-    if (quick_upper(problem_.metric, bound(query), x, dots[row]) < value_) continue;  // NaN stays
-    if (interval(problem_.metric, bound(query), x, dots[row]).upper < value_) continue;
+    if (falls_short(problem_.metric, bound(query), x, dots[row], cut(query))) continue;
+    if (interval(problem_.metric, bound(query), x, dots[row]).upper < value_)
+      continue;  // NaN stays
     pending.push_back({row_ + row, segment_});
   }
   if (pending.size() >= kMaxPending) settle(query);

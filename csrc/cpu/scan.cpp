@@ -13,6 +13,7 @@ PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int6
   reach_.resize(n);
   fall_.resize(n);
   threshold_.resize(n);
+  cuts_.resize(n);
   dots_.resize(static_cast<size_t>(scan_scratch(layout_.groups, n_queries)));
   double ratio = 0;
   for (int64_t q = 0; q < n_queries; ++q) {

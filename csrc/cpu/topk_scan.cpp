@@ -45,7 +45,7 @@ void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     const RowBound x = row_bound_of(row);
-    if (quick_upper(problem_.metric, q, x, dots[row]) < collector.threshold()) continue;
+    if (falls_short(problem_.metric, q, x, dots[row], cut(query))) continue;
     collector.add(interval(problem_.metric, q, x, dots[row]), segment_, row_ + row);
   }
   collector.bound_size(problem_, query_row(query), scratch_, stats);

@@ -23,7 +23,7 @@ from fastretrieve.encoders.reduction import Reduction
 
 LARGEST_SIDE = 32  # drawing takes one pass a pixel, so a density of bigger images is out of reach
 GRID = 4  # cells a side over which features are averaged
-WHITEN = 0.75  # most of their spread is brightness, which tells little of what is shown
+WHITEN = 1.0  # most of their spread is brightness, which tells little of what is shown
 _FIRST_KERNEL = 7
 
 
@@ -61,8 +61,9 @@ class AutoregressiveEncoder(TorchEncoder):
     """Masked convolutions and a mixture of discretised logistics over 256 levels.
 
     Images with a side over 32 are averaged down to that: the density is of the smaller image, and
-    ``generate`` enlarges what it draws. The vector: features after the middle block, averaged over
-    a 4 x 4 grid, reduced by whitened principal components that ``after_training`` fits.
+    ``generate`` enlarges what it draws. The vector: features after the middle block and how much
+    they change from pixel to pixel, averaged over a 4 x 4 grid, reduced by whitened principal
+    components that ``after_training`` fits.
 
     >>> model = AutoregressiveEncoder(dim=8, image_size=8, channels=1, width=8, blocks=2)
     >>> model.generate(2, seed=1).shape
@@ -105,7 +106,7 @@ class AutoregressiveEncoder(TorchEncoder):
             )
             initialise(self)
             self._start_quietly()
-            self.reduction = Reduction(width * GRID**2, dim, whiten=WHITEN)
+            self.reduction = Reduction(2 * width * GRID**2, dim, whiten=WHITEN)
 
     def embed(self, batch: Batch) -> torch.Tensor:
         reduced: torch.Tensor = self.reduction(self._pooled(batch))
@@ -172,8 +173,8 @@ class AutoregressiveEncoder(TorchEncoder):
         return maps
 
     def _pooled(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self._maps(self._levels(images))
-        return grid_pool(maps[len(self.blocks) // 2], GRID)
+        middle = self._maps(self._levels(images))[len(self.blocks) // 2]
+        return torch.cat([grid_pool(middle, GRID), grid_pool(_changes(middle), GRID)], 1)
 
     def _levels(self, images: torch.Tensor) -> torch.Tensor:
         if self.inner_size != self.image_size:
@@ -198,6 +199,13 @@ class AutoregressiveEncoder(TorchEncoder):
         parts = last.bias.data[self.components :].view(self.components, -1)  # type: ignore[union-attr]
         parts[:, : self.channels] = torch.linspace(-0.9, 0.9, self.components)[:, None]
         parts[:, self.channels : 2 * self.channels] = -2.0
+
+
+def _changes(maps: torch.Tensor) -> torch.Tensor:
+    """How much each value differs from the ones to the right and below."""
+    across = F.pad(maps.diff(dim=3).abs(), (0, 1))
+    down = F.pad(maps.diff(dim=2).abs(), (0, 0, 0, 1))
+    return across + down
 
 
 def _inner_size(size: Size) -> Size:
