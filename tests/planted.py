@@ -53,7 +53,10 @@ FAULTS: dict[str, Fault] = {
         "core/bound.hpp", "cut.distance + q.error + double{x.error}", "cut.distance + q.error"
     ),
     "bound: a zero row has the cosine of its distance": Fault(
-        "core/bound.hpp", "q.square == 0 || x.norm == 0", "q.square == 0"
+        "core/bound.hpp", "if (!(most < kInfinity) || x.norm == 0)", "if (!(most < kInfinity))"
+    ),
+    "bound: a strip has the squares of its last row": Fault(
+        "cpu/encode.cpp", "most = std::max(most, ", "most = std::max(0.0, "
     ),
     "threshold: the heap of promises loses its order": Fault(
         "cpu/collector.cpp",
@@ -88,10 +91,10 @@ FAULTS: dict[str, Fault] = {
         "constexpr double kDistanceSlack = 0x1p-19;",
         "constexpr double kDistanceSlack = 0;",
     ),
-    "slack: cosines have none": Fault(
+    "slack: similarities by distance have none": Fault(
         "core/bound.hpp",
-        "constexpr double kCosineSlack = 0x1p-30;",
-        "constexpr double kCosineSlack = 0;",
+        "constexpr double kSimilaritySlack = 0x1p-30;",
+        "constexpr double kSimilaritySlack = 0;",
     ),
     "slack: the triangle has none": Fault(
         "core/bound.hpp", "kSlack * (q.code_square + norm_square)", "0 * norm_square"

@@ -194,6 +194,27 @@ def test_the_bound_bites(metric: str, isa: int) -> None:
 
 @ISAS
 @pytest.mark.parametrize("metric", oracle.METRICS)
+def test_the_bound_bites_in_tight_clusters(metric: str, isa: int) -> None:
+    """As of a network that was trained with labels: by Cauchy-Schwarz alone all would survive."""
+    random = np.random.default_rng(8)
+    vectors = random.standard_normal((8, 128))[np.arange(40 * STRIP + 16) % 8]
+    few = random.standard_normal((len(vectors), 4))  # directions in which a cluster spreads
+    vectors += 0.05 * few @ random.standard_normal((4, 128))
+    vectors = (vectors / oracle.norm(vectors)[:, None]).astype(np.float32)
+    queries, (index, rows) = vectors[:16], index_of(vectors[16:], metric, isa)
+    exact = values(queries, rows, metric)
+    found = scan(index, queries, np.full(len(queries), -np.inf))
+    near = oracle.all_scores(queries, rows, "ip") > 0.9
+    widest = 0.02 if metric in oracle.DISTANCES else 0.01
+    assert np.median((found.upper - found.lower)[near]) < widest
+    tenth = scan(index, queries, np.sort(exact, axis=1)[:, -10])
+    left = (tenth.kept & ~tenth.falls_short).sum(axis=1)
+    assert (4 * left < tenth.kept.sum(axis=1)).all()
+    assert left.max() < 50  # of the 320 in its cluster
+
+
+@ISAS
+@pytest.mark.parametrize("metric", oracle.METRICS)
 @pytest.mark.parametrize("name", cases.MAKERS)
 def test_a_large_panel_keeps_what_a_small_one_keeps(name: str, metric: str, isa: int) -> None:
     """Tiles of queries have a test of their own before the filter; no pair may feel it."""

@@ -30,7 +30,7 @@ class IntervalScan final : public cpu::PanelScan {
 
   IntervalScan(const cpu::Problem& problem, const cpu::EncodedQueries& queries,
                const std::vector<double>& thresholds, const Out& out)
-      : PanelScan(problem, queries, 0, queries.n_queries), out_(out) {
+      : PanelScan(problem, queries, 0, queries.n_queries), thresholds_(thresholds), out_(out) {
     for (int64_t q = 0; q < n_queries(); ++q) set_threshold(q, thresholds[static_cast<size_t>(q)]);
   }
 
@@ -50,11 +50,14 @@ class IntervalScan final : public cpu::PanelScan {
       out_.upper[begin + row] = i.upper;
       out_.kept[begin + row] = (rows >> row) & 1;
       out_.falls_short[begin + row] =
-          falls_short(problem_.metric, bound(query), row_bound_of(row), dots[row], cut(query));
+          falls_short(problem_.metric, bound(query), row_bound_of(row), dots[row],
+                      make_cut(problem_.metric, bound(query), row_bound_of(0),
+                               thresholds_[static_cast<size_t>(query)]));
     }
   }
   void tail(int64_t, int64_t, const int64_t*, int64_t) override {}
 
+  const std::vector<double>& thresholds_;
   const Out out_;
 };
 

@@ -23,9 +23,9 @@ namespace fastretrieve {
 // threshold, so that no float32 in the filter loses its last bits. What overflows there falls on
 // the right side.
 constexpr double kMinNorm = 0x1p-60, kMaxNorm = 0x1p60;
-constexpr double kSlack = 0x1p-20;          // relative to |q| max(|x|, |x'|)
-constexpr double kDistanceSlack = 0x1p-19;  // relative to |q|^2 + |x|^2
-constexpr double kCosineSlack = 0x1p-30;
+constexpr double kSlack = 0x1p-20;            // relative to |q| max(|x|, |x'|)
+constexpr double kDistanceSlack = 0x1p-19;    // relative to |q|^2 + |x|^2
+constexpr double kSimilaritySlack = 0x1p-30;  // relative to |q|^2 + |x|^2
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -35,6 +35,8 @@ struct RowBound {
   float error;        // >= |dx| (1 + 2^-20) + 2^-20 max(|x|, |x'|); infinity: always survives
   float norm;         // >= |x'|, within 2^-23 of it
   float half_square;  // |x|^2 / 2, within 2^-24 of it; distances only
+  // |x|^2 is from one to the other; for inner products, where a backend keeps it.
+  float least_square = 0, most_square = HUGE_VALF;
 };
 
 // Computed once for each query.
@@ -100,6 +102,10 @@ FR_HD inline Interval both(const Interval& a, const Interval& b) {
   return {a.lower > b.lower ? a.lower : b.lower, a.upper < b.upper ? a.upper : b.upper};
 }
 
+FR_HD inline double most_square(Metric metric, const RowBound& x) {
+  return metric == Metric::cosine ? 1.0 : double{x.most_square};
+}
+
 FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, double product,
                                         double radius) {
   const double x_square = 2.0 * double{x.half_square};
@@ -110,14 +116,17 @@ FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, 
   return {-distance.upper, -distance.lower};
 }
 
-// Of vectors of length one, whose distance says what their cosine is.
-FR_HD inline Interval cosine_interval(const QueryBound& q, const RowBound& x, double product,
-                                      double radius) {
+// Of vectors of known lengths, whose distance says what their product is.
+FR_HD inline Interval similarity_interval(Metric metric, const QueryBound& q, const RowBound& x,
+                                          double product, double radius) {
   const Interval by_product = {product - radius, product + radius};
-  if (q.square == 0 || x.norm == 0) return by_product;
+  const double least = metric == Metric::cosine ? 1.0 : double{x.least_square};
+  const double most = most_square(metric, x);
+  if (!(most < kInfinity) || x.norm == 0) return by_product;
   const Interval distance = triangle(q, x, product);
-  return both(by_product,
-              {1 - distance.upper / 2 - kCosineSlack, 1 - distance.lower / 2 + kCosineSlack});
+  const double slack = kSimilaritySlack * (q.square + most);
+  return both(by_product, {(q.square + least - distance.upper) / 2 - slack,
+                           (q.square + most - distance.lower) / 2 + slack});
 }
 
 // `dot` is the exact integer product of the codes.
@@ -127,20 +136,21 @@ FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBoun
   if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
   if (metric == Metric::sqeuclidean || metric == Metric::l2)
     return distance_interval(q, x, product, radius);
-  if (metric == Metric::cosine) return cosine_interval(q, x, product, radius);
-  return {product - radius, product + radius};
+  return similarity_interval(metric, q, x, product, radius);
 }
 
-// What a pair must reach: a value, and where that says how far apart vectors may be, their
-// distance.
+// What a pair must reach: a value, and so a distance where that says how far apart they may be.
 struct Cut {
-  double value = -kInfinity;
-  double distance = kInfinity;
+  double value, distance;
 };
 
-FR_HD inline Cut make_cut(Metric metric, double value) {
-  if (metric == Metric::ip) return {value, kInfinity};
-  const double square = metric == Metric::cosine ? 2 * (1 - value + kCosineSlack) : -value;
+// For any row with the lengths of this one.
+FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, const RowBound& x, double value) {
+  double square = -value;
+  if (metric == Metric::ip || metric == Metric::cosine) {
+    const double squares = q.square + most_square(metric, x);
+    square = squares - 2 * value + kSimilaritySlack * squares;
+  }
   return {value, square > 0 ? sqrt(square) * (1 + 0x1p-30) : 0.0};
 }
 

@@ -3,7 +3,9 @@
 // A strip is four blocks of 16 rows, then planes of 64 float32. In a block, group g holds
 // dimensions 4g..4g+3 of its 16 rows: 64 bytes, one AVX-512 register, no horizontal sums. A code is
 // stored as code + 128, because the instruction that multiplies bytes wants one operand unsigned;
-// the query side subtracts 128 * sum(query codes). 64 rows are also one word of a row mask.
+// the query side subtracts 128 * sum(query codes). 64 rows are also one word of a row mask. For
+// inner products 64 bytes follow the planes, which begin with two float32: between them lie the
+// squares of the rows' norms.
 #pragma once
 #include <cstdint>
 
@@ -25,14 +27,18 @@ enum Plane : int64_t { kError, kNorm, kScale, kHalfSquare };
 struct StripLayout {
   int64_t groups;  // of four dimensions, the last one padded with zeros
   int64_t planes;
+  bool has_squares;
 
   StripLayout(int64_t dim, Metric metric)
-      : groups((dim + kGroupDims - 1) / kGroupDims), planes(is_distance(metric) ? 4 : 3) {}
+      : groups((dim + kGroupDims - 1) / kGroupDims),
+        planes(is_distance(metric) ? 4 : 3),
+        has_squares(metric == Metric::ip) {}
 
   int64_t padded_dim() const { return groups * kGroupDims; }
   int64_t block_bytes() const { return groups * kGroupBytes; }
   int64_t code_bytes() const { return kBlocks * block_bytes(); }
-  int64_t bytes() const { return code_bytes() + planes * kStripRows * int64_t{sizeof(float)}; }
+  int64_t squares_at() const { return code_bytes() + planes * kStripRows * int64_t{sizeof(float)}; }
+  int64_t bytes() const { return squares_at() + (has_squares ? kGroupBytes : 0); }
 
   int64_t code_at(int64_t row, int64_t d) const {  // within a strip
     return row / kBlockRows * block_bytes() + d / kGroupDims * kGroupBytes +
@@ -40,6 +46,11 @@ struct StripLayout {
   }
   float* plane(uint8_t* strip, Plane which) const {
     return reinterpret_cast<float*>(strip + code_bytes()) + which * kStripRows;
+  }
+  // The least and the most, of the rows that a bound can be made for.
+  float* squares(uint8_t* strip) const { return reinterpret_cast<float*>(strip + squares_at()); }
+  const float* squares(const uint8_t* strip) const {
+    return reinterpret_cast<const float*>(strip + squares_at());
   }
   const float* plane(const uint8_t* strip, Plane which) const {
     return reinterpret_cast<const float*>(strip + code_bytes()) + which * kStripRows;

@@ -77,6 +77,7 @@ void encode_strips(const Kernels& kernels, const EncodeArgs& args, Cancel& cance
     const int64_t end = std::min((index + 1) * kStripsPerTask, args.n_strips);
     for (int64_t s = index * kStripsPerTask; s < end; ++s) {
       uint8_t* strip = args.codes + s * layout.bytes();
+      double least = kInfinity, most = 0;
       for (int64_t row = 0; row < kStripRows; ++row) {
         const float* x = wide_row(kernels, args.rows, s * kStripRows + row, buffer);
         const Encoded encoded = encode_row(kernels, x, args.rows.dim, args.metric, codes.data());
@@ -86,7 +87,14 @@ void encode_strips(const Kernels& kernels, const EncodeArgs& args, Cancel& cance
         layout.plane(strip, kError)[row] = bound.error;
         layout.plane(strip, kNorm)[row] = bound.norm;
         if (is_distance(args.metric)) layout.plane(strip, kHalfSquare)[row] = bound.half_square;
+        if (!encoded.measured.in_range) continue;
+        least = std::min(least, encoded.norm * encoded.norm);
+        most = std::max(most, encoded.norm * encoded.norm);
       }
+      if (!layout.has_squares) continue;
+      std::memset(layout.squares(strip), 0, kGroupBytes);
+      layout.squares(strip)[0] = round_down(std::min(least, most) * (1 - kSimilaritySlack));
+      layout.squares(strip)[1] = round_up(most * (1 + kSimilaritySlack));
     }
   };
   parallel(n_tasks, num_threads(), task, cancel);

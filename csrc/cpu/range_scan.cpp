@@ -39,13 +39,14 @@ bool RangeScan::behind(int64_t query, int64_t segment, int64_t row) const {
 void RangeScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   if (skipped(query)) return;
   std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
+  const QueryBound& q = bound(query);
+  const Cut cut = make_cut(problem_.metric, q, row_bound_of(0), value_);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     if (!behind(query, segment_, row_ + row)) continue;
     const RowBound x = row_bound_of(row);
-    if (falls_short(problem_.metric, bound(query), x, dots[row], cut(query))) continue;
-    if (interval(problem_.metric, bound(query), x, dots[row]).upper < value_)
-      continue;  // NaN stays
+    if (falls_short(problem_.metric, q, x, dots[row], cut)) continue;
+    if (interval(problem_.metric, q, x, dots[row]).upper < value_) continue;  // NaN stays
     pending.push_back({row_ + row, segment_});
   }
   if (pending.size() >= kMaxPending) settle(query);

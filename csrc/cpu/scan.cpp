@@ -13,7 +13,6 @@ PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int6
   reach_.resize(n);
   fall_.resize(n);
   threshold_.resize(n);
-  cuts_.resize(n);
   dots_.resize(static_cast<size_t>(scan_scratch(layout_.groups, n_queries)));
   double ratio = 0;
   for (int64_t q = 0; q < n_queries; ++q) {
@@ -62,6 +61,10 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip, int64_t step) {
   tile_.error = layout_.plane(codes, kError);
   tile_.norm = layout_.plane(codes, kNorm);
   tile_.half_square = is_distance(problem_.metric) ? layout_.plane(codes, kHalfSquare) : nullptr;
+  if (layout_.has_squares) {
+    least_square_ = layout_.squares(codes)[0];
+    most_square_ = layout_.squares(codes)[1];
+  }
   tile_.next = strip + step < segment.n_strips ? codes + step * layout_.bytes() : nullptr;
   tile_.where_stride = segment.where_stride;
   tile_.where = segment.where && segment.where_stride

@@ -63,12 +63,11 @@ class PanelScan {
 
   void set_threshold(int64_t query, double value) {
     threshold_[static_cast<size_t>(query)] = filter_threshold(problem_.metric, bound(query), value);
-    cuts_[static_cast<size_t>(query)] = make_cut(problem_.metric, value);
   }
-  const Cut& cut(int64_t query) const { return cuts_[static_cast<size_t>(query)]; }
   RowBound row_bound_of(int row) const {
-    return {tile_.scale[row], tile_.error[row], tile_.norm[row],
-            tile_.half_square ? tile_.half_square[row] : 0.0f};
+    return {tile_.scale[row], tile_.error[row],
+            tile_.norm[row],  tile_.half_square ? tile_.half_square[row] : 0.0f,
+            least_square_,    most_square_};
   }
   const QueryBound& bound(int64_t query) const {
     return queries_.bounds[static_cast<size_t>(first_ + query)];
@@ -94,10 +93,10 @@ class PanelScan {
 
   const StripLayout layout_;
   std::vector<float> reach_, fall_, threshold_;
-  std::vector<Cut> cuts_;
   std::vector<int32_t> dots_;
   ScanTile tile_{};
-  const uint8_t* where_bytes_ = nullptr;  // of the strip and the first query
+  float least_square_ = 0, most_square_ = 0;  // of the strip, for inner products
+  const uint8_t* where_bytes_ = nullptr;      // of the strip and the first query
 };
 
 }  // namespace fastretrieve::cpu

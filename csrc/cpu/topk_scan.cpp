@@ -42,10 +42,11 @@ void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   Collector& collector = collectors_[static_cast<size_t>(query)];
   const QueryBound& q = bound(query);
   const double before = collector.threshold();
+  const Cut cut = make_cut(problem_.metric, q, row_bound_of(0), before);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     const RowBound x = row_bound_of(row);
-    if (falls_short(problem_.metric, q, x, dots[row], cut(query))) continue;
+    if (falls_short(problem_.metric, q, x, dots[row], cut)) continue;
     collector.add(interval(problem_.metric, q, x, dots[row]), segment_, row_ + row);
   }
   collector.bound_size(problem_, query_row(query), scratch_, stats);

@@ -21,7 +21,7 @@ class CpuBackend(_core.CpuBackend):
     ``FASTRETRIEVE_ISA`` names.
     """
 
-    layout = "strip64.1"  # csrc/core/strip.hpp; another number when its bytes change
+    layout = "strip64.2"  # csrc/core/strip.hpp; another number when its bytes change
     memory: HostMemory = HOST
     reads_booleans = True
 
