@@ -72,7 +72,7 @@ class Case:
 
 CASES = {
     "cnn": Case(CnnEncoder, dim=128, epochs=9, bar=0.905, colour_epochs=8),
-    "gan": Case(GanEncoder, dim=512, epochs=5, bar=0.86, colour_epochs=12),
+    "gan": Case(GanEncoder, dim=512, epochs=4, bar=0.86, colour_epochs=12),
     "vae": Case(VaeEncoder, dim=64, epochs=5, bar=0.835, colour_epochs=30),
     "autoencoder": Case(AutoencoderEncoder, dim=64, epochs=4, bar=0.85, colour_epochs=30),
     "autoregressive": Case(AutoregressiveEncoder, dim=64, epochs=1, bar=0.0, colour_epochs=20),

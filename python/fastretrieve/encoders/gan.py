@@ -36,6 +36,7 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # The layers that are fused, counted from the last: its share of the dimensions and its weight.
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
+_SHARPNESS = 5.0  # of the score: what stretches nothing cannot reach the hinge's margin of 1
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -69,6 +70,10 @@ class Discriminator(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images)[-1].flatten(1)
+
+    def judge(self, features: torch.Tensor) -> torch.Tensor:
+        """How real each image looks."""
+        return _SHARPNESS * self.score(features).float()  # type: ignore[no-any-return]
 
 
 class GanEncoder(TorchEncoder):
@@ -148,8 +153,8 @@ class GanEncoder(TorchEncoder):
         critic = self.discriminator
         seen = critic.features(torch.cat([self.views(real), self.views(real)]))
         views = two_views_loss(critic.compare(seen))
-        real_score = critic.score(seen).float()
-        drawn_score = critic.score(critic.features(self.views(drawn))).float()
+        real_score = critic.judge(seen)
+        drawn_score = critic.judge(critic.features(self.views(drawn)))
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
         with torch.no_grad():
             features = critic.features(drawn)
