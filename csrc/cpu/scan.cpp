@@ -1,10 +1,13 @@
 #include "cpu/scan.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/mask.hpp"
 
 namespace fastretrieve::cpu {
+
+static constexpr float kUnknownSquares[2] = {0, HUGE_VALF};
 
 PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int64_t first,
                      int64_t n_queries)
@@ -61,10 +64,7 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip, int64_t step) {
   tile_.error = layout_.plane(codes, kError);
   tile_.norm = layout_.plane(codes, kNorm);
   tile_.half_square = is_distance(problem_.metric) ? layout_.plane(codes, kHalfSquare) : nullptr;
-  if (layout_.has_squares) {
-    least_square_ = layout_.squares(codes)[0];
-    most_square_ = layout_.squares(codes)[1];
-  }
+  squares_ = layout_.has_squares ? layout_.squares(codes) : kUnknownSquares;
   tile_.next = strip + step < segment.n_strips ? codes + step * layout_.bytes() : nullptr;
   tile_.where_stride = segment.where_stride;
   tile_.where = segment.where && segment.where_stride

@@ -67,7 +67,7 @@ class PanelScan {
   RowBound row_bound_of(int row) const {
     return {tile_.scale[row], tile_.error[row],
             tile_.norm[row],  tile_.half_square ? tile_.half_square[row] : 0.0f,
-            least_square_,    most_square_};
+            squares_[0],      squares_[1]};
   }
   const QueryBound& bound(int64_t query) const {
     return queries_.bounds[static_cast<size_t>(first_ + query)];
@@ -95,8 +95,8 @@ class PanelScan {
   std::vector<float> reach_, fall_, threshold_;
   std::vector<int32_t> dots_;
   ScanTile tile_{};
-  float least_square_ = 0, most_square_ = 0;  // of the strip, for inner products
-  const uint8_t* where_bytes_ = nullptr;      // of the strip and the first query
+  const float* squares_ = nullptr;        // of the strip; read where something was found only
+  const uint8_t* where_bytes_ = nullptr;  // of the strip and the first query
 };
 
 }  // namespace fastretrieve::cpu
