@@ -110,7 +110,7 @@ def test_seed_decides_the_first_weights_and_nothing_else_changes(name: str) -> N
         ("gan", {"latent": 0}, "latent must be at least 1"),
         ("gan", {"dim": 1}, "dim must be at least"),
         ("autoregressive", {"blocks": 1}, "blocks and width must be at least 2"),
-        ("autoregressive", {"dim": 500}, "cannot keep 500 dimensions of 128 features"),
+        ("autoregressive", {"dim": 500}, "cannot keep 500 dimensions of 256 features"),
         ("vae", {"channels": 2}, "channels must be 1"),
     ],
 )

@@ -35,7 +35,7 @@ struct RowBound {
   float error;        // >= |dx| (1 + 2^-20) + 2^-20 max(|x|, |x'|); infinity: always survives
   float norm;         // >= |x'|, within 2^-23 of it
   float half_square;  // |x|^2 / 2, within 2^-24 of it; distances only
-  // |x|^2 is from one to the other; for inner products, where a backend keeps it.
+  // |x|^2 is from one to the other: for similarities, where a backend knows it.
   float least_square = 0, most_square = HUGE_VALF;
 };
 
@@ -102,10 +102,6 @@ FR_HD inline Interval both(const Interval& a, const Interval& b) {
   return {a.lower > b.lower ? a.lower : b.lower, a.upper < b.upper ? a.upper : b.upper};
 }
 
-FR_HD inline double most_square(Metric metric, const RowBound& x) {
-  return metric == Metric::cosine ? 1.0 : double{x.most_square};
-}
-
 FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, double product,
                                         double radius) {
   const double x_square = 2.0 * double{x.half_square};
@@ -117,11 +113,10 @@ FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, 
 }
 
 // Of vectors of known lengths, whose distance says what their product is.
-FR_HD inline Interval similarity_interval(Metric metric, const QueryBound& q, const RowBound& x,
-                                          double product, double radius) {
+FR_HD inline Interval similarity_interval(const QueryBound& q, const RowBound& x, double product,
+                                          double radius) {
   const Interval by_product = {product - radius, product + radius};
-  const double least = metric == Metric::cosine ? 1.0 : double{x.least_square};
-  const double most = most_square(metric, x);
+  const double least = x.least_square, most = x.most_square;
   if (!(most < kInfinity) || x.norm == 0) return by_product;
   const Interval distance = triangle(q, x, product);
   const double slack = kSimilaritySlack * (q.square + most);
@@ -136,7 +131,7 @@ FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBoun
   if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
   if (metric == Metric::sqeuclidean || metric == Metric::l2)
     return distance_interval(q, x, product, radius);
-  return similarity_interval(metric, q, x, product, radius);
+  return similarity_interval(q, x, product, radius);
 }
 
 // What a pair must reach: a value, and so a distance where that says how far apart they may be.
@@ -148,7 +143,7 @@ struct Cut {
 FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, const RowBound& x, double value) {
   double square = -value;
   if (metric == Metric::ip || metric == Metric::cosine) {
-    const double squares = q.square + most_square(metric, x);
+    const double squares = q.square + double{x.most_square};
     square = squares - 2 * value + kSimilaritySlack * squares;
   }
   return {value, square > 0 ? sqrt(square) * (1 + 0x1p-30) : 0.0};

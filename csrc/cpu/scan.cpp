@@ -1,13 +1,13 @@
 #include "cpu/scan.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "cpu/mask.hpp"
 
 namespace fastretrieve::cpu {
 
-static constexpr float kUnknownSquares[2] = {0, HUGE_VALF};
+// Rows of a cosine are divided by their norms; distances do not ask.
+static constexpr float kUnitSquares[2] = {1, 1};
 
 PanelScan::PanelScan(const Problem& problem, const EncodedQueries& queries, int64_t first,
                      int64_t n_queries)
@@ -64,7 +64,7 @@ bool PanelScan::load_strip(int64_t segment_index, int64_t strip, int64_t step) {
   tile_.error = layout_.plane(codes, kError);
   tile_.norm = layout_.plane(codes, kNorm);
   tile_.half_square = is_distance(problem_.metric) ? layout_.plane(codes, kHalfSquare) : nullptr;
-  squares_ = layout_.has_squares ? layout_.squares(codes) : kUnknownSquares;
+  squares_ = layout_.has_squares ? layout_.squares(codes) : kUnitSquares;
   tile_.next = strip + step < segment.n_strips ? codes + step * layout_.bytes() : nullptr;
   tile_.where_stride = segment.where_stride;
   tile_.where = segment.where && segment.where_stride
