@@ -44,15 +44,14 @@ class IntervalScan final : public cpu::PanelScan {
  private:
   void hit(int64_t query, uint64_t rows, const int32_t* dots) override {
     const int64_t begin = query * problem_.segments[0].n_strips * kStripRows + row_;
+    const Cut cut = cut_at(query, thresholds_[static_cast<size_t>(query)]);
     for (int row = 0; row < kStripRows; ++row) {
-      const Interval i = interval(problem_.metric, bound(query), row_bound_of(row), dots[row]);
+      const RowBound x = row_bound_of(row);
+      const Interval i = interval(problem_.metric, bound(query), x, dots[row]);
       out_.lower[begin + row] = i.lower;
       out_.upper[begin + row] = i.upper;
       out_.kept[begin + row] = (rows >> row) & 1;
-      out_.falls_short[begin + row] =
-          falls_short(problem_.metric, bound(query), row_bound_of(row), dots[row],
-                      make_cut(problem_.metric, bound(query), row_bound_of(0),
-                               thresholds_[static_cast<size_t>(query)]));
+      out_.falls_short[begin + row] = falls_short(problem_.metric, bound(query), x, dots[row], cut);
     }
   }
   void tail(int64_t, int64_t, const int64_t*, int64_t) override {}

@@ -139,17 +139,17 @@ struct Cut {
   double value, distance;
 };
 
-// For any row with the lengths of this one.
-FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, const RowBound& x, double value) {
+// For rows of which no |x|^2 is above `most_square`; distances do not ask.
+FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, double most_square, double value) {
   double square = -value;
   if (metric == Metric::ip || metric == Metric::cosine) {
-    const double squares = q.square + double{x.most_square};
+    const double squares = q.square + most_square;
     square = squares - 2 * value + kSimilaritySlack * squares;
   }
   return {value, square > 0 ? sqrt(square) * (1 + 0x1p-30) : 0.0};
 }
 
-// Whether `interval` ends below the cut, said without a root: enough to drop most rows.
+// Whether a pair cannot reach the cut, found without a root: enough to drop most rows.
 FR_HD inline bool falls_short(Metric metric, const QueryBound& q, const RowBound& x, int32_t dot,
                               const Cut& cut) {
   const double product = q.scale * double{x.scale} * dot;

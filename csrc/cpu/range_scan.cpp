@@ -40,7 +40,7 @@ void RangeScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   if (skipped(query)) return;
   std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
   const QueryBound& q = bound(query);
-  const Cut cut = make_cut(problem_.metric, q, row_bound_of(0), value_);
+  const Cut cut = cut_at(query, value_);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     if (!behind(query, segment_, row_ + row)) continue;

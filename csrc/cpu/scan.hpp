@@ -69,6 +69,10 @@ class PanelScan {
             tile_.norm[row],  tile_.half_square ? tile_.half_square[row] : 0.0f,
             squares_[0],      squares_[1]};
   }
+  // What rows of the strip at hand must reach.
+  Cut cut_at(int64_t query, double value) const {
+    return make_cut(problem_.metric, bound(query), double{squares_[1]}, value);
+  }
   const QueryBound& bound(int64_t query) const {
     return queries_.bounds[static_cast<size_t>(first_ + query)];
   }

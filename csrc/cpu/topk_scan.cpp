@@ -42,7 +42,7 @@ void TopKScan::hit(int64_t query, uint64_t rows, const int32_t* dots) {
   Collector& collector = collectors_[static_cast<size_t>(query)];
   const QueryBound& q = bound(query);
   const double before = collector.threshold();
-  const Cut cut = make_cut(problem_.metric, q, row_bound_of(0), before);
+  const Cut cut = cut_at(query, before);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
     const RowBound x = row_bound_of(row);
