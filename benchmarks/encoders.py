@@ -1,6 +1,6 @@
 """What the trainable encoders reach, against the bars that the project set itself.
 
-    python benchmarks/encoders.py                      # everything: three quarters of an hour on two cores
+    python benchmarks/encoders.py                      # everything: 45 minutes on two cores
     python benchmarks/encoders.py --only cnn vae       # some of it; results are merged by name
     python benchmarks/encoders.py --sequences aeon-*.whl --only JapaneseVowels
 
