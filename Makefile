@@ -5,7 +5,8 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python tools/install.py  # by the hashes of requirements.lock
 STAMPS := $(VENV)/stamps
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 RESULTS := benchmarks/results
@@ -57,7 +58,7 @@ format: $(STAMPS)/dev ## let the formatters change the files
 clean: ## remove what make made
 	rm -rf $(VENV) build dist out .benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(STAMPS)/venv: constraints.txt
+$(STAMPS)/venv: constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "fastretrieve needs Python 3.10 or newer; say which: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
@@ -67,7 +68,7 @@ $(STAMPS)/venv: constraints.txt
 	@$(CXX) --version >/dev/null || { echo "no C++ compiler: $(CXX); on Debian: apt install g++"; exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) --upgrade pip
+	@$(INSTALL) --no-deps pip
 	@mkdir -p $(STAMPS) && touch $@
 
 # scikit-build-core knows whether this machine's cmake and ninja will do, or must come from pip.
@@ -81,7 +82,7 @@ $(STAMPS)/build-tools: $(STAMPS)/venv
 # installed remembers where each module was, so it is made again when one comes or goes.
 $(STAMPS)/build: $(STAMPS)/build-tools $(STAMPS)/modules $(NATIVE)
 	@echo "building fastretrieve (FR_CUDA=$(FR_CUDA))"
-	@$(INSTALL) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
+	@$(PIP) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
 	@touch $@
 
 $(STAMPS)/modules: FORCE | $(STAMPS)/venv
