@@ -51,8 +51,8 @@ lint: $(STAMPS)/dev ## formatting, lint and types; changes nothing
 	$(BIN)/pre-commit run --all-files
 
 format: $(STAMPS)/dev ## let the formatters change the files
-	$(BIN)/ruff check --fix python tests benchmarks examples
-	$(BIN)/ruff format python tests benchmarks examples
+	$(BIN)/ruff check --fix python tests benchmarks examples tools
+	$(BIN)/ruff format python tests benchmarks examples tools
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.hpp' | grep -E '\.(cpp|hpp|cu|cuh)$$' | xargs -r $(BIN)/clang-format -i
 
 clean: ## remove what make made

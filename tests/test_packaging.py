@@ -1,14 +1,17 @@
 """What the first page promises can be typed, and what make installs is pinned."""
 
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
-from fastretrieve import cli
+from fastretrieve import _core, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md"]
@@ -54,6 +57,61 @@ def test_everything_that_make_installs_is_pinned() -> None:
 def test_constraints_name_no_place_to_download_from() -> None:
     text = (ROOT / "constraints.txt").read_text()
     assert not re.search(r"https?:|index-url|find-links", text)
+
+
+def test_the_lock_has_hashes_for_every_pin_but_torch() -> None:
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    wanted = {pin for pin in pins if pin and not pin.startswith(("#", "torch=="))}
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.findall(
+        r"^(\S[^#\\\n]*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", lock, re.MULTILINE
+    )
+    assert {pin for pin, _ in entries} == wanted  # else: python tools/lock.py
+
+
+def tiny_wheel(folder: Path) -> Path:
+    """A package of nothing, as pip installs it."""
+    path, info = folder / "tiny-1.0-py3-none-any.whl", "tiny-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_only_a_file_with_the_hash_of_the_lock_is_installed(tmp_path: Path, is_right: bool) -> None:
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    (tmp_path / "constraints.txt").write_text("tiny==1.0\n")
+    digest = hashlib.sha256(tiny_wheel(tmp_path).read_bytes()).hexdigest() if is_right else "0" * 64
+    (tmp_path / "requirements.lock").write_text(f"tiny==1.0 \\\n    --hash=sha256:{digest}\n")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "tools" / "install.py"), "tiny"],
+        env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_TARGET": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == is_right
+    assert (tmp_path / "tiny-1.0.dist-info").exists() == is_right
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="needs readelf, of binutils")
+def test_the_native_module_is_hardened() -> None:
+    said = subprocess.run(
+        ["readelf", "--wide", "--dynamic", "--program-headers", "--symbols", _core.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.search(r"FLAGS_1.*NOW", said)
+    assert "GNU_RELRO" in said
+    assert re.search(r"GNU_STACK.* RW +0x", said)  # memory of a stack is never run
+    assert "__stack_chk_fail" in said
+
+
+def test_the_native_module_names_no_path_of_the_machine_that_built_it() -> None:
+    assert str(ROOT).encode() not in Path(_core.__file__).read_bytes()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,10 +2,10 @@
 
     python tools/install.py 'fastretrieve[test]' scikit-build-core
 
-pip resolves what is wanted at the versions of ``constraints.txt``; whatever is not installed yet and
-stands in the lock is installed by its hashes first, then the rest (torch, fastretrieve itself). A
-package that is in neither file is refused with ``FR_LOCKED=1``, as in CI, and named otherwise.
-``--no-deps`` takes names of the lock as they are; the pip of an old Python can resolve nothing else.
+pip resolves the wanted packages at the versions of ``constraints.txt``. Those that the lock knows
+are installed by their hashes first, then the rest: torch and fastretrieve itself. A package that is
+in neither file is named, and refused with ``FR_LOCKED=1``, as in CI. ``--no-deps`` takes names of
+the lock as they are, for the pip of an old Python, which cannot report what it resolves.
 """
 
 from __future__ import annotations
