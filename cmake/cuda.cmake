@@ -4,7 +4,7 @@
 # /usr/local/cuda, or what CUDACXX names. The runtime is linked statically, so one build imports on
 # machines with and without a GPU.
 set(FR_CUDA_SOURCES
-  csrc/cuda/backend.cu csrc/cuda/encode.cu csrc/cuda/finish.cu csrc/cuda/scan.cu
+  csrc/cuda/backend.cu csrc/cuda/encode.cu csrc/cuda/finish.cu csrc/cuda/scan_dp4a.cu csrc/cuda/scan_mma.cu
   csrc/cuda/scan_wgmma.cu csrc/cuda/select.cu csrc/cuda/transform.cu)
 
 if(FR_CUDA STREQUAL "EMU")

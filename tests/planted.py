@@ -32,14 +32,14 @@ class Fault(NamedTuple):
 FAULTS: dict[str, Fault] = {
     "order: ties go to the larger id": Fault("core/order.hpp", "a.id < b.id", "a.id > b.id"),
     "order: lanes are added in another order": Fault(
-        "cpu/kernels_avx512.cpp",
+        "cpu/avx512/kernels.cpp",
         "((l[0] + l[1]) + (l[2] + l[3]))",
         "((l[0] + l[2]) + (l[1] + l[3]))",
     ),
     "order: squared differences are fused": Fault(
-        "cpu/kernels_avx512.cpp",
-        "_mm512_add_pd(sums[r], _mm512_mul_pd(difference, difference))",
-        "_mm512_fmadd_pd(difference, difference, sums[r])",
+        "cpu/generic/rows.inl",
+        "add(sums[r], multiply(difference, difference))",
+        "add_product(difference, difference, sums[r])",
     ),
     "bound: the query's error is forgotten": Fault(
         "core/bound.hpp",
@@ -100,10 +100,10 @@ FAULTS: dict[str, Fault] = {
         "core/bound.hpp", "kSlack * (q.code_square + norm_square)", "0 * norm_square"
     ),
     "filter: what is not a number is dropped": Fault(
-        "cpu/scan_avx512.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
+        "cpu/avx512/scan.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
     ),
     "filter: the panel has the ratio of its last query": Fault(
-        "cpu/scan.cpp",
+        "cpu/panel.cpp",
         "ratio = std::max(ratio, error_ratio(bound(q)))",
         "ratio = error_ratio(bound(q))",
     ),
@@ -127,23 +127,23 @@ FAULTS: dict[str, Fault] = {
         "core/bound.hpp", "return {-kInfinity, kInfinity};", "return {0, kInfinity};"
     ),
     "tiling: sampled strips are scanned twice": Fault(
-        "cpu/topk_scan.cpp", "if (sampled != sampling) return;", "if (sampling && !sampled) return;"
+        "cpu/topk.cpp", "if (sampled != sampling) return;", "if (sampling && !sampled) return;"
     ),
     "tiling: every slice of dimensions starts anew": Fault(
-        "cpu/scan_avx512.cpp", "begin == 0 ? _mm512_set1", "begin >= 0 ? _mm512_set1"
+        "cpu/avx512/scan.cpp", "begin == 0 ? _mm512_set1", "begin >= 0 ? _mm512_set1"
     ),
     "tiling: a task leaves out its last strip": Fault(
-        "cpu/panels.hpp",
+        "cpu/tasks.hpp",
         "std::min((index + 1) * chunk, panels.n_strips)",
         "std::min((index + 1) * chunk - (index > 0), panels.n_strips)",
     ),
     "tails: the first row behind the strips is left out": Fault(
-        "cpu/scan.cpp",
+        "cpu/strip_walk.hpp",
         "for (int64_t row = segment.n_strips * kStripRows; row",
         "for (int64_t row = segment.n_strips * kStripRows + (segment.n_strips > 2); row",
     ),
     "tails: one element too many is read": Fault(
-        "cpu/kernels_avx512.cpp", "(1u << n) - 1u", "(2u << n) - 1u"
+        "cpu/avx512/kernels.cpp", "(1u << n) - 1u", "(2u << n) - 1u"
     ),
     "merge: what another thread has scored is lost": Fault(
         "cpu/collector.cpp",
@@ -156,7 +156,7 @@ FAULTS: dict[str, Fault] = {
         "scored_.resize(static_cast<size_t>(k_ > 1 ? k_ - 1 : 1));",
     ),
     "masks: removed rows are found in strips": Fault(
-        "cpu/scan.cpp",
+        "cpu/strip_reader.cpp",
         "const uint64_t live = segment.live ? segment.live[strip] : ~uint64_t{0};",
         "const uint64_t live = ~uint64_t{0};",
     ),
@@ -164,12 +164,10 @@ FAULTS: dict[str, Fault] = {
         "cpu/allowed.hpp", "word(at) == 0", "~word(at) != 0"
     ),
     "masks: a query has the booleans of the first": Fault(
-        "cpu/scan.cpp", "where_bytes_ + query * scan.tile_.where_stride", "where_bytes_"
+        "cpu/strip_reader.cpp", "where_bytes_ + query * args_.where_stride", "where_bytes_"
     ),
     "masks: a query has the mask of the first": Fault(
-        "cpu/scan_avx512.cpp",
-        "tile.where[(query + q) * tile.where_stride]",
-        "tile.where[query * tile.where_stride]",
+        "cpu/generic/hits.inl", "strip.where[query * strip.where_stride]", "strip.where[0]"
     ),
 }
 

@@ -30,13 +30,13 @@ FAULTS: dict[str, Fault] = {
         "if (lane == 0) warps[warp] = __popc(votes);",
     ),
     "fragment: the second half of the rows is taken for the first": Fault(
-        "cuda/layout.hpp", "in_tile / 8 + 2 * (in_step / 16)", "2 * (in_tile / 8) + in_step / 16"
+        "cuda/layout.hpp", "in_block / 8 + 2 * (in_step / 16)", "2 * (in_block / 8) + in_step / 16"
     ),
     "fragment: lanes of a query piece are one off": Fault(
-        "cuda/scan.cu", "shared + lane * 4;", "shared + (lane ^ 1) * 4;"
+        "cuda/scan_mma.cu", "shared + lane * 4;", "shared + (lane ^ 1) * 4;"
     ),
     "descriptor: pieces follow at the distance of groups": Fault(
-        "cuda/scan_wgmma.cu", "group_bytes, kPieceBytes)", "kPieceBytes, group_bytes)"
+        "cuda/scan_wgmma.cu", "octet_bytes, kPieceBytes)", "kPieceBytes, octet_bytes)"
     ),
     "tail: rows behind the last strip are forgotten": Fault(
         "cuda/finish.cu",
@@ -49,25 +49,25 @@ FAULTS: dict[str, Fault] = {
     "filter: what only reaches the threshold is dropped": Fault(
         "cuda/device.cuh", "return !(value < filter.w);", "return value > filter.w;"
     ),
-    "tile: rows have no error": Fault(
-        "cuda/tile_filter.cuh", "__fmaf_ru(-kMagic, x.scale, error)", "-kMagic * x.scale"
+    "panel: rows have no error": Fault(
+        "cuda/panel_filter.cuh", "__fmaf_ru(-kMagic, x.scale, error)", "-kMagic * x.scale"
     ),
-    "tile: it has the reach of its last query": Fault(
-        "cuda/tile_filter.cuh", "reach = fmaxf(reach, filter.x);", "reach = filter.x;"
+    "panel: it has the reach of its last query": Fault(
+        "cuda/panel_filter.cuh", "reach = fmaxf(reach, filter.x);", "reach = filter.x;"
     ),
-    "tile: the lower row is judged as the upper one": Fault(
-        "cuda/tile_filter.cuh",
-        "y = row_filter(tile, rows.lower)",
-        "y = row_filter(tile, rows.upper)",
+    "panel: the lower row is judged as the upper one": Fault(
+        "cuda/panel_filter.cuh",
+        "y = row_filter(panel, rows.lower)",
+        "y = row_filter(panel, rows.upper)",
     ),
-    "tile: half a square counts twice": Fault(
-        "cuda/tile_filter.cuh", "falls[q] = filter.z;", "falls[q] = 2 * filter.z;"
+    "panel: half a square counts twice": Fault(
+        "cuda/panel_filter.cuh", "falls[q] = filter.z;", "falls[q] = 2 * filter.z;"
     ),
     "chunk: the codes of the next strip are those of this one": Fault(
         "cuda/scan_wgmma.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
     ),
     "chunk: mma multiplies the next strip as this one": Fault(
-        "cuda/scan.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
+        "cuda/scan_mma.cu", "load_chunk(layout, following, 0)", "load_chunk(layout, strip, 0)"
     ),
     "chunk: rows of the next strip keep the numbers of this one": Fault(
         "cuda/scan_wgmma.cu", "    rows = next_rows;\n", ""

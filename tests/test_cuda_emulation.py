@@ -219,7 +219,7 @@ def find_nvdisasm() -> str | None:
 def test_kernels_keep_the_conventions_that_let_both_compilers_read_them() -> None:
     """PTX, launches and dynamic shared memory have one home each, in ``csrc/cuda``."""
     homes = {
-        r"\basm\b": ("ptx_async.cuh", "ptx_mma.cuh", "ptx_wgmma.cuh"),
+        r"\basm\b": ("async.cuh", "mma.cuh", "wgmma.cuh"),
         r"<<<": ("launch.hpp",),
         r"extern __shared__": ("launch.hpp",),
         r"#include <cuda_runtime": ("launch.hpp",),

@@ -26,8 +26,8 @@ class Wanted(NamedTuple):
 
 
 SCANS = [  # sm_75 spills four bytes, and has no tier that needs tensor cores
-    Wanted("scan.cu", "sm_80", {"IMMA"}),
-    Wanted("scan.cu", "sm_120", {"IMMA"}),
+    Wanted("scan_mma.cu", "sm_80", {"IMMA"}),
+    Wanted("scan_mma.cu", "sm_120", {"IMMA"}),
     Wanted("scan_wgmma.cu", "sm_90a", {"IGMMA"}),
 ]
 OTHERS = ["encode.cu", "select.cu", "finish.cu", "transform.cu"]

@@ -65,7 +65,7 @@ def test_a_tile_fits_shared_memory_or_the_plainest_tier_takes_over(
     text = plan(n_queries, 10**6, dim, 10, tier=tier, shared_bytes=SHARED[shared])
     chosen = re.search(r"tier=(\w+)", text)
     assert chosen
-    tile, padded = number(text, "tile_queries"), -(-dim // 32) * 32
+    tile, padded = number(text, "panel_queries"), -(-dim // 32) * 32
     if chosen[1] == "dp4a":
         assert tier == "dp4a" or 8 * (padded + 32) > SHARED[shared], text
         return

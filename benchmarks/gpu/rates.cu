@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "cuda/ptx.cuh"
+#include "cuda/ptx/ptx.cuh"
 
 using namespace fastretrieve::cuda;
 

@@ -8,7 +8,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/segments.hpp"
 #include "core/check.hpp"
-#include "pipeline/cuda_plan.hpp"
+#include "cuda/plan.hpp"
 
 #ifdef FR_WITH_CUDA
 #include "cuda/backend.hpp"

@@ -13,51 +13,36 @@
 #include "core/strip.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/encode.hpp"
-#include "cpu/scan.hpp"
-#include "pipeline/cpu_plan.hpp"
+#include "cpu/plan.hpp"
+#include "cpu/strip_walk.hpp"
 
 namespace fastretrieve::bindings {
 namespace {
 
-// A scan that drops nothing but what the filter drops at given thresholds, and writes down what is
-// known of each pair.
-class IntervalScan final : public cpu::PanelScan {
- public:
-  struct Out {  // [n_queries, rows with codes] each
-    double *lower, *upper;
-    bool *kept, *falls_short;
-  };
+// Drops nothing but what the filter drops at given thresholds, and writes down what is known of
+// each pair.
+struct IntervalSurvivors {
+  const cpu::Problem& problem;
+  const cpu::Panel& panel;
+  const std::vector<double>& thresholds;
+  // [n_queries, rows with codes] each
+  double *lower, *upper;
+  bool *kept, *short_of;
 
-  IntervalScan(const cpu::Problem& problem, const cpu::EncodedQueries& queries,
-               const std::vector<double>& thresholds, const Out& out)
-      : PanelScan(problem, queries, 0, queries.n_queries), thresholds_(thresholds), out_(out) {
-    for (int64_t q = 0; q < n_queries(); ++q) set_threshold(q, thresholds[static_cast<size_t>(q)]);
-  }
-
-  void scan_strips(int64_t begin, int64_t end, Cancel& cancel) override {
-    for_strips(begin, end, [&](int64_t segment, int64_t strip, int64_t) {
-      cancel.check();
-      if (load_strip(segment, strip)) scan_loaded();
-    });
-  }
-
- private:
-  void hit(int64_t query, uint64_t rows, const int32_t* dots) override {
-    const int64_t begin = query * problem_.segments[0].n_strips * kStripRows + row_;
-    const Cut cut = cut_at(query, thresholds_[static_cast<size_t>(query)]);
+  void hit(const cpu::StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots) {
+    const int64_t begin = query * problem.segments[0].n_strips * kStripRows + strip.first_row();
+    const QueryBound& q = panel.bound(query);
+    const Cut cut = strip.cut(q, thresholds[static_cast<size_t>(query)]);
     for (int row = 0; row < kStripRows; ++row) {
-      const RowBound x = row_bound_of(row);
-      const Interval i = interval(problem_.metric, bound(query), x, dots[row]);
-      out_.lower[begin + row] = i.lower;
-      out_.upper[begin + row] = i.upper;
-      out_.kept[begin + row] = (rows >> row) & 1;
-      out_.falls_short[begin + row] = falls_short(problem_.metric, bound(query), x, dots[row], cut);
+      const RowBound x = strip.bound(row);
+      const Interval i = interval(problem.metric, q, x, dots[row]);
+      lower[begin + row] = i.lower;
+      upper[begin + row] = i.upper;
+      kept[begin + row] = (rows >> row) & 1;
+      short_of[begin + row] = falls_short(problem.metric, q, x, dots[row], cut);
     }
   }
-  void tail(int64_t, int64_t, const int64_t*, int64_t) override {}
-
-  const std::vector<double>& thresholds_;
-  const Out out_;
+  void tail(int64_t, int64_t, const int64_t*, int64_t) {}
 };
 
 // (lower, upper, kept, falls_short) for every query and every coded row of the first segment: the
@@ -87,10 +72,19 @@ py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queri
   };
   py::array_t<double> lower = unknown(), upper = unknown();
   py::array_t<bool> kept = unset(), short_of = unset();
-  IntervalScan scan(
-      problem, encoded, thresholds,
-      {lower.mutable_data(), upper.mutable_data(), kept.mutable_data(), short_of.mutable_data()});
-  scan.scan_strips(0, n_strips, cancel);
+  cpu::Panel panel(problem, encoded, 0, q.n_rows);
+  for (int64_t i = 0; i < q.n_rows; ++i) panel.set_threshold(i, thresholds[static_cast<size_t>(i)]);
+  IntervalSurvivors survivors{problem,
+                              panel,
+                              thresholds,
+                              lower.mutable_data(),
+                              upper.mutable_data(),
+                              kept.mutable_data(),
+                              short_of.mutable_data()};
+  SearchStats stats;
+  cpu::StripWalk<IntervalSurvivors> walk(problem, panel, survivors, stats);
+  walk.for_strips(0, n_strips,
+                  [&](int64_t segment, int64_t strip, int64_t) { walk.scan(segment, strip); });
   return py::make_tuple(lower, upper, kept, short_of);
 }
 

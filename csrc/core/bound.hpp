@@ -20,8 +20,8 @@
 namespace fastretrieve {
 
 // Rows and queries whose norm is neither zero nor in this range always survive and never supply a
-// threshold, so that no float32 in the filter loses its last bits. What overflows there falls on
-// the right side.
+// threshold, so that no float32 in the filter loses its last bits. Overflow may keep a row, never
+// drop one.
 constexpr double kMinNorm = 0x1p-60, kMaxNorm = 0x1p60;
 constexpr double kSlack = 0x1p-20;            // relative to |q| max(|x|, |x'|)
 constexpr double kDistanceSlack = 0x1p-19;    // relative to |q|^2 + |x|^2
@@ -129,8 +129,7 @@ FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBoun
   const double product = q.scale * double{x.scale} * dot;
   const double radius = q.norm * double{x.error} + q.error * double{x.norm};
   if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
-  if (metric == Metric::sqeuclidean || metric == Metric::l2)
-    return distance_interval(q, x, product, radius);
+  if (is_distance(metric)) return distance_interval(q, x, product, radius);
   return similarity_interval(q, x, product, radius);
 }
 
@@ -142,7 +141,7 @@ struct Cut {
 // For rows of which no |x|^2 is above `most_square`; distances do not ask.
 FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, double most_square, double value) {
   double square = -value;
-  if (metric == Metric::ip || metric == Metric::cosine) {
+  if (!is_distance(metric)) {
     const double squares = q.square + most_square;
     square = squares - 2 * value + kSimilaritySlack * squares;
   }
@@ -156,7 +155,7 @@ FR_HD inline bool falls_short(Metric metric, const QueryBound& q, const RowBound
   const double radius = q.norm * double{x.error} + q.error * double{x.norm};
   if (!(radius < kInfinity)) return false;
   double upper = product + radius;
-  if (metric == Metric::sqeuclidean || metric == Metric::l2) {
+  if (is_distance(metric)) {
     const double squares = q.square + 2.0 * double{x.half_square};
     upper = 2 * upper - squares + kDistanceSlack * squares;
   }
@@ -178,14 +177,13 @@ struct Filter {
 };
 
 FR_HD inline Filter make_filter(Metric metric, const QueryBound& q) {
-  const bool distance = metric == Metric::sqeuclidean || metric == Metric::l2;
   return {round_up(q.norm / q.scale),
-          distance ? static_cast<float>((1 - kDistanceSlack) / q.scale) : 0.0f, -HUGE_VALF};
+          is_distance(metric) ? static_cast<float>((1 - kDistanceSlack) / q.scale) : 0.0f,
+          -HUGE_VALF};
 }
 
 FR_HD inline float filter_threshold(Metric metric, const QueryBound& q, double value) {
-  const bool distance = metric == Metric::sqeuclidean || metric == Metric::l2;
-  if (!distance) return round_down(value / q.scale);
+  if (!is_distance(metric)) return round_down(value / q.scale);
   return round_down((value + q.square * (1 - kDistanceSlack)) / (2 * q.scale));
 }
 

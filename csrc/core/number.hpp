@@ -6,11 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#if defined(__CUDACC__)
-#define FR_HD __host__ __device__
-#else
-#define FR_HD
-#endif
+#include "core/portable.hpp"
 
 namespace fastretrieve {
 

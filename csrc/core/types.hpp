@@ -2,16 +2,19 @@
 #pragma once
 #include <cstdint>
 
+#include "core/portable.hpp"
+
 namespace fastretrieve {
 
 enum class Metric : int32_t { ip, cosine, sqeuclidean, l2 };
 enum class DType : int32_t { float32, float16, bfloat16 };
 
-inline bool is_distance(Metric metric) {
+FR_HD inline bool is_distance(Metric metric) {
   return metric == Metric::sqeuclidean || metric == Metric::l2;
 }
 inline int64_t item_size(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
 
+constexpr int kLanes = 8;           // of a canonical sum, see docs/exactness.md
 constexpr int64_t kMaxDim = 65536;  // 255 * 127 * 65536 still fits the int32 accumulators
 
 // Rows of numbers; the elements of a row are adjacent, the rows `stride` elements apart.

@@ -3,7 +3,7 @@
 #include "core/fpenv.hpp"
 #include "core/strip.hpp"
 #include "cpu/encode.hpp"
-#include "cpu/range.hpp"
+#include "cpu/range_search.hpp"
 #include "cpu/score.hpp"
 #include "cpu/search.hpp"
 #include "cpu/transform.hpp"

@@ -6,11 +6,11 @@
 #include <cstring>
 
 #include "core/strip.hpp"
+#include "cpu/atomics.hpp"
+#include "cpu/float_row.hpp"
 #include "cpu/pool.hpp"
 
 namespace fastretrieve::cpu {
-
-constexpr uint32_t kInfinityBits = 0x7f800000u;
 
 namespace {
 
@@ -56,14 +56,6 @@ void pack_row(const StripLayout& layout, const int8_t* codes, int64_t row, uint8
   }
 }
 
-// Rows are read as float32; only 16-bit ones need a copy.
-const float* wide_row(const Kernels& kernels, const Matrix& rows, int64_t i,
-                      std::vector<float>& buffer) {
-  if (rows.dtype == DType::float32) return reinterpret_cast<const float*>(rows.row(i));
-  kernels.widen(rows.row(i), rows.dtype, rows.dim, buffer.data());
-  return buffer.data();
-}
-
 }  // namespace
 
 void encode_strips(const Kernels& kernels, const EncodeArgs& args, Cancel& cancel) {
@@ -79,7 +71,7 @@ void encode_strips(const Kernels& kernels, const EncodeArgs& args, Cancel& cance
       uint8_t* strip = args.codes + s * layout.bytes();
       double least = kInfinity, most = 0;
       for (int64_t row = 0; row < kStripRows; ++row) {
-        const float* x = wide_row(kernels, args.rows, s * kStripRows + row, buffer);
+        const float* x = float_row(kernels, args.rows, s * kStripRows + row, buffer.data());
         const Encoded encoded = encode_row(kernels, x, args.rows.dim, args.metric, codes.data());
         pack_row(layout, codes.data(), row, strip);
         const RowBound bound = row_bound(encoded.measured, encoded.scale);
@@ -122,11 +114,7 @@ EncodedQueries::EncodedQueries(const Kernels& kernels, const Matrix& queries, Me
       if (narrow) kernels.widen(queries.row(i), queries.dtype, dim, converted_.data() + i * dim);
       const Encoded encoded =
           encode_row(kernels, row(i), dim, metric, codes.data() + i * padded_dim);
-      if (!encoded.finite) {
-        int64_t first = bad.load();
-        while (i < first && !bad.compare_exchange_weak(first, i)) {
-        }
-      }
+      if (!encoded.finite) lower_to(bad, i);
       bounds[static_cast<size_t>(i)] = query_bound(encoded.measured, encoded.scale);
       norms[static_cast<size_t>(i)] = encoded.norm;
       bias[static_cast<size_t>(i)] = static_cast<int32_t>(-kCodeOffset * encoded.code_sum);

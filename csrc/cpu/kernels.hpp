@@ -1,9 +1,9 @@
-// The operations that an instruction set implements: kernels_<isa>.cpp and scan_<isa>.cpp hold
-// them, isa.cpp chooses.
+// The operations that an instruction set implements: a folder for each, and isa.cpp chooses.
 //
 // Those files are compiled for processors that the running one may not be, so they contain no
 // inline function with external linkage and nothing of the standard library: the linker could pick
-// their copy for everybody.
+// their copy for everybody. What they share is included into the anonymous namespace of each, from
+// generic/.
 #pragma once
 #include <cstdint>
 
@@ -11,14 +11,20 @@
 
 namespace fastretrieve::cpu {
 
-constexpr int64_t kLanes = 8;  // part of the definition of a score, see docs/exactness.md
+// Takes what the filter kept of a strip: for a query, a bit for each row, and the products of
+// all 64.
+class HitHandler {
+ public:
+  virtual void hit(int64_t query, uint64_t rows, const int32_t* dots) = 0;
 
-using HitHandler = void (*)(void* context, int64_t query, uint64_t rows, const int32_t* dots);
+ protected:
+  ~HitHandler() = default;
+};
 
 // One strip against a panel of queries: integer products, the float32 filter of core/bound.hpp, and
-// a call of `on_hit` for every query with survivors. `on_hit` may raise `threshold`; the next strip
-// sees it.
-struct ScanTile {
+// a call of `survivors` for every query with rows that passed. It may raise `threshold`; the next
+// strip sees it.
+struct StripArgs {
   const uint8_t* codes;  // kBlocks blocks of `groups` groups
   const float* scale;    // planes of the strip, 64 each
   const float* error;
@@ -39,18 +45,18 @@ struct ScanTile {
   const uint64_t* where;  // further masks, one word a query, or null
   int64_t where_stride;
 
-  int32_t* dots;  // scratch, [kScratchQueries or n_queries rounded up to 4][64], see scan_scratch
-  HitHandler on_hit;
-  void* context;
+  int32_t* dots;  // scratch of scan_scratch() numbers
+  HitHandler* survivors;
 };
 
-// Dimensions are walked in slices that leave a strip of codes in the L1 cache. More than one slice
-// needs the partial products of the whole panel; a single slice needs those of four queries.
+constexpr int64_t kStreamQueries = 8;  // up to here a scan streams memory instead of tiling it
+constexpr int64_t kTileQueries = 4;    // a tile: the products of so many queries with 64 rows
+// Dimensions are walked in slices that leave a strip of codes in the L1 cache. With more than one
+// slice the products of the whole panel are kept; with one, those of a tile or of a stream.
 constexpr int64_t kSliceGroups = 96;
-inline constexpr int64_t kStreamQueries =
-    8;  // up to here a scan streams memory instead of tiling it
 constexpr int64_t scan_scratch(int64_t groups, int64_t n_queries) {
-  return (groups > kSliceGroups ? (n_queries + 3) / 4 * 4 : kStreamQueries) * 64;
+  const int64_t whole_tiles = (n_queries + kTileQueries - 1) / kTileQueries * kTileQueries;
+  return (groups > kSliceGroups ? whole_tiles : kStreamQueries) * 64;
 }
 
 enum class Sums { product, product_and_square, squared_difference };
@@ -81,7 +87,7 @@ struct Quantised {
 struct Kernels {
   const char* name;
   bool (*supported)();
-  void (*scan)(const ScanTile&);
+  void (*scan)(const StripArgs&);
   void (*score)(const ScoreArgs&);
   Survey (*survey)(const float* x, int64_t dim);
   // codes[i] = nearest(x[i] * to_code), at most 127 in size; the error is measured against `scale`
@@ -103,14 +109,14 @@ struct Kernels {
   int64_t (*multiply_all)(int64_t rounds, int32_t* sink);
 };
 
-// In scan_<isa>.cpp, for the tables of kernels_<isa>.cpp.
+// The walk over strips of an instruction set has a file of its own beside its table.
 namespace avx512 {
-void scan(const ScanTile& tile);
+void scan(const StripArgs& strip);
 uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx512
 namespace avx2 {
-void scan(const ScanTile& tile);
+void scan(const StripArgs& strip);
 uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx2

@@ -1,59 +1,127 @@
 #include "cpu/range.hpp"
 
-#include <cmath>
-
-#include "core/check.hpp"
-#include "cpu/panels.hpp"
-#include "cpu/range_scan.hpp"
+#include <algorithm>
 
 namespace fastretrieve::cpu {
 
-static void check(const RangeArgs& args) {
-  FR_CHECK(!std::isnan(args.radius), "radius must be a number, got NaN");
-  FR_CHECK(args.self_segment < args.n_segments, "there are ", args.n_segments,
-           " segments, got self_segment ", args.self_segment);
-  if (args.self_segment < 0) return;
-  const int64_t n_rows = args.segments[args.self_segment].rows.n_rows;
-  FR_CHECK(0 <= args.self_row && args.self_row + args.queries.n_rows <= n_rows, "segment ",
-           args.self_segment, " has ", n_rows, " rows, got queries ", args.self_row, " to ",
-           args.self_row + args.queries.n_rows);
+constexpr size_t kMaxPending = 256;  // rows of one query that are scored together
+
+RangeSurvivors::RangeSurvivors(const Problem& problem, Panel& panel, const RangeArgs& args,
+                               Budget& budget, SearchStats& stats)
+    : problem_(problem),
+      panel_(panel),
+      args_(args),
+      budget_(budget),
+      stats_(stats),
+      key_(key_of_score(problem.metric, args.radius)),
+      value_(value_of_score(problem.metric, args.radius)),
+      skip_(static_cast<size_t>(panel.n_queries())),
+      pending_(static_cast<size_t>(panel.n_queries())),
+      found_(static_cast<size_t>(panel.n_queries())) {
+  for (int64_t q = 0; q < panel.n_queries(); ++q) {
+    skip_[static_cast<size_t>(q)] = removed(q) || panel.needs_no_scan(q);
+    panel.set_threshold(q, skipped(q) ? kInfinity : value_);
+  }
 }
 
-bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
-  check(args);
-  args.found->assign(static_cast<size_t>(args.queries.n_rows), {});
-  const bool none = is_distance(args.metric) && args.radius < 0;
-  if (args.queries.n_rows == 0 || none) return true;
-  const Problem problem{kernels, args.segments, args.n_segments, args.queries.dim, args.metric,
-                        0,       cancel};
-  const EncodedQueries queries(kernels, args.queries, args.metric, cancel);
-  const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
-                      args.metric);
-  args.stats->queries += panels.n_queries;
+// Whether the query of a self-join is a removed row.
+bool RangeSurvivors::removed(int64_t query) const {
+  if (args_.self_segment < 0) return false;
+  const uint64_t* live = problem_.segments[args_.self_segment].live;
+  const int64_t row = args_.self_row + panel_.first() + query;
+  return live && !((live[row / 64] >> (row % 64)) & 1);
+}
 
-  Budget budget(args);
-  const ScanKind<RangeScan> kind{
-      [&](int64_t panel) {
-        return std::make_unique<RangeScan>(problem, queries, panels.begin(panel),
-                                           panels.size(panel), args, budget);
-      },
-      [&](RangeScan& scan) {
-        scan.take_zero_queries(cancel);
-        scan.score_tails(cancel);
-      },
-      [&](RangeScan& scan, int) {
-        for (int64_t q = 0; q < scan.n_queries(); ++q) {
-          cancel.check_now();
-          scan.finish(q, (*args.found)[static_cast<size_t>(scan.first() + q)]);
-        }
-      }};
-  if (!panels.share_rows()) {
-    walk_by_queries(panels, kind, *args.stats, cancel);
-  } else {
-    for (int64_t panel = 0; panel < panels.plan.n_panels; ++panel)
-      walk_by_rows(panels, panel, kind, *args.stats, cancel);
+bool RangeSurvivors::behind(int64_t query, int64_t segment, int64_t row) const {
+  if (segment != args_.self_segment) return segment > args_.self_segment;
+  return row > args_.self_row + panel_.first() + query;
+}
+
+void RangeSurvivors::hit(const StripReader& strip, int64_t query, uint64_t rows,
+                         const int32_t* dots) {
+  if (skipped(query)) return;
+  std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
+  const QueryBound& q = panel_.bound(query);
+  const Cut cut = strip.cut(q, value_);
+  for (; rows; rows &= rows - 1) {
+    const int row = __builtin_ctzll(rows);
+    const int64_t of_segment = strip.first_row() + row;
+    if (!behind(query, strip.segment(), of_segment)) continue;
+    const RowBound x = strip.bound(row);
+    if (falls_short(problem_.metric, q, x, dots[row], cut)) continue;
+    if (interval(problem_.metric, q, x, dots[row]).upper < value_) continue;  // NaN stays
+    pending.push_back({of_segment, strip.segment()});
   }
-  return !budget.exceeded();
+  if (pending.size() >= kMaxPending) settle(query);
+}
+
+void RangeSurvivors::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) {
+  if (skipped(query)) return;
+  std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
+  for (int64_t i = 0; i < n_rows; ++i)
+    if (behind(query, segment, rows[i])) pending.push_back({rows[i], segment});
+  if (pending.size() >= kMaxPending) settle(query);
+}
+
+void RangeSurvivors::settle(int64_t query) {
+  std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
+  std::vector<Scored>& found = found_[static_cast<size_t>(query)];
+  const size_t before = found.size();
+  stats_.rows_scored += static_cast<int64_t>(pending.size());
+  score_places(problem_, panel_.row(query), pending, scratch_, found);
+  pending.clear();
+  const auto outside = [this](const Scored& s) { return s.key < key_; };
+  found.erase(std::remove_if(found.begin() + static_cast<int64_t>(before), found.end(), outside),
+              found.end());
+  budget_.found += static_cast<int64_t>(found.size() - before);
+}
+
+void RangeSurvivors::take_zero_queries(Cancel& cancel) {
+  if (key_ > 0) return;
+  for (int64_t q = 0; q < panel_.n_queries(); ++q) {
+    if (!panel_.needs_no_scan(q) || removed(q)) continue;
+    std::vector<Scored>& found = found_[static_cast<size_t>(q)];
+    for (int64_t s = 0; s < problem_.n_segments && !budget_.exceeded(); ++s) {
+      const Segment& segment = problem_.segments[s];
+      const size_t before = found.size();
+      for (int64_t row = 0; row < segment.rows.n_rows; ++row) {
+        if (row % 65536 == 0) cancel.check_now();
+        if (behind(q, s, row) && row_allowed(segment, panel_.first() + q, row))
+          found.push_back({0.0, segment.id(row)});
+      }
+      budget_.found += static_cast<int64_t>(found.size() - before);
+    }
+  }
+}
+
+void RangeSurvivors::absorb(RangeSurvivors& other) {
+  for (size_t q = 0; q < found_.size(); ++q) {
+    other.settle(static_cast<int64_t>(q));
+    std::vector<Scored>& mine = found_[q];
+    std::vector<Scored>& theirs = other.found_[q];
+    if (mine.empty()) mine.swap(theirs);
+    mine.insert(mine.end(), theirs.begin(), theirs.end());
+    std::vector<Scored>().swap(theirs);
+  }
+}
+
+void RangeSurvivors::finish(int64_t query, std::vector<Scored>& out) {
+  settle(query);
+  out.swap(found_[static_cast<size_t>(query)]);
+  sort_best(out, problem_.cancel);
+}
+
+void RangeScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
+  walk.for_strips(begin, end, [&](int64_t segment, int64_t strip, int64_t) {
+    cancel.check();
+    if (budget_.exceeded()) return;
+    if (survivors.behind(0, segment, (strip + 1) * kStripRows - 1)) walk.scan(segment, strip);
+  });
+}
+
+void RangeScan::absorb(RangeScan& other) {
+  survivors.absorb(other.survivors);
+  stats += other.stats;
 }
 
 }  // namespace fastretrieve::cpu

@@ -1,11 +1,87 @@
-// Exact range search and self-join on the CPU.
+// Stage 2 and 3 of a range search: the threshold is known from the start, and what the codes cannot
+// rule out is scored at once, so that nothing but the result grows.
 #pragma once
+#include <atomic>
+#include <vector>
+
 #include "core/calls.hpp"
-#include "core/cancel.hpp"
-#include "cpu/kernels.hpp"
+#include "cpu/strip_walk.hpp"
 
 namespace fastretrieve::cpu {
 
-bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel);
+// How many pairs all threads have found, and how many may be.
+struct Budget {
+  explicit Budget(const RangeArgs& args) : limit(args.limit), told_(args.n_found) {}
+  ~Budget() {
+    if (told_) *told_ = found.load();
+  }
+
+  const int64_t limit;
+  std::atomic<int64_t> found{0};
+
+  bool exceeded() const { return found.load(std::memory_order_relaxed) > limit; }
+
+ private:
+  int64_t* const told_;
+};
+
+// What a panel's queries have found so far.
+class RangeSurvivors {
+ public:
+  RangeSurvivors(const Problem& problem, Panel& panel, const RangeArgs& args, Budget& budget,
+                 SearchStats& stats);
+
+  void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
+  void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
+
+  // Whether a row may be reported: in a self-join, only rows behind the query's own.
+  bool behind(int64_t query, int64_t segment, int64_t row) const;
+  // The zero queries of a similarity: every row has score zero.
+  void take_zero_queries(Cancel& cancel);
+  void absorb(RangeSurvivors& other);
+  // Scores what is left and moves the rows within the radius out, in order.
+  void finish(int64_t query, std::vector<Scored>& out);
+
+ private:
+  void settle(int64_t query);
+  bool skipped(int64_t query) const { return skip_[static_cast<size_t>(query)]; }
+  bool removed(int64_t query) const;
+
+  const Problem& problem_;
+  Panel& panel_;
+  const RangeArgs& args_;
+  Budget& budget_;
+  SearchStats& stats_;
+  const double key_, value_;  // of the radius
+  ScoreScratch scratch_;
+  std::vector<uint8_t> skip_;
+  std::vector<std::vector<Place>> pending_;
+  std::vector<std::vector<Scored>> found_;
+};
+
+// The scan of one thread for one panel.
+class RangeScan {
+ public:
+  RangeScan(const Problem& problem, const EncodedQueries& queries, int64_t first, int64_t n_queries,
+            const RangeArgs& args, Budget& budget)
+      : panel(problem, queries, first, n_queries),
+        survivors(problem, panel, args, budget, stats),
+        walk(problem, panel, survivors, stats),
+        budget_(budget) {}
+  RangeScan(const RangeScan&) = delete;
+  RangeScan& operator=(const RangeScan&) = delete;
+
+  // Strips [begin, end), counted over all segments.
+  void scan_strips(int64_t begin, int64_t end, Cancel& cancel);
+  void absorb(RangeScan& other);
+
+  SearchStats stats;
+  Panel panel;
+  RangeSurvivors survivors;
+  StripWalk<RangeSurvivors> walk;
+
+ private:
+  const Budget& budget_;
+};
 
 }  // namespace fastretrieve::cpu

@@ -6,6 +6,8 @@
 
 #include "core/bound.hpp"
 #include "core/check.hpp"
+#include "cpu/atomics.hpp"
+#include "cpu/float_row.hpp"
 #include "cpu/pool.hpp"
 
 namespace fastretrieve::cpu {
@@ -74,11 +76,8 @@ static void check_finite(const Kernels& kernels, const Matrix& matrix, const cha
     std::vector<float> wide(static_cast<size_t>(matrix.dim));
     const int64_t end = std::min(matrix.n_rows, (index + 1) * kRowsPerTask);
     for (int64_t i = index * kRowsPerTask; i < end; ++i) {
-      kernels.widen(matrix.row(i), matrix.dtype, matrix.dim, wide.data());
-      if (kernels.survey(wide.data(), matrix.dim).max_bits < 0x7f800000u) continue;
-      int64_t first = bad.load();
-      while (i < first && !bad.compare_exchange_weak(first, i)) {
-      }
+      const float* x = float_row(kernels, matrix, i, wide.data());
+      if (kernels.survey(x, matrix.dim).max_bits >= kInfinityBits) lower_to(bad, i);
     }
   };
   parallel((matrix.n_rows + kRowsPerTask - 1) / kRowsPerTask, num_threads(), task, cancel);
@@ -96,8 +95,8 @@ void score_all(const Kernels& kernels, const ScoresArgs& args, Cancel& cancel) {
     const int64_t q = index / parts, begin = index % parts * kRowsPerTask;
     const int64_t end = std::min(n_rows, begin + kRowsPerTask);
     std::vector<float> wide(static_cast<size_t>(dim));
-    kernels.widen(args.queries.row(q), args.queries.dtype, dim, wide.data());
-    const QueryRow query{wide.data(), std::sqrt(kernels.survey(wide.data(), dim).square)};
+    const float* values = float_row(kernels, args.queries, q, wide.data());
+    const QueryRow query{values, std::sqrt(kernels.survey(values, dim).square)};
     ScoreScratch scratch;
     for (int64_t i = begin; i < end; ++i) scratch.rows.push_back(args.rows.row(i));
     score_scratch(kernels, args.metric, dim, query, args.rows.dtype, scratch);

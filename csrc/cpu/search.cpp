@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <mutex>
 
-#include "cpu/panels.hpp"
-#include "cpu/topk_scan.hpp"
+#include "cpu/tasks.hpp"
+#include "cpu/topk.hpp"
 
 namespace fastretrieve::cpu {
 
@@ -20,16 +20,16 @@ static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel)
   const auto task = [&](int64_t index, int) {
     ScoreScratch scratch;
     SearchStats counts;
-    const int64_t end = std::min((index + 1) * kFinishQueries, scan.n_queries());
+    const int64_t end = std::min((index + 1) * kFinishQueries, scan.panel.n_queries());
     for (int64_t q = index * kFinishQueries; q < end; ++q) {
       cancel.check_now();
-      const int64_t at = (scan.first() + q) * out.k;
-      scan.finish(q, scratch, counts, out.scores + at, out.ids + at);
+      const int64_t at = (scan.panel.first() + q) * out.k;
+      scan.survivors.finish(q, scratch, counts, out.scores + at, out.ids + at);
     }
     std::lock_guard<std::mutex> lock(counting);
     scan.stats += counts;
   };
-  parallel((scan.n_queries() + kFinishQueries - 1) / kFinishQueries, threads, task, cancel);
+  parallel((scan.panel.n_queries() + kFinishQueries - 1) / kFinishQueries, threads, task, cancel);
 }
 
 static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
@@ -47,7 +47,7 @@ static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t
         return std::make_unique<TopKScan>(problem, queries, panels.begin(panel), panels.size(panel),
                                           shared);
       },
-      [&](TopKScan& scan) { scan.score_tails(cancel); },
+      [&](TopKScan& scan) { scan.walk.score_tails(cancel); },
       [&](TopKScan& scan, int threads) { finish(scan, args.out, threads, cancel); }};
   if (!panels.share_rows()) return walk_by_queries(panels, kind, *args.stats, cancel);
   for (int64_t panel = 0; panel < panels.plan.n_panels; ++panel) {

@@ -8,6 +8,8 @@
 
 #include "core/check.hpp"
 #include "core/number.hpp"
+#include "cpu/atomics.hpp"
+#include "cpu/float_row.hpp"
 #include "cpu/pool.hpp"
 
 namespace fastretrieve::cpu {
@@ -19,12 +21,6 @@ void for_row_blocks(int64_t n_rows, int64_t dim, Cancel& cancel, const Work& wor
   const int64_t block = std::max<int64_t>(1, 65536 / std::max<int64_t>(dim, 1));
   parallel((n_rows + block - 1) / block, num_threads(),
            [&](int64_t i, int) { work(i * block, std::min(n_rows, (i + 1) * block)); }, cancel);
-}
-
-const float* as_float(const Kernels& kernels, const Matrix& rows, int64_t i, float* buffer) {
-  if (rows.dtype == DType::float32) return reinterpret_cast<const float*>(rows.row(i));
-  kernels.widen(rows.row(i), rows.dtype, rows.dim, buffer);
-  return buffer;
 }
 
 void narrow(const float* values, int64_t n, DType dtype, void* out) {
@@ -54,7 +50,7 @@ bool fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t
   int64_t at = 0;
   for (int64_t l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
-    kernels.centre(as_float(kernels, layer.rows, row, scratch.wide.data()), layer.mean,
+    kernels.centre(float_row(kernels, layer.rows, row, scratch.wide.data()), layer.mean,
                    layer.rows.dim, joined + at);
     if (args.weigh) {
       const double norm = std::sqrt(kernels.square_sum(joined + at, layer.rows.dim));
@@ -76,12 +72,6 @@ bool fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t
   return true;
 }
 
-void lower(std::atomic<int64_t>& least, int64_t value) {
-  int64_t known = least.load();
-  while (value < known && !least.compare_exchange_weak(known, value)) {
-  }
-}
-
 }  // namespace
 
 void fuse(const Kernels& kernels, const FuseArgs& args, Cancel& cancel) {
@@ -98,7 +88,7 @@ void fuse(const Kernels& kernels, const FuseArgs& args, Cancel& cancel) {
                         std::vector<double>(static_cast<size_t>(dim))};
     for (int64_t row = begin; row < end; ++row) {
       char* out = static_cast<char*>(args.out) + row * dim * item_size(args.out_dtype);
-      if (!fuse_row(kernels, args, row, dim, scratch, out)) return lower(bad, row);
+      if (!fuse_row(kernels, args, row, dim, scratch, out)) return lower_to(bad, row);
     }
   });
   FR_CHECK(bad == n_rows, args.weigh ? "layers hold" : "x holds",
@@ -128,7 +118,7 @@ void cluster_sums(const Kernels& kernels, const ClusterArgs& args, Cancel& cance
         for (int64_t m = begin[static_cast<size_t>(c)]; m < begin[static_cast<size_t>(c) + 1];
              ++m) {
           const float* x =
-              as_float(kernels, args.rows, members[static_cast<size_t>(m)], wide.data());
+              float_row(kernels, args.rows, members[static_cast<size_t>(m)], wide.data());
           for (int64_t d = 0; d < dim; ++d) sum[d] += double{x[d]};
         }
         args.counts[c] = begin[static_cast<size_t>(c) + 1] - begin[static_cast<size_t>(c)];
@@ -146,12 +136,12 @@ int64_t ingest(const Kernels& kernels, const IngestArgs& args, Cancel& cancel) {
       if (args.rows.dtype == args.out_dtype) {
         std::memcpy(out, args.rows.row(row), static_cast<size_t>(row_bytes));
       } else {
-        narrow(as_float(kernels, args.rows, row, wide.data()), dim, args.out_dtype, out);
+        narrow(float_row(kernels, args.rows, row, wide.data()), dim, args.out_dtype, out);
       }
       const Matrix stored{out, args.out_dtype, 1, dim, dim};
-      if (kernels.survey(as_float(kernels, stored, 0, wide.data()), dim).max_bits < 0x7f800000u)
+      if (kernels.survey(float_row(kernels, stored, 0, wide.data()), dim).max_bits < kInfinityBits)
         continue;
-      return lower(bad, row);  // the rest of this block cannot hold an earlier one
+      return lower_to(bad, row);  // the rest of this block cannot hold an earlier one
     }
   });
   return bad == args.rows.n_rows ? -1 : bad.load();

@@ -194,7 +194,7 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
 
   for (int64_t first = 0; first < args.queries.n_rows; first += p.batch_queries) {
     const int64_t n = std::min(p.batch_queries, args.queries.n_rows - first);
-    const int64_t padded = round_up_to(n, std::max(p.tile_queries, kGroupQueries));
+    const int64_t padded = round_up_to(n, std::max(p.panel_queries, kOctetQueries));
     Arena arena(args.workspace, args.workspace_bytes);
     QueryBatch batch{};
     batch.data = args.queries.row(first);
@@ -205,7 +205,7 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
     batch.capacity = p.capacity;
     batch.limit = p.capacity - (args.n_rows - args.n_strips * kStripRows);
     batch.survivors = arena.take<Survivor>(n * p.capacity);
-    batch.codes = arena.take<uint8_t>(padded / kGroupQueries * QueryLayout(dim).group_bytes());
+    batch.codes = arena.take<uint8_t>(padded / kOctetQueries * QueryLayout(dim).octet_bytes());
     batch.filters = arena.take<float4>(padded);
     batch.bounds = arena.take<QueryBound>(n);
     batch.values = arena.take<double>(n);
@@ -219,7 +219,7 @@ void CudaBackend::search(const DeviceSearch& args, cudaStream_t stream) const {
       const CudaStage& stage = p.stages[static_cast<size_t>(s)];
       if (s > 0) select_survivors({batch, args.metric, args.k}, queue);
       if (stage.n_strips > 0)
-        scan({gallery, batch, p.tile_queries, stage.stride,
+        scan({gallery, batch, p.panel_queries, stage.stride,
               coarser > 0 ? ~uint64_t{0} / static_cast<uint64_t>(coarser / stage.stride - 1) : 0,
               stage.n_strips, limits_.n_multiprocessors, limits_.shared_bytes},
              p.tier, queue);

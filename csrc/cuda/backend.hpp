@@ -6,7 +6,7 @@
 
 #include "core/calls.hpp"
 #include "cuda/launch.hpp"
-#include "pipeline/cuda_plan.hpp"
+#include "cuda/plan.hpp"
 
 namespace fastretrieve::cuda {
 

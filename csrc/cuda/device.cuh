@@ -7,12 +7,11 @@
 #include "core/types.hpp"
 #include "cuda/half.cuh"
 #include "cuda/layout.hpp"
-#include "cuda/ptx.cuh"
+#include "cuda/ptx/ptx.cuh"
 
 namespace fastretrieve::cuda {
 
 constexpr unsigned kWholeWarp = ~0u;
-constexpr int kLanes = 8;  // part of the definition of a score, see docs/exactness.md
 
 // A segment as kernels see it; a table of them lies in device memory.
 struct DeviceSegment {
@@ -67,7 +66,7 @@ struct QueryBatch {
   int64_t first;  // of the whole search: its row of the mask and of the results
   int64_t capacity;
   int64_t limit;        // survivors that may be kept: the rest is for rows without codes
-  uint8_t* codes;       // QueryLayout, padded to a tile with zeros
+  uint8_t* codes;       // QueryLayout, padded to a panel with zeros
   QueryBound* bounds;   // [n_queries]
   float4* filters;      // [padded]: reach, drift, fall, threshold
   double* values;       // [n_queries] the threshold as a value, see core/bound.hpp
@@ -113,10 +112,6 @@ __device__ __forceinline__ void read_ahead(uint32_t (&bits)[kAhead], const void*
 __device__ __forceinline__ const void* row_of(const void* data, DType dtype, int64_t elements) {
   const int64_t size = dtype == DType::float32 ? 4 : 2;
   return static_cast<const char*>(data) + elements * size;
-}
-
-__device__ __forceinline__ bool is_distance_metric(Metric metric) {
-  return metric == Metric::sqeuclidean || metric == Metric::l2;
 }
 
 // The segment that holds strip `strip` of the index: the last whose first strip is not beyond it.

@@ -65,7 +65,7 @@ __device__ __forceinline__ Measured measured(double norm, const Scaling& s, cons
 
 static __global__ void __launch_bounds__(kRowWarps * 32)
     encode_rows_kernel(const __grid_constant__ EncodeRowsArgs args) {
-  const FragmentLayout layout(args.dim, is_distance_metric(args.metric));
+  const FragmentLayout layout(args.dim, is_distance(args.metric));
   const bool cosine = args.metric == Metric::cosine;
   const int lane = threadIdx.x % 32;
   const int64_t s = blockIdx.x;
@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(kRowWarps * 32)
     layout.plane(strip, kError)[row] = bound.error;
     layout.plane(strip, kNorm)[row] = bound.norm;
     layout.plane(strip, kScale)[row] = bound.scale;
-    if (is_distance_metric(args.metric)) layout.plane(strip, kHalfSquare)[row] = bound.half_square;
+    if (is_distance(args.metric)) layout.plane(strip, kHalfSquare)[row] = bound.half_square;
   }
 }
 
@@ -150,7 +150,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
   }
   const QueryBound bound = query_bound(measured(norm, scaling, loss, cosine), scaling.scale);
   const Filter filter = make_filter(args.metric, bound);
-  const bool useless = norm == 0 && !is_distance_metric(args.metric);  // zero with every row
+  const bool useless = norm == 0 && !is_distance(args.metric);  // zero with every row
   batch.bounds[query] = bound;
   batch.norms[query] = norm;
   batch.values[query] = -kInfinity;

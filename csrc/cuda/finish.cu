@@ -25,14 +25,14 @@ struct Found {
   int64_t n;
 };
 
-__device__ __forceinline__ bool better(const Survivor& a, const Survivor& b) {
+__device__ __forceinline__ bool precedes(const Survivor& a, const Survivor& b) {
   return a.order != b.order ? a.order < b.order : a.row < b.row;
 }
 
 // The lane's share of T(q, x) or of the squared distance, and of T(x, x).
 __device__ __forceinline__ void lane_sums(const FinishArgs& args, const void* q, const void* x,
                                           DType dtype, int lane, double* sum, double* square) {
-  const bool distance = is_distance_metric(args.gallery.metric);
+  const bool distance = is_distance(args.gallery.metric);
   const int64_t dim = args.gallery.dim;
   for (int64_t begin = lane; begin < dim; begin += kAhead * kLanes) {
     uint32_t x_bits[kAhead], q_bits[kAhead];
@@ -64,7 +64,7 @@ __device__ __forceinline__ uint64_t score_order(const FinishArgs& args, int64_t 
                                                 bool active) {
   const QueryBatch& batch = args.batch;
   double sum = 0, square = 0;
-  const bool zero = batch.norms[query] == 0 && !is_distance_metric(args.gallery.metric);
+  const bool zero = batch.norms[query] == 0 && !is_distance(args.gallery.metric);
   if (active && !zero) {  // a zero query scores zero with every row
     const DType dtype = static_cast<DType>(segment.dtype);
     lane_sums(args, row_of(batch.data, batch.dtype, query * batch.stride),
@@ -77,7 +77,7 @@ __device__ __forceinline__ uint64_t score_order(const FinishArgs& args, int64_t 
   if (args.gallery.metric == Metric::cosine) {
     const double norms = active ? __dmul_rn(batch.norms[query], __dsqrt_rn(square)) : 0;
     key = norms > 0 ? __ddiv_rn(sum, norms) : 0.0;
-  } else if (is_distance_metric(args.gallery.metric)) {
+  } else if (is_distance(args.gallery.metric)) {
     key = args.gallery.metric == Metric::l2 ? -__dsqrt_rn(sum) : -sum;
   }
   return descending(__dadd_rn(key, 0.0));  // one zero
@@ -171,7 +171,7 @@ __device__ Found score_all_rows(const FinishArgs& args, int64_t query, int64_t* 
         entry.order = score_order(args, query, segment, row, active);
         if (!active || threadIdx.x % kLanes != 0) continue;
         entry.row = id_of(segment, row);
-        if (!full || better(entry, worst)) found.entries[atomicAdd(&count, 1)] = entry;
+        if (!full || precedes(entry, worst)) found.entries[atomicAdd(&count, 1)] = entry;
       }
       const int64_t left = segment.n_rows - begin;
       *n_scored += left < kPairs * kRounds ? left : kPairs * kRounds;
@@ -201,7 +201,7 @@ __device__ void bitonic_sort(Survivor* entries, int64_t n) {
         const int64_t low = i / stride * stride * 2 + i % stride, high = low + stride;
         const bool descends = (low & size) != 0;
         const Survivor a = entries[low], b = entries[high];
-        if (better(b, a) == descends) continue;
+        if (precedes(b, a) == descends) continue;
         entries[low] = b;
         entries[high] = a;
       }
@@ -225,7 +225,7 @@ __device__ void write_results(const FinishArgs& args, int64_t query, const Survi
     double score = __longlong_as_double(0x7ff8000000000000ll);
     if (found) {
       const double key = from_descending(entries[i].order);
-      score = is_distance_metric(args.gallery.metric) ? __dsub_rn(0.0, key) : key;
+      score = is_distance(args.gallery.metric) ? __dsub_rn(0.0, key) : key;
     }
     if (args.scores64) args.scores64[out + i] = score;
     if (args.scores32) args.scores32[out + i] = static_cast<float>(score);

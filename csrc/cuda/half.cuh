@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cuda/ptx.cuh"
+#include "cuda/ptx/ptx.cuh"
 
 namespace fastretrieve::cuda {
 

@@ -35,7 +35,7 @@ bool has_kernels();
 struct ScanArgs {
   Gallery gallery;
   QueryBatch batch;
-  int64_t tile_queries;
+  int64_t panel_queries;
   int64_t stride;  // the strips of this stage, see strip_of_stage
   uint64_t inverse;
   int64_t n_strips;

@@ -1,6 +1,6 @@
 // How a GPU keeps codes: strips of 64 rows in the order in which a warp multiplies them.
 //
-// A strip is four tiles of 16 rows, then the planes of core/strip.hpp. In a tile, step k holds
+// A strip is four blocks of 16 rows, then the planes of core/strip.hpp. In a block, step k holds
 // dimensions 32k..32k+31 of its 16 rows as the A operand of mma.m16n8k32 and of one warp of wgmma:
 // 16 bytes for each lane, so a warp reads 512 bytes in a row straight into registers, without
 // shared memory and without a swizzle. Codes are signed; missing dimensions are zero.
@@ -13,8 +13,6 @@
 namespace fastretrieve::cuda {
 
 constexpr int64_t kStepDims = 32;
-constexpr int64_t kTileRows = 16;
-constexpr int64_t kTiles = kStripRows / kTileRows;
 constexpr int64_t kLaneBytes = 16;
 constexpr int64_t kStepBytes = 32 * kLaneBytes;
 constexpr int64_t kPlaneBytes = kStripRows * int64_t{sizeof(float)};
@@ -26,8 +24,8 @@ struct FragmentLayout {
   FR_HD FragmentLayout(int64_t dim, bool distance)
       : steps((dim + kStepDims - 1) / kStepDims), planes(distance ? 4 : 3) {}
 
-  FR_HD int64_t tile_bytes() const { return steps * kStepBytes; }
-  FR_HD int64_t code_bytes() const { return kTiles * tile_bytes(); }
+  FR_HD int64_t block_bytes() const { return steps * kStepBytes; }
+  FR_HD int64_t code_bytes() const { return kBlocks * block_bytes(); }
   FR_HD int64_t bytes() const { return code_bytes() + planes * kPlaneBytes; }
   FR_HD const float* plane(const uint8_t* strip, Plane which) const {
     return reinterpret_cast<const float*>(strip + code_bytes() + which * kPlaneBytes);
@@ -38,29 +36,30 @@ struct FragmentLayout {
   // Where dimensions d..d+3 (d a multiple of 4) of a row begin. Register r of lane 4g + t holds
   // row g + 8 (r % 2), bytes 4t + 16 (r / 2).
   FR_HD int64_t code_at(int64_t row, int64_t d) const {
-    const int64_t in_tile = row % kTileRows, in_step = d % kStepDims;
-    const int64_t lane = 4 * (in_tile % 8) + in_step % 16 / 4;
-    const int64_t r = in_tile / 8 + 2 * (in_step / 16);
-    return row / kTileRows * tile_bytes() + d / kStepDims * kStepBytes + lane * kLaneBytes + 4 * r;
+    const int64_t in_block = row % kBlockRows, in_step = d % kStepDims;
+    const int64_t lane = 4 * (in_block % 8) + in_step % 16 / 4;
+    const int64_t r = in_block / 8 + 2 * (in_step / 16);
+    return row / kBlockRows * block_bytes() + d / kStepDims * kStepBytes + lane * kLaneBytes +
+           4 * r;
   }
 };
 
-// Queries are kept as the B operand: groups of 8 queries, in them pieces of 16 dimensions, in a
+// Queries are kept as the B operand: octets of queries, in them pieces of 16 dimensions, in a
 // piece 16 bytes for each query. That is wgmma's layout without a swizzle, and a lane of mma finds
 // its 4 bytes there without a bank conflict.
-constexpr int64_t kGroupQueries = 8;
+constexpr int64_t kOctetQueries = 8;
 constexpr int64_t kPieceDims = 16;
-constexpr int64_t kPieceBytes = kGroupQueries * kPieceDims;
+constexpr int64_t kPieceBytes = kOctetQueries * kPieceDims;
 
 struct QueryLayout {
   int64_t pieces;
 
   FR_HD explicit QueryLayout(int64_t dim)
       : pieces((dim + kStepDims - 1) / kStepDims * (kStepDims / kPieceDims)) {}
-  FR_HD int64_t group_bytes() const { return pieces * kPieceBytes; }
+  FR_HD int64_t octet_bytes() const { return pieces * kPieceBytes; }
   FR_HD int64_t code_at(int64_t query, int64_t d) const {
-    return query / kGroupQueries * group_bytes() + d / kPieceDims * kPieceBytes +
-           query % kGroupQueries * kPieceDims + d % kPieceDims;
+    return query / kOctetQueries * octet_bytes() + d / kPieceDims * kPieceBytes +
+           query % kOctetQueries * kPieceDims + d % kPieceDims;
   }
 };
 

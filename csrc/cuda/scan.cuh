@@ -63,8 +63,8 @@ struct Chunk {
 // The chunk that starts at step `begin`, of a warp's share of a strip.
 __device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const StripView& strip,
                                             int32_t begin) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % kTiles;
-  const uint8_t* codes = strip.codes + warp * layout.tile_bytes() + lane * kLaneBytes;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % kBlocks;
+  const uint8_t* codes = strip.codes + warp * layout.block_bytes() + lane * kLaneBytes;
   const int32_t steps = static_cast<int32_t>(layout.steps);
   Chunk chunk{};
 #pragma unroll
@@ -86,7 +86,7 @@ static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_
   if (query >= batch.n_queries || batch.states[query] != QueryState::scanning) return;
   const uint64_t allowed = allowed_rows(home, row / 64, batch.first + query);
   if (!(allowed >> (row % 64) & 1)) return;
-  const bool distance = is_distance_metric(args.gallery.metric);
+  const bool distance = is_distance(args.gallery.metric);
   const FragmentLayout layout(args.gallery.dim, distance);
   const RowPlanes x = read_planes(layout, home.codes + row / kStripRows * layout.bytes(),
                                   row % kStripRows, distance);
@@ -101,7 +101,7 @@ static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_
   survivor.row = segment << kSegmentShift | row;
 }
 
-// Blocks along x walk strips, `strips_at_once` each; blocks along y take tiles of queries. There
+// Blocks along x walk strips, `strips_at_once` each; blocks along y take panels of queries. There
 // are as many as the device holds at once, so that each loads its queries once.
 //
 // The kernel may have all the shared memory of the device from now on, and not what this launch
@@ -114,10 +114,10 @@ inline dim3 scan_grid(const ScanArgs& args, void (*kernel)(ScanArgs), int n_thre
   int resident = 0;
   FR_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, n_threads,
                                                               static_cast<size_t>(shared_bytes)));
-  const int64_t tiles = (args.batch.n_queries + args.tile_queries - 1) / args.tile_queries;
+  const int64_t panels = (args.batch.n_queries + args.panel_queries - 1) / args.panel_queries;
   const int64_t wanted = (args.n_strips + strips_at_once - 1) / strips_at_once;
-  const int64_t along_x = std::min(wanted, args.n_multiprocessors * resident / tiles);
-  return dim3(static_cast<unsigned>(std::max<int64_t>(1, along_x)), static_cast<unsigned>(tiles));
+  const int64_t along_x = std::min(wanted, args.n_multiprocessors * resident / panels);
+  return dim3(static_cast<unsigned>(std::max<int64_t>(1, along_x)), static_cast<unsigned>(panels));
 }
 
 }  // namespace fastretrieve::cuda

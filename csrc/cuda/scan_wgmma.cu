@@ -1,13 +1,13 @@
 // Stage 1 on Hopper (sm_90a): wgmma with rows from registers and up to 256 queries in shared
 // memory, for large batches.
 //
-// Two warpgroups of a block walk different strips over the same queries: while one judges its
-// products, the other multiplies. Rows need no shared memory, no copy engine and no barrier: the
-// codes lie in fragment order, and come while the ones before them are multiplied.
+// Two warpgroups of a thread block walk different strips over the same queries: while one judges
+// its products, the other multiplies. Rows need no shared memory, no copy engine and no barrier:
+// the codes lie in fragment order, and come while the ones before them are multiplied.
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
+#include "cuda/panel_filter.cuh"
 #include "cuda/scan.cuh"
-#include "cuda/tile_filter.cuh"
 
 namespace fastretrieve::cuda {
 
@@ -18,12 +18,12 @@ constexpr int kWarpgroupThreads = 128;
 // where steps may end early, the compiler waits for each product before the next.
 template <int kQueries, int kSteps>
 __device__ __forceinline__ void multiply(int (&sums)[kQueries / 2], const Chunk& codes,
-                                         uint32_t b_address, uint32_t group_bytes) {
+                                         uint32_t b_address, uint32_t octet_bytes) {
   ptx::wgmma_fence();
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
     const uint32_t at = b_address + s * static_cast<uint32_t>(2 * kPieceBytes);
-    const uint64_t b = shared_descriptor(at, Swizzle::none, group_bytes, kPieceBytes);
+    const uint64_t b = shared_descriptor(at, Swizzle::none, octet_bytes, kPieceBytes);
     ptx::wgmma_s8<kQueries>(sums, codes.steps[s], b, true);
   }
   ptx::wgmma_commit();
@@ -35,17 +35,18 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
 #if FR_HAS_WGMMA
   take_turn();
   FR_DYN_SMEM(shared);
-  const FragmentLayout layout(args.gallery.dim, is_distance_metric(args.gallery.metric));
+  const FragmentLayout layout(args.gallery.dim, is_distance(args.gallery.metric));
   const QueryLayout queries(args.gallery.dim);
-  const bool distance = is_distance_metric(args.gallery.metric);
-  const int32_t row = threadIdx.x / 32 % 4 * kTileRows + threadIdx.x % 32 / 4;
+  const bool distance = is_distance(args.gallery.metric);
+  const int32_t row = threadIdx.x / 32 % 4 * kBlockRows + threadIdx.x % 32 / 4;
   const int32_t steps = static_cast<int32_t>(layout.steps);
   const int64_t first_query = int64_t{blockIdx.y} * kQueries;
-  const QueryTile tile = load_queries<kQueries / kGroupQueries>(args, queries, first_query, shared);
+  const QueryPanel panel =
+      load_queries<kQueries / kOctetQueries>(args, queries, first_query, shared);
   ptx::fence_proxy_async();  // wgmma reads what ordinary stores wrote
   __syncthreads();
   const uint32_t b_address = ptx::shared_address(shared);
-  const uint32_t group_bytes = static_cast<uint32_t>(queries.group_bytes());
+  const uint32_t octet_bytes = static_cast<uint32_t>(queries.octet_bytes());
 
   const int32_t n_strips = static_cast<int32_t>(args.n_strips), step = gridDim.x * kWarpgroups;
   int32_t i = blockIdx.x * kWarpgroups + threadIdx.x / kWarpgroupThreads;
@@ -74,23 +75,23 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
       const uint32_t at = b_address + static_cast<uint32_t>(begin * 2 * kPieceBytes);
       switch (steps - begin) {
         case 1:
-          multiply<kQueries, 1>(sums, codes, at, group_bytes);
+          multiply<kQueries, 1>(sums, codes, at, octet_bytes);
           break;
         case 2:
-          multiply<kQueries, 2>(sums, codes, at, group_bytes);
+          multiply<kQueries, 2>(sums, codes, at, octet_bytes);
           break;
         case 3:
-          multiply<kQueries, 3>(sums, codes, at, group_bytes);
+          multiply<kQueries, 3>(sums, codes, at, octet_bytes);
           break;
         default:
-          multiply<kQueries, kChunkSteps>(sums, codes, at, group_bytes);
+          multiply<kQueries, kChunkSteps>(sums, codes, at, octet_bytes);
       }
       ptx::wgmma_wait<0>(sums);
 #pragma unroll
       for (int s = 0; s < kChunkSteps; ++s) ptx::wgmma_release(codes.steps[s]);
       codes = next;
     }
-    judge_strip<kQueries / kGroupQueries>(args, tile, first_query, strip, row, rows, sums);
+    judge_strip<kQueries / kOctetQueries>(args, panel, first_query, strip, row, rows, sums);
     __syncwarp();  // products want the whole warp, which may have split
     strip = following;
     rows = next_rows;
@@ -104,7 +105,7 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
 
 template <int kQueries>
 static void launch_wgmma(const ScanArgs& args, const Queue& queue) {
-  const int64_t bytes = tile_bytes(args, kQueries / kGroupQueries);
+  const int64_t bytes = panel_bytes(args, kQueries / kOctetQueries);
   constexpr int kThreads = kWarpgroups * kWarpgroupThreads;
   const dim3 grid = scan_grid(args, scan_wgmma_kernel<kQueries>, kThreads, bytes, kWarpgroups);
   FR_LAUNCH_NEXT(scan_wgmma_kernel<kQueries>, grid, dim3(kThreads), static_cast<size_t>(bytes),
@@ -113,7 +114,7 @@ static void launch_wgmma(const ScanArgs& args, const Queue& queue) {
 }
 
 void scan_wgmma(const ScanArgs& args, const Queue& queue) {
-  switch (args.tile_queries) {
+  switch (args.panel_queries) {
     case 8:
       return launch_wgmma<8>(args, queue);
     case 16:
@@ -127,7 +128,7 @@ void scan_wgmma(const ScanArgs& args, const Queue& queue) {
     case 256:
       return launch_wgmma<256>(args, queue);
     default:
-      fail("the wgmma tier has tiles of 8 to 256 queries, got ", args.tile_queries);
+      fail("the wgmma tier has panels of 8 to 256 queries, got ", args.panel_queries);
   }
 }
 

@@ -153,7 +153,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
   const int64_t row = active ? pair % args.rows.n_rows : 0;
   const void* q = row_of(args.queries.data, args.queries.dtype, query * args.queries.stride);
   const void* x = row_of(args.rows.data, args.rows.dtype, row * args.rows.stride);
-  const bool distance = is_distance_metric(args.metric);
+  const bool distance = is_distance(args.metric);
   double sum = 0, q_square = 0, x_square = 0;
   for (int64_t d = threadIdx.x % kLanes; active && d < args.rows.dim; d += kLanes) {
     const double a = read_number(q, args.queries.dtype, d), b = read_number(x, args.rows.dtype, d);

@@ -3,7 +3,7 @@
 //
 // Every CUDA thread is a fiber; a collective parks it until the lanes it names have come. What is
 // modelled, what is not, and the environment variables are in README.md beside this file. Kernels
-// reach it through csrc/cuda/launch.hpp and csrc/cuda/ptx.cuh when FR_EMU is defined.
+// reach it through csrc/cuda/launch.hpp and csrc/cuda/ptx/ptx.cuh when FR_EMU is defined.
 #pragma once
 
 #include "emu/atomics.hpp"

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "cuda/ptx.cuh"
+#include "cuda/ptx/ptx.cuh"
 
 #define FR_ZOO_FAULTS(X)           \
   X(none)                          \

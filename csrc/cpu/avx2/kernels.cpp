@@ -1,4 +1,4 @@
-// AVX2: the eight lanes of a canonical sum are two registers. scan_avx2.cpp walks the codes.
+// AVX2: the eight lanes of a canonical sum are two registers. scan.cpp beside it walks the codes.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX2__)
@@ -16,7 +16,6 @@ bool supported() {
 
 inline __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
-// Eight lanes of float64.
 struct Lanes {
   __m256d low, high;
 };
@@ -51,6 +50,9 @@ inline double tree(Lanes v) {
   return ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
 }
 
+using Part = int64_t;  // elements that are left, of which eight count
+inline Part part_of(int64_t n) { return n; }
+
 template <DType kType>
 inline __m256 load8(const void* row, int64_t i) {
   if (kType == DType::float32) return _mm256_loadu_ps(static_cast<const float*>(row) + i);
@@ -59,91 +61,54 @@ inline __m256 load8(const void* row, int64_t i) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// Elements i to i+7 of a row; those past the end are +0, which changes no lane.
 template <DType kType>
-inline __m256 load(const void* row, int64_t i, int64_t dim) {
-  if (i + kLanes <= dim) return load8<kType>(row, i);
+inline __m256 load_float(const void* row, int64_t i, Part part) {
+  if (part >= kLanes) return load8<kType>(row, i);
   constexpr int64_t size = kType == DType::float32 ? 4 : 2;
   alignas(32) char padded[kLanes * 4] = {};
   __builtin_memcpy(padded, static_cast<const char*>(row) + i * size,
-                   static_cast<size_t>((dim - i) * size));
+                   static_cast<size_t>(part * size));
   return load8<kType>(padded, 0);
 }
 
-inline void store(float* out, int64_t i, int64_t dim, __m256 v) {
-  if (i + kLanes <= dim) return _mm256_storeu_ps(out + i, v);
-  alignas(32) float padded[kLanes];
-  _mm256_store_ps(padded, v);
-  __builtin_memcpy(out + i, padded, static_cast<size_t>(dim - i) * sizeof(float));
+template <DType kType>
+inline Lanes load(const void* row, int64_t i, Part part) {
+  return from_float(load_float<kType>(row, i, part));
 }
 
-inline Lanes load_wide(const double* x, int64_t i, int64_t dim) {
-  if (i + kLanes <= dim) return {_mm256_loadu_pd(x + i), _mm256_loadu_pd(x + i + 4)};
+inline void store(float* out, int64_t i, Part part, Lanes v) {
+  if (part >= kLanes) return _mm256_storeu_ps(out + i, to_float(v));
+  alignas(32) float padded[kLanes];
+  _mm256_store_ps(padded, to_float(v));
+  __builtin_memcpy(out + i, padded, static_cast<size_t>(part) * sizeof(float));
+}
+
+inline Lanes load_wide(const double* x, int64_t i, Part part) {
+  if (part >= kLanes) return {_mm256_loadu_pd(x + i), _mm256_loadu_pd(x + i + 4)};
   alignas(32) double padded[kLanes] = {};
-  __builtin_memcpy(padded, x + i, static_cast<size_t>(dim - i) * sizeof(double));
+  __builtin_memcpy(padded, x + i, static_cast<size_t>(part) * sizeof(double));
   return {_mm256_load_pd(padded), _mm256_load_pd(padded + 4)};
 }
 
-inline void store_wide(double* out, int64_t i, int64_t dim, Lanes v) {
+inline void store_wide(double* out, int64_t i, Part part, Lanes v) {
   alignas(32) double padded[kLanes];
   _mm256_store_pd(padded, v.low);
   _mm256_store_pd(padded + 4, v.high);
   __builtin_memcpy(out + i, padded,
-                   static_cast<size_t>(dim - i < kLanes ? dim - i : kLanes) * sizeof(double));
+                   static_cast<size_t>(part < kLanes ? part : kLanes) * sizeof(double));
 }
 
-template <DType kType, Sums kWhat>
-void score_row(const ScoreArgs& args, int64_t row) {
-  Lanes sum = zero(), square = zero();
-  for (int64_t i = 0; i < args.dim; i += kLanes) {
-    const Lanes q = from_float(load<DType::float32>(args.query, i, args.dim));
-    const Lanes x = from_float(load<kType>(args.rows[row], i, args.dim));
-    if (kWhat == Sums::squared_difference) {
-      const Lanes difference = subtract(q, x);
-      sum = add(sum, multiply(difference, difference));
-    } else {
-      sum = add_product(q, x, sum);  // the product is exact, so fusing changes nothing
-      if (kWhat == Sums::product_and_square) square = add_product(x, x, square);
-    }
-  }
-  args.sums[row] = tree(sum);
-  if (kWhat == Sums::product_and_square) args.squares[row] = tree(square);
-}
+constexpr int64_t kRowsTogether = 1;  // a row has two chains of additions already
+inline void prefetch_row(const void*, int64_t) {}
 
-template <DType kType>
-void score_typed(const ScoreArgs& args) {
-  for (int64_t row = 0; row < args.n_rows; ++row) {
-    switch (args.what) {
-      case Sums::product:
-        score_row<kType, Sums::product>(args, row);
-        break;
-      case Sums::product_and_square:
-        score_row<kType, Sums::product_and_square>(args, row);
-        break;
-      case Sums::squared_difference:
-        score_row<kType, Sums::squared_difference>(args, row);
-        break;
-    }
-  }
-}
-
-void score(const ScoreArgs& args) {
-  switch (args.dtype) {
-    case DType::float32:
-      return score_typed<DType::float32>(args);
-    case DType::float16:
-      return score_typed<DType::float16>(args);
-    case DType::bfloat16:
-      return score_typed<DType::bfloat16>(args);
-  }
-}
+#include "cpu/generic/rows.inl"
 
 Survey survey(const float* x, int64_t dim) {
   Lanes sum = zero();
   __m256i largest = _mm256_setzero_si256();
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   for (int64_t i = 0; i < dim; i += kLanes) {
-    const __m256 v = load<DType::float32>(x, i, dim);
+    const __m256 v = load_float<DType::float32>(x, i, part_of(dim - i));
     const Lanes wide = from_float(v);
     sum = add_product(wide, wide, sum);
     largest = _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(v), magnitude));
@@ -162,7 +127,7 @@ Quantised quantise(const float* x, int64_t dim, float to_code, double inverse, d
   Lanes errors = zero();
   int64_t square = 0, sum = 0;
   for (int64_t i = 0; i < dim; i += kLanes) {
-    const __m256 v = load<DType::float32>(x, i, dim);
+    const __m256 v = load_float<DType::float32>(x, i, part_of(dim - i));
     const __m256i code =
         _mm256_cvtps_epi32(_mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(v, factor), most), least));
     const Lanes decoded = {_mm256_cvtepi32_pd(_mm256_castsi256_si128(code)),
@@ -180,49 +145,6 @@ Quantised quantise(const float* x, int64_t dim, float to_code, double inverse, d
     }
   }
   return {tree(errors), square, sum};
-}
-
-void widen(const void* x, DType dtype, int64_t dim, float* out) {
-  for (int64_t i = 0; i < dim; i += kLanes) {
-    switch (dtype) {
-      case DType::float32:
-        store(out, i, dim, load<DType::float32>(x, i, dim));
-        break;
-      case DType::float16:
-        store(out, i, dim, load<DType::float16>(x, i, dim));
-        break;
-      case DType::bfloat16:
-        store(out, i, dim, load<DType::bfloat16>(x, i, dim));
-        break;
-    }
-  }
-}
-
-void centre(const float* x, const float* mean, int64_t dim, double* out) {
-  for (int64_t i = 0; i < dim; i += kLanes) {
-    Lanes v = from_float(load<DType::float32>(x, i, dim));
-    if (mean) v = subtract(v, from_float(load<DType::float32>(mean, i, dim)));
-    store_wide(out, i, dim, v);
-  }
-}
-
-double square_sum(const double* x, int64_t dim) {
-  Lanes sum = zero();
-  for (int64_t i = 0; i < dim; i += kLanes) {
-    const Lanes v = load_wide(x, i, dim);
-    sum = add(sum, multiply(v, v));
-  }
-  return tree(sum);
-}
-
-void weigh(double* x, int64_t dim, double norm, double weight) {
-  for (int64_t i = 0; i < dim; i += kLanes)
-    store_wide(x, i, dim, multiply(divide(load_wide(x, i, dim), all(norm)), all(weight)));
-}
-
-void divide_row(const double* x, int64_t dim, double norm, float* out) {
-  for (int64_t i = 0; i < dim; i += kLanes)
-    store(out, i, dim, to_float(divide(load_wide(x, i, dim), all(norm))));
 }
 
 }  // namespace

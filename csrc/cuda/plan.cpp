@@ -1,13 +1,13 @@
-#include "pipeline/cuda_plan.hpp"
+#include "cuda/plan.hpp"
 
 #include <algorithm>
 
 #include "core/check.hpp"
+#include "core/strip.hpp"
 
 namespace fastretrieve {
 namespace {
 
-constexpr int64_t kStripRows = 64;
 constexpr int64_t kSurvivorBytes = 16;
 constexpr int64_t kQueryBytes = 256;  // bounds, thresholds, counts of a query, rounded up
 constexpr int64_t kRoomForK = 32;     // a stage can then scan eight times what was seen before it
@@ -24,10 +24,10 @@ int64_t power_of_two(int64_t n) {
   return power;
 }
 
-int64_t largest_tile(int64_t most, int64_t padded_dim, int64_t n_queries, int64_t shared_bytes) {
-  int64_t tile = std::min(most, std::max<int64_t>(8, power_of_two(n_queries)));
-  while (tile > 8 && tile * (padded_dim + 32) > shared_bytes) tile /= 2;
-  return tile;
+int64_t largest_panel(int64_t most, int64_t padded_dim, int64_t n_queries, int64_t shared_bytes) {
+  int64_t panel = std::min(most, std::max<int64_t>(8, power_of_two(n_queries)));
+  while (panel > 8 && panel * (padded_dim + 32) > shared_bytes) panel /= 2;
+  return panel;
 }
 
 // The first stage is a sample; each next one multiplies what has been seen, as far as the
@@ -83,11 +83,11 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
   const int64_t most = tier == CudaTier::wgmma ? kWgmmaQueries : kMmaQueries;
   plan.tier = tier;
   plan.because = "asked for or the default";
-  plan.tile_queries = largest_tile(most, padded_dim, shape.n_queries, limits.shared_bytes);
-  if (plan.tile_queries * (padded_dim + 32) > limits.shared_bytes) {
+  plan.panel_queries = largest_panel(most, padded_dim, shape.n_queries, limits.shared_bytes);
+  if (plan.panel_queries * (padded_dim + 32) > limits.shared_bytes) {
     plan.tier = CudaTier::dp4a;
-    plan.tile_queries = kMmaQueries;
-    plan.because = "the queries of a tile do not fit shared memory";
+    plan.panel_queries = kMmaQueries;
+    plan.because = "the queries of a panel do not fit shared memory";
   }
   // A tail of fewer than 64 rows a segment has no codes and joins the survivors at the end.
   const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
@@ -95,8 +95,8 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
   const int64_t query_bytes = plan.capacity * kSurvivorBytes + padded_dim + kQueryBytes;
   const int64_t fitting = std::max<int64_t>(workspace_limit / query_bytes, 1);
   plan.batch_queries = std::max<int64_t>(std::min(shape.n_queries, fitting), 1);
-  if (plan.batch_queries < shape.n_queries && fitting > plan.tile_queries)
-    plan.batch_queries = fitting / plan.tile_queries * plan.tile_queries;
+  if (plan.batch_queries < shape.n_queries && fitting > plan.panel_queries)
+    plan.batch_queries = fitting / plan.panel_queries * plan.panel_queries;
   const int64_t padded = divide_up(plan.batch_queries, kWgmmaQueries) * kWgmmaQueries;
   plan.workspace_bytes = plan.batch_queries * plan.capacity * kSurvivorBytes +
                          padded * (padded_dim + kQueryBytes) + 4096;
@@ -110,7 +110,7 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
 }
 
 std::ostream& operator<<(std::ostream& out, const CudaPlan& plan) {
-  out << "CudaPlan{tier=" << name_of(plan.tier) << ", tile_queries=" << plan.tile_queries
+  out << "CudaPlan{tier=" << name_of(plan.tier) << ", panel_queries=" << plan.panel_queries
       << ", batch_queries=" << plan.batch_queries << ", capacity=" << plan.capacity << ", stages=[";
   for (int s = 0; s < plan.n_stages; ++s) {
     const CudaStage& stage = plan.stages[static_cast<size_t>(s)];

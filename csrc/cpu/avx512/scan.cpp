@@ -68,30 +68,31 @@ inline void dot_block(const uint8_t* block, const int8_t* queries, int64_t strid
 }
 
 template <int kQueries, bool kPrefetch>
-void dot_strip(const ScanTile& tile, int64_t query, int32_t* dots) {
+void dot_strip(const StripArgs& strip, int64_t query, int32_t* dots) {
   constexpr int kChains = kQueries == 1 ? 4 : kQueries <= 3 ? 2 : 1;
   for (int64_t b = 0; b < kBlocks; ++b) {
-    dot_block<kQueries, kChains, kPrefetch>(
-        tile.codes + b * tile.groups * kGroupBytes, tile.queries + query * tile.groups * kGroupDims,
-        tile.groups * kGroupDims, tile.groups, tile.bias + query, dots + b * kBlockRows);
+    dot_block<kQueries, kChains, kPrefetch>(strip.codes + b * strip.groups * kGroupBytes,
+                                            strip.queries + query * strip.groups * kGroupDims,
+                                            strip.groups * kGroupDims, strip.groups,
+                                            strip.bias + query, dots + b * kBlockRows);
   }
 }
 
 // 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias,
 // later ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
 template <bool kFetch>
-__attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int64_t begin,
+__attribute__((noinline)) void dot_tile(const StripArgs& strip, int64_t query, int64_t begin,
                                         int64_t end, const uint8_t* fetch, int32_t* dots) {
-  const int64_t block = tile.groups * kGroupBytes;
-  const int64_t stride = tile.groups * kGroupDims;
-  const uint8_t* codes = tile.codes + begin * kGroupBytes;
-  const int8_t* queries = tile.queries + query * stride + begin * kGroupDims;
+  const int64_t block = strip.groups * kGroupBytes;
+  const int64_t stride = strip.groups * kGroupDims;
+  const uint8_t* codes = strip.codes + begin * kGroupBytes;
+  const int8_t* queries = strip.queries + query * stride + begin * kGroupDims;
   __m512i sums[4][4];
 #pragma GCC unroll 4
   for (int q = 0; q < 4; ++q) {
 #pragma GCC unroll 4
     for (int b = 0; b < 4; ++b)
-      sums[q][b] = begin == 0 ? _mm512_set1_epi32(tile.bias[query + q])
+      sums[q][b] = begin == 0 ? _mm512_set1_epi32(strip.bias[query + q])
                               : _mm512_loadu_si512(dots + q * kStripRows + b * kBlockRows);
   }
   for (int64_t g = begin; g < end; ++g) {
@@ -116,123 +117,121 @@ __attribute__((noinline)) void dot_tile(const ScanTile& tile, int64_t query, int
   }
 }
 
+#include "cpu/generic/hits.inl"
+
 struct Weights {
   __m512 v[kBlocks];
 };
 
-inline Weights weigh_rows(const ScanTile& tile) {
+inline Weights weigh_rows(const StripArgs& strip) {
   Weights weights;
-  const __m512 ratio = _mm512_set1_ps(tile.ratio), up = _mm512_set1_ps(1 + 0x1p-22f);
+  const __m512 ratio = _mm512_set1_ps(strip.ratio), up = _mm512_set1_ps(1 + 0x1p-22f);
 #pragma GCC unroll 4
   for (int b = 0; b < kBlocks; ++b)
-    weights.v[b] = _mm512_mul_ps(_mm512_fmadd_ps(ratio, _mm512_loadu_ps(tile.norm + b * kBlockRows),
-                                                 _mm512_loadu_ps(tile.error + b * kBlockRows)),
-                                 up);
+    weights.v[b] =
+        _mm512_mul_ps(_mm512_fmadd_ps(ratio, _mm512_loadu_ps(strip.norm + b * kBlockRows),
+                                      _mm512_loadu_ps(strip.error + b * kBlockRows)),
+                      up);
   return weights;
 }
 
 template <bool kDistance>
-inline uint64_t filter(const ScanTile& tile, const Weights& weights, int64_t query,
+inline uint64_t filter(const StripArgs& strip, const Weights& weights, int64_t query,
                        const int32_t* dots) {
-  const __m512 reach = _mm512_set1_ps(tile.reach[query]),
-               threshold = _mm512_set1_ps(tile.threshold[query]);
-  const __m512 fall = kDistance ? _mm512_set1_ps(tile.fall[query]) : reach;
+  const __m512 reach = _mm512_set1_ps(strip.reach[query]),
+               threshold = _mm512_set1_ps(strip.threshold[query]);
+  const __m512 fall = kDistance ? _mm512_set1_ps(strip.fall[query]) : reach;
   uint64_t rows = 0;
 #pragma GCC unroll 4
   for (int b = 0; b < kBlocks; ++b) {
     const int64_t at = b * kBlockRows;
     __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(dots + at)),
-                                 _mm512_loadu_ps(tile.scale + at));
+                                 _mm512_loadu_ps(strip.scale + at));
     value = _mm512_fmadd_ps(reach, weights.v[b], value);
-    if (kDistance) value = _mm512_fnmadd_ps(fall, _mm512_loadu_ps(tile.half_square + at), value);
+    if (kDistance) value = _mm512_fnmadd_ps(fall, _mm512_loadu_ps(strip.half_square + at), value);
     rows |= uint64_t{_mm512_cmp_ps_mask(value, threshold, _CMP_NLT_UQ)} << at;  // NaN survives
   }
   return rows;
 }
 
 template <bool kDistance>
-inline void report(const ScanTile& tile, const Weights& weights, int64_t query, int64_t count,
+inline void report(const StripArgs& strip, const Weights& weights, int64_t query, int64_t count,
                    const int32_t* dots) {
-  for (int64_t q = 0; q < count; ++q, dots += kStripRows) {
-    uint64_t rows = filter<kDistance>(tile, weights, query + q, dots) & tile.allowed;
-    if (__builtin_expect(rows != 0, 0)) {
-      if (tile.where) rows &= tile.where[(query + q) * tile.where_stride];
-      if (rows) tile.on_hit(tile.context, query + q, rows, dots);
-    }
-  }
+  for (int64_t q = query; q < query + count; ++q, dots += kStripRows)
+    hand_over(strip, q, filter<kDistance>(strip, weights, q, dots), dots);
 }
 
 template <bool kPrefetch>
-void dot_few(const ScanTile& tile, int64_t query, int64_t count, int32_t* dots) {
+void dot_few(const StripArgs& strip, int64_t query, int64_t count, int32_t* dots) {
   switch (count) {
     case 1:
-      return dot_strip<1, kPrefetch>(tile, query, dots);
+      return dot_strip<1, kPrefetch>(strip, query, dots);
     case 2:
-      return dot_strip<2, kPrefetch>(tile, query, dots);
+      return dot_strip<2, kPrefetch>(strip, query, dots);
     case 3:
-      return dot_strip<3, kPrefetch>(tile, query, dots);
+      return dot_strip<3, kPrefetch>(strip, query, dots);
     case 4:
-      return dot_strip<4, kPrefetch>(tile, query, dots);
+      return dot_strip<4, kPrefetch>(strip, query, dots);
     case 5:
-      return dot_strip<5, kPrefetch>(tile, query, dots);
+      return dot_strip<5, kPrefetch>(strip, query, dots);
     case 6:
-      return dot_strip<6, kPrefetch>(tile, query, dots);
+      return dot_strip<6, kPrefetch>(strip, query, dots);
     case 7:
-      return dot_strip<7, kPrefetch>(tile, query, dots);
+      return dot_strip<7, kPrefetch>(strip, query, dots);
     case 8:
-      return dot_strip<8, kPrefetch>(tile, query, dots);
+      return dot_strip<8, kPrefetch>(strip, query, dots);
     default:
       return;
   }
 }
 
 template <bool kDistance>
-void stream_strip(const ScanTile& tile) {
-  dot_few<true>(tile, 0, tile.n_queries, tile.dots);
+void stream_strip(const StripArgs& strip) {
+  dot_few<true>(strip, 0, strip.n_queries, strip.dots);
   // Only now the planes, which lie behind the codes: memory is read in ascending order.
-  const uint8_t* planes = tile.codes + kBlocks * tile.groups * kGroupBytes;
+  const uint8_t* planes = strip.codes + kBlocks * strip.groups * kGroupBytes;
   for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
-  report<kDistance>(tile, weigh_rows(tile), 0, tile.n_queries, tile.dots);
+  report<kDistance>(strip, weigh_rows(strip), 0, strip.n_queries, strip.dots);
 }
 
 template <bool kDistance>
-void tile_strip(const ScanTile& tile) {
-  const int64_t block = tile.groups * kGroupBytes;
-  const Weights weights = weigh_rows(tile);
-  for (int64_t at = 0; tile.next && at < kPlaneBytes; at += 64)
-    prefetch(tile.next + kBlocks * block + at);
-  const int64_t n_tiles = tile.n_queries / 4, rest = tile.n_queries % 4;
-  const bool sliced = tile.groups > kSliceGroups;
-  for (int64_t begin = 0; begin < tile.groups; begin += kSliceGroups) {
-    const int64_t end = begin + kSliceGroups < tile.groups ? begin + kSliceGroups : tile.groups;
+void tile_strip(const StripArgs& strip) {
+  const int64_t block = strip.groups * kGroupBytes;
+  const Weights weights = weigh_rows(strip);
+  for (int64_t at = 0; strip.next && at < kPlaneBytes; at += 64)
+    prefetch(strip.next + kBlocks * block + at);
+  const int64_t n_tiles = strip.n_queries / 4, rest = strip.n_queries % 4;
+  const bool sliced = strip.groups > kSliceGroups;
+  for (int64_t begin = 0; begin < strip.groups; begin += kSliceGroups) {
+    const int64_t end = begin + kSliceGroups < strip.groups ? begin + kSliceGroups : strip.groups;
     int64_t fetched = 0, due = 0;  // blocks of the next strip, spread over the tiles
     for (int64_t t = 0; t < n_tiles; ++t) {
-      due += tile.next ? kBlocks : 0;
-      int32_t* dots = tile.dots + (sliced ? 4 * t * kStripRows : 0);
+      due += strip.next ? kBlocks : 0;
+      int32_t* dots = strip.dots + (sliced ? 4 * t * kStripRows : 0);
       if (due >= n_tiles) {
-        dot_tile<true>(tile, 4 * t, begin, end, tile.next + fetched++ * block, dots);
+        dot_tile<true>(strip, 4 * t, begin, end, strip.next + fetched++ * block, dots);
         due -= n_tiles;
       } else {
-        dot_tile<false>(tile, 4 * t, begin, end, nullptr, dots);
+        dot_tile<false>(strip, 4 * t, begin, end, nullptr, dots);
       }
-      if (end == tile.groups) report<kDistance>(tile, weights, 4 * t, 4, dots);
+      if (end == strip.groups) report<kDistance>(strip, weights, 4 * t, 4, dots);
     }
   }
   if (rest) {
-    dot_few<false>(tile, 4 * n_tiles, rest, tile.dots);
-    report<kDistance>(tile, weights, 4 * n_tiles, rest, tile.dots);
+    dot_few<false>(strip, 4 * n_tiles, rest, strip.dots);
+    report<kDistance>(strip, weights, 4 * n_tiles, rest, strip.dots);
   }
 }
 
 template <bool kDistance>
-void scan_strip(const ScanTile& tile) {
-  tile.n_queries <= kStreamQueries ? stream_strip<kDistance>(tile) : tile_strip<kDistance>(tile);
+void scan_strip(const StripArgs& strip) {
+  strip.n_queries <= kStreamQueries ? stream_strip<kDistance>(strip) : tile_strip<kDistance>(strip);
 }
 
 }  // namespace
 
-void avx512::scan(const ScanTile& tile) {
-  tile.half_square ? scan_strip<true>(tile) : scan_strip<false>(tile);
+void avx512::scan(const StripArgs& strip) {
+  strip.half_square ? scan_strip<true>(strip) : scan_strip<false>(strip);
 }
 
 uint64_t avx512::read_all(const uint8_t* data, int64_t n_bytes) {

@@ -45,7 +45,7 @@ constexpr int kMaxStages = 6;
 
 struct CudaPlan {
   CudaTier tier;
-  int64_t tile_queries;   // queries whose codes a block keeps in shared memory
+  int64_t panel_queries;  // queries whose codes a block keeps in shared memory
   int64_t batch_queries;  // queries searched at once; more are searched in turns
   int64_t capacity;       // survivors that a query can hold, a power of two
   std::array<CudaStage, kMaxStages> stages;

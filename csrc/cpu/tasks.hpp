@@ -12,8 +12,8 @@
 #include "core/strip.hpp"
 #include "core/types.hpp"
 #include "cpu/allowed.hpp"
+#include "cpu/plan.hpp"
 #include "cpu/pool.hpp"
-#include "pipeline/cpu_plan.hpp"
 
 namespace fastretrieve::cpu {
 

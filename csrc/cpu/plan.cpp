@@ -1,4 +1,4 @@
-#include "pipeline/cpu_plan.hpp"
+#include "cpu/plan.hpp"
 
 #include <algorithm>
 

@@ -60,29 +60,30 @@ inline void dot_block(const uint8_t* block, const int8_t* queries, int64_t strid
 }
 
 template <int kQueries>
-void dot_strip(const ScanTile& tile, int64_t query) {
+void dot_strip(const StripArgs& strip, int64_t query) {
   for (int64_t b = 0; b < kBlocks; ++b) {
-    dot_block<kQueries>(tile.codes + b * tile.groups * kGroupBytes,
-                        tile.queries + query * tile.groups * kGroupDims, tile.groups * kGroupDims,
-                        tile.groups, tile.bias + query, tile.dots + b * kBlockRows);
+    dot_block<kQueries>(strip.codes + b * strip.groups * kGroupBytes,
+                        strip.queries + query * strip.groups * kGroupDims,
+                        strip.groups * kGroupDims, strip.groups, strip.bias + query,
+                        strip.dots + b * kBlockRows);
   }
 }
 
-uint64_t filter(const ScanTile& tile, int64_t query, const int32_t* dots) {
-  const __m256 reach = _mm256_set1_ps(tile.reach[query]),
-               threshold = _mm256_set1_ps(tile.threshold[query]);
-  const __m256 ratio = _mm256_set1_ps(tile.ratio), up = _mm256_set1_ps(1 + 0x1p-22f);
-  const __m256 fall = _mm256_set1_ps(tile.half_square ? tile.fall[query] : 0.0f);
+uint64_t filter(const StripArgs& strip, int64_t query, const int32_t* dots) {
+  const __m256 reach = _mm256_set1_ps(strip.reach[query]),
+               threshold = _mm256_set1_ps(strip.threshold[query]);
+  const __m256 ratio = _mm256_set1_ps(strip.ratio), up = _mm256_set1_ps(1 + 0x1p-22f);
+  const __m256 fall = _mm256_set1_ps(strip.half_square ? strip.fall[query] : 0.0f);
   uint64_t rows = 0;
   for (int64_t at = 0; at < kStripRows; at += 8) {
     const __m256 weight = _mm256_mul_ps(
-        _mm256_fmadd_ps(ratio, _mm256_loadu_ps(tile.norm + at), _mm256_loadu_ps(tile.error + at)),
+        _mm256_fmadd_ps(ratio, _mm256_loadu_ps(strip.norm + at), _mm256_loadu_ps(strip.error + at)),
         up);
     const __m256i dot = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(dots + at));
-    __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), _mm256_loadu_ps(tile.scale + at));
+    __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), _mm256_loadu_ps(strip.scale + at));
     value = _mm256_fmadd_ps(reach, weight, value);
-    if (tile.half_square)
-      value = _mm256_fnmadd_ps(fall, _mm256_loadu_ps(tile.half_square + at), value);
+    if (strip.half_square)
+      value = _mm256_fnmadd_ps(fall, _mm256_loadu_ps(strip.half_square + at), value);
     const int keep =
         _mm256_movemask_ps(_mm256_cmp_ps(value, threshold, _CMP_NLT_UQ));  // NaN survives
     rows |= uint64_t{static_cast<unsigned>(keep)} << at;
@@ -90,24 +91,24 @@ uint64_t filter(const ScanTile& tile, int64_t query, const int32_t* dots) {
   return rows;
 }
 
-void report(const ScanTile& tile, int64_t query, const int32_t* dots) {
-  uint64_t rows = filter(tile, query, dots) & tile.allowed;
-  if (rows && tile.where) rows &= tile.where[query * tile.where_stride];
-  if (rows) tile.on_hit(tile.context, query, rows, dots);
+#include "cpu/generic/hits.inl"
+
+void report(const StripArgs& strip, int64_t query, const int32_t* dots) {
+  hand_over(strip, query, filter(strip, query, dots), dots);
 }
 
 }  // namespace
 
-void avx2::scan(const ScanTile& tile) {
+void avx2::scan(const StripArgs& strip) {
   int64_t query = 0;
-  for (; query + 2 <= tile.n_queries; query += 2) {
-    dot_strip<2>(tile, query);
-    report(tile, query, tile.dots);
-    report(tile, query + 1, tile.dots + kStripRows);
+  for (; query + 2 <= strip.n_queries; query += 2) {
+    dot_strip<2>(strip, query);
+    report(strip, query, strip.dots);
+    report(strip, query + 1, strip.dots + kStripRows);
   }
-  if (query < tile.n_queries) {
-    dot_strip<1>(tile, query);
-    report(tile, query, tile.dots);
+  if (query < strip.n_queries) {
+    dot_strip<1>(strip, query);
+    report(strip, query, strip.dots);
   }
 }
 

@@ -29,10 +29,10 @@ namespace ptx = ::emu::ptx;
 #define FR_HAS_WGMMA 0
 #endif
 
-#include "cuda/ptx_async.cuh"
-#include "cuda/ptx_mma.cuh"
-#include "cuda/ptx_wgmma.cuh"
+#include "cuda/ptx/async.cuh"
+#include "cuda/ptx/mma.cuh"
+#include "cuda/ptx/wgmma.cuh"
 
 #endif
 
-#include "cuda/ptx_descriptor.hpp"
+#include "cuda/ptx/descriptor.hpp"

@@ -1,9 +1,9 @@
 // The filter of the tensor-core tiers: one fused multiply-add and one comparison for each product.
 //
-// A block judges every row for a whole tile of queries, so the row's error is weighed once, with
-// the largest reach and drift of the tile; of a query there remains its threshold. The sums start
-// at kMagicBits, whose float is 1.5 * 2^23: afterwards their bits are the float kMagic + dot, and
-// nothing has to be converted. All of it is rounded up, so a pair that reaches the threshold in
+// A thread block judges every row for a whole panel of queries, so the row's error is weighed once,
+// with the largest reach and drift of the panel; of a query there remains its threshold. The sums
+// start at kMagicBits, whose float is 1.5 * 2^23: afterwards their bits are the float kMagic + dot,
+// and nothing has to be converted. All of it is rounded up, so a pair that reaches the threshold in
 // exact arithmetic reaches it here.
 //
 // Where |dot| exceeds 2^22 the bits leave the range in which floats are one apart, and stand for a
@@ -21,33 +21,33 @@ namespace fastretrieve::cuda {
 constexpr int32_t kMagicBits = 0x4B400000;
 constexpr float kMagic = 12582912.0f;
 // The bits must stay those of a positive number. More dimensions do not fit shared memory.
-constexpr int64_t kMaxTileDim = 32768;
-static_assert(kMaxTileDim * kMaxCode * kMaxCode < 0x7f800000 - kMagicBits &&
-              kMaxTileDim * kMaxCode * kMaxCode < kMagicBits);
+constexpr int64_t kMaxPanelDim = 32768;
+static_assert(kMaxPanelDim * kMaxCode * kMaxCode < 0x7f800000 - kMagicBits &&
+              kMaxPanelDim * kMaxCode * kMaxCode < kMagicBits);
 
-// A tile of queries in shared memory, behind its codes.
-struct QueryTile {
+// A panel of queries in shared memory, behind its codes.
+struct QueryPanel {
   const float* thresholds;
   const float* falls;  // distances: what half a square of a row counts
-  float reach, drift;  // the largest of the tile
+  float reach, drift;  // the largest of the panel
 };
 
-// Bytes of shared memory for n_groups groups of queries.
-inline int64_t tile_bytes(const ScanArgs& args, int64_t n_groups) {
-  FR_CHECK(args.gallery.dim <= kMaxTileDim, "tiles have up to ", kMaxTileDim, " dimensions, got ",
-           args.gallery.dim);
-  return n_groups *
-         (QueryLayout(args.gallery.dim).group_bytes() + kGroupQueries * 2 * int64_t{sizeof(float)});
+// Bytes of shared memory for so many octets of queries.
+inline int64_t panel_bytes(const ScanArgs& args, int64_t n_octets) {
+  FR_CHECK(args.gallery.dim <= kMaxPanelDim, "panels have up to ", kMaxPanelDim,
+           " dimensions, got ", args.gallery.dim);
+  return n_octets *
+         (QueryLayout(args.gallery.dim).octet_bytes() + kOctetQueries * 2 * int64_t{sizeof(float)});
 }
 
-// Copies a tile of queries to the front of `shared`, and behind it what the filter reads.
-template <int kGroups>
-__device__ __forceinline__ QueryTile load_queries(const ScanArgs& args, const QueryLayout& layout,
-                                                  int64_t first_query, unsigned char* shared) {
-  constexpr int kQueries = kGroups * kGroupQueries;
-  const int64_t n_bytes = kGroups * layout.group_bytes();
+// Copies a panel of queries to the front of `shared`, and behind it what the filter reads.
+template <int kOctets>
+__device__ __forceinline__ QueryPanel load_queries(const ScanArgs& args, const QueryLayout& layout,
+                                                   int64_t first_query, unsigned char* shared) {
+  constexpr int kQueries = kOctets * kOctetQueries;
+  const int64_t n_bytes = kOctets * layout.octet_bytes();
   const uint4* codes = reinterpret_cast<const uint4*>(
-      args.batch.codes + first_query / kGroupQueries * layout.group_bytes());
+      args.batch.codes + first_query / kOctetQueries * layout.octet_bytes());
   uint4* to = reinterpret_cast<uint4*>(shared);
   for (int64_t i = threadIdx.x; i < n_bytes / 16; i += blockDim.x) to[i] = codes[i];
 
@@ -65,15 +65,15 @@ __device__ __forceinline__ QueryTile load_queries(const ScanArgs& args, const Qu
   return {thresholds, falls, warp_max(reach), warp_max(drift)};
 }
 
-// What a thread keeps of a row while it judges a tile.
+// What a thread keeps of a row while it judges a panel.
 struct RowFilter {
   float scale;
-  float offset;  // its error for any query of the tile, less scale * kMagic
+  float offset;  // its error for any query of the panel, less scale * kMagic
   float half_square;
 };
 
-__device__ __forceinline__ RowFilter row_filter(const QueryTile& tile, const RowPlanes& x) {
-  const float error = __fmaf_ru(tile.reach, x.error, __fmul_ru(tile.drift, x.norm));
+__device__ __forceinline__ RowFilter row_filter(const QueryPanel& panel, const RowPlanes& x) {
+  const float error = __fmaf_ru(panel.reach, x.error, __fmul_ru(panel.drift, x.norm));
   return {x.scale, __fmaf_ru(-kMagic, x.scale, error), x.half_square};
 }
 
@@ -84,18 +84,19 @@ __device__ __forceinline__ float value_of(int bits, const RowFilter& x, float fa
   return kDistance ? __fmaf_ru(-fall, x.half_square, value) : value;
 }
 
-// Where the sums of a thread belong: sums[4 * group + i] is row `row` + 8 * (i / 2), query
-// `query` + 8 * group + i % 2. Thresholds and falls of the queries are in shared memory.
-struct TilePlace {
+// Where the sums of a thread belong: sums[4 * octet + i] is row `row` + 8 * (i / 2), query
+// `query` + 8 * octet + i % 2. Thresholds and falls of the queries are in shared memory.
+struct SumsPlace {
   int64_t query, row;
   int32_t segment;
   const float* thresholds;
   const float* falls;
 };
 
-// One of the four pairs of a group passed. Out of line: it is rare, and registers and code are not.
+// One of the four pairs of an octet passed. Out of line: it is rare, and registers and code are
+// not.
 template <bool kDistance>
-static __device__ __noinline__ void append_group(const ScanArgs& args, TilePlace place,
+static __device__ __noinline__ void append_octet(const ScanArgs& args, SumsPlace place,
                                                  RowFilter upper, RowFilter lower, int4 sums) {
   const int bits[4] = {sums.x, sums.y, sums.z, sums.w};
 #pragma unroll
@@ -108,9 +109,9 @@ static __device__ __noinline__ void append_group(const ScanArgs& args, TilePlace
   }
 }
 
-// Whether all four pairs of a group are dropped.
+// Whether all four pairs of an octet are dropped.
 template <bool kDistance>
-__device__ __forceinline__ bool drops(const TilePlace& place, int q, const RowFilter& upper,
+__device__ __forceinline__ bool drops(const SumsPlace& place, int q, const RowFilter& upper,
                                       const RowFilter& lower, const int* sums) {
   const float2 least = *reinterpret_cast<const float2*>(place.thresholds + q);
   float2 fall{};
@@ -121,43 +122,43 @@ __device__ __forceinline__ bool drops(const TilePlace& place, int q, const RowFi
          (value_of<kDistance>(sums[3], lower, fall.y) < least.y);
 }
 
-// Judges what a thread has summed for all queries of a tile.
-template <bool kDistance, int kGroups>
-__device__ __forceinline__ void judge(const ScanArgs& args, const TilePlace& place,
+// Judges what a thread has summed for all queries of a panel.
+template <bool kDistance, int kOctets>
+__device__ __forceinline__ void judge(const ScanArgs& args, const SumsPlace& place,
                                       const RowFilter& upper, const RowFilter& lower,
                                       const int* sums) {
-  constexpr int kAtOnce = kGroups % 2 == 0 ? 2 : 1;  // a branch for each costs as much as a pair
+  constexpr int kAtOnce = kOctets % 2 == 0 ? 2 : 1;  // a branch for each costs as much as a pair
 #pragma unroll
-  for (int begin = 0; begin < kGroups; begin += kAtOnce) {
+  for (int begin = 0; begin < kOctets; begin += kAtOnce) {
     bool all_dropped = true;
 #pragma unroll
     for (int g = begin; g < begin + kAtOnce; ++g)
-      all_dropped &= drops<kDistance>(place, g * kGroupQueries, upper, lower, sums + 4 * g);
+      all_dropped &= drops<kDistance>(place, g * kOctetQueries, upper, lower, sums + 4 * g);
     if (all_dropped) continue;
 #pragma unroll
     for (int g = begin; g < begin + kAtOnce; ++g) {
-      const int q = g * kGroupQueries;
-      const TilePlace group{place.query + q, place.row, place.segment, place.thresholds + q,
+      const int q = g * kOctetQueries;
+      const SumsPlace octet{place.query + q, place.row, place.segment, place.thresholds + q,
                             place.falls + q};
       const int* four = sums + 4 * g;
-      append_group<kDistance>(args, group, upper, lower, int4{four[0], four[1], four[2], four[3]});
+      append_octet<kDistance>(args, octet, upper, lower, int4{four[0], four[1], four[2], four[3]});
     }
   }
 }
 
 // The same for a metric known at run time. `row` is the thread's first, of 16, in its strip.
-template <int kGroups>
-__device__ __forceinline__ void judge_strip(const ScanArgs& args, const QueryTile& tile,
+template <int kOctets>
+__device__ __forceinline__ void judge_strip(const ScanArgs& args, const QueryPanel& panel,
                                             int64_t first_query, const StripView& strip,
                                             int32_t row, const TwoRows& rows, const int* sums) {
   const int column = 2 * (threadIdx.x % 4);
-  const TilePlace place{first_query + column, strip.number * kStripRows + row, strip.segment,
-                        tile.thresholds + column, tile.falls + column};
-  const RowFilter x = row_filter(tile, rows.upper), y = row_filter(tile, rows.lower);
-  if (is_distance_metric(args.gallery.metric)) {
-    judge<true, kGroups>(args, place, x, y, sums);
+  const SumsPlace place{first_query + column, strip.number * kStripRows + row, strip.segment,
+                        panel.thresholds + column, panel.falls + column};
+  const RowFilter x = row_filter(panel, rows.upper), y = row_filter(panel, rows.lower);
+  if (is_distance(args.gallery.metric)) {
+    judge<true, kOctets>(args, place, x, y, sums);
   } else {
-    judge<false, kGroups>(args, place, x, y, sums);
+    judge<false, kOctets>(args, place, x, y, sums);
   }
 }
 
