@@ -224,7 +224,7 @@ def test_kernels_keep_the_conventions_that_let_both_compilers_read_them() -> Non
         r"extern __shared__": ("launch.hpp",),
         r"#include <cuda_runtime": ("launch.hpp",),
     }
-    for path in sorted((CSRC / "cuda").iterdir()):
+    for path in sorted(path for path in (CSRC / "cuda").rglob("*") if path.is_file()):
         for pattern, allowed in homes.items():
             found = re.search(pattern, re.sub(r"//.*", "", path.read_text()))
             assert not found or path.name in allowed, f"{path.name} contains {pattern}"
