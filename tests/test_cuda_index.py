@@ -203,7 +203,7 @@ def test_files_are_read_on_both_devices(
     cuda.save(tmp_path / "cuda.index")
     cpu.save(tmp_path / "cpu.index")
     assert layout_in(tmp_path / "cuda.index") == CUDA_LAYOUT
-    assert layout_in(tmp_path / "cpu.index") == CpuBackend.layout
+    assert layout_in(tmp_path / "cpu.index") == CpuBackend().layout
     for name in ("cuda.index", "cpu.index"):
         for device in ("cuda", "cpu"):
             path = tmp_path / name

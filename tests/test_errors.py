@@ -268,6 +268,14 @@ def test_backends_are_listed() -> None:
 
 
 # A wrong type or layout that gets past Python is an error of the core too, never a crash.
+def segment(n_strips: int) -> _core.Segment:
+    """Three rows, without codes."""
+    rows = np.ones((3, 2), np.float32)
+    return _core.Segment(
+        rows=rows, codes=0, n_strips=n_strips, ids=0, first_id=0, live=0, owner=None
+    )
+
+
 CORE: dict[str, tuple[Callable[[Any], object], str]] = {
     "float64": (
         lambda b: b.ingest(np.ones((2, 2)), out=0, dtype="float32"),
@@ -305,7 +313,12 @@ CORE: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda b: b.fuse([], weigh=True, out=0, dtype="float32"),
         "at least one layer",
     ),
-    "segment": (lambda b: _core.Segments("ip", 2, [(1, 2)]), "a segment has 7 parts, got 2"),
+    "segment strips": (lambda b: segment(n_strips=1), "a segment of 3 rows cannot have 1 strips"),
+    "segment of strips below zero": (lambda b: segment(n_strips=-1), "cannot have -1 strips"),
+    "segment of another dim": (
+        lambda b: _core.Segments("ip", 3, [segment(n_strips=0)]),
+        "a segment has dim 2 in an index of dim 3",
+    ),
     "segment dim": (lambda b: _core.Segments("ip", 0, []), r"dim must be in \[1, 65536\], got 0"),
     "masks": (
         lambda b: _core.Segments("ip", 2, []).masked([1], [1], None),

@@ -215,6 +215,7 @@ void bind_cpu(py::module_& m) {
       .def(py::init([](const std::string& isa) { return CpuBackend(cpu::kernels_by_name(isa)); }),
            py::arg("isa") = "")
       .def_property_readonly("name", &CpuBackend::name)
+      .def_property_readonly("layout", &CpuBackend::layout)
       .def(
           "strip_bytes",
           [](const CpuBackend& b, int64_t dim, const std::string& metric) {

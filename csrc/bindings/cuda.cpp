@@ -159,6 +159,7 @@ void bind_cuda(py::module_& m) {
       .def(py::init<const std::string&, int, bool>(), py::arg("tier"), py::kw_only(),
            py::arg("device") = 0, py::arg("small_plans") = false)
       .def_property_readonly("name", &CudaBackend::name)
+      .def_property_readonly("layout", &CudaBackend::layout)
       .def(
           "strip_bytes",
           [](const CudaBackend& b, int64_t dim, const std::string& metric) {

@@ -8,28 +8,33 @@
 
 namespace fastretrieve::bindings {
 
-// A part is (rows, codes, n_strips, ids, first_id, live, owner): a matrix, addresses (0: none) and
-// counts.
-static Segment as_segment(const py::tuple& part, int64_t dim) {
-  FR_CHECK(part.size() == 7, "a segment has 7 parts, got ", part.size());
+// Addresses are 0 where there is nothing: no codes, ids that follow `first_id`, no row removed.
+static OwnedSegment make_segment(const py::object& rows, int64_t codes, int64_t n_strips,
+                                 int64_t ids, int64_t first_id, int64_t live,
+                                 const py::object& owner) {
   Segment segment;
-  segment.rows = as_matrix(part[0], "rows");
-  segment.codes = as_address<const uint8_t>(part[1].cast<int64_t>());
-  segment.n_strips = part[2].cast<int64_t>();
-  segment.ids = as_address<const int64_t>(part[3].cast<int64_t>());
-  segment.first_id = part[4].cast<int64_t>();
-  segment.live = as_address<const uint64_t>(part[5].cast<int64_t>());
-  FR_CHECK(segment.rows.dim == dim, "a segment has dim ", segment.rows.dim, " in an index of dim ",
-           dim);
-  FR_CHECK(segment.n_strips * kStripRows <= segment.rows.n_rows, "a segment of ",
-           segment.rows.n_rows, " rows cannot have ", segment.n_strips, " strips");
-  return segment;
+  segment.rows = as_matrix(rows, "rows");
+  segment.codes = as_address<const uint8_t>(codes);
+  segment.n_strips = n_strips;
+  segment.ids = as_address<const int64_t>(ids);
+  segment.first_id = first_id;
+  segment.live = as_address<const uint64_t>(live);
+  FR_CHECK(0 <= n_strips && n_strips * kStripRows <= segment.rows.n_rows, "a segment of ",
+           segment.rows.n_rows, " rows cannot have ", n_strips, " strips");
+  return {segment, py::make_tuple(rows, owner)};
 }
 
-Segments::Segments(const std::string& metric, int64_t dim, const py::list& parts)
-    : metric_(as_metric(metric)), dim_(dim), owner_(parts) {
+Segments::Segments(const std::string& metric, int64_t dim, const std::vector<OwnedSegment>& parts)
+    : metric_(as_metric(metric)), dim_(dim) {
   FR_CHECK(1 <= dim && dim <= kMaxDim, "dim must be in [1, ", kMaxDim, "], got ", dim);
-  for (const py::handle& part : parts) segments_.push_back(as_segment(part.cast<py::tuple>(), dim));
+  py::list owners;
+  for (const OwnedSegment& part : parts) {
+    FR_CHECK(part.segment.rows.dim == dim, "a segment has dim ", part.segment.rows.dim,
+             " in an index of dim ", dim);
+    segments_.push_back(part.segment);
+    owners.append(part.owner);
+  }
+  owner_ = owners;
 }
 
 int64_t Segments::n_rows() const {
@@ -61,10 +66,16 @@ Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<i
 }
 
 void bind_segments(py::module_& m) {
+  py::class_<OwnedSegment>(m, "Segment")
+      .def(py::init(&make_segment), py::kw_only(), py::arg("rows"), py::arg("codes"),
+           py::arg("n_strips"), py::arg("ids"), py::arg("first_id"), py::arg("live"),
+           py::arg("owner"));
   py::class_<Segments>(m, "Segments", py::dynamic_attr())
-      .def(py::init<const std::string&, int64_t, const py::list&>(), py::arg("metric"),
-           py::arg("dim"), py::arg("parts"))
+      .def(py::init<const std::string&, int64_t, const std::vector<OwnedSegment>&>(),
+           py::arg("metric"), py::arg("dim"), py::arg("segments"))
+      .def_property_readonly("dim", &Segments::dim)
       .def_property_readonly("n_rows", &Segments::n_rows)
+      .def_property_readonly("n_strips", &Segments::n_strips)
       .def("masked", &Segments::masked, py::arg("where"), py::arg("strides"), py::arg("owner"),
            py::arg("bytes") = false);
 }

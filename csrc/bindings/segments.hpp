@@ -1,5 +1,4 @@
-// A snapshot of an index as the backends see it: views of segments, and the Python objects that
-// keep them alive.
+// An index as the backends see it: segments, and the Python objects that keep their memory alive.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -10,9 +9,15 @@
 
 namespace fastretrieve::bindings {
 
+// One segment, and what keeps its memory alive.
+struct OwnedSegment {
+  Segment segment;
+  pybind11::object owner;
+};
+
 class Segments {
  public:
-  Segments(const std::string& metric, int64_t dim, const pybind11::list& parts);
+  Segments(const std::string& metric, int64_t dim, const std::vector<OwnedSegment>& parts);
 
   Metric metric() const { return metric_; }
   int64_t dim() const { return dim_; }

@@ -13,6 +13,9 @@
 
 namespace fastretrieve {
 
+// Files name the layout of their codes: another number when its bytes change.
+constexpr const char* kStripLayoutName = "strip64.2";
+
 constexpr int64_t kStripRows = 64;
 constexpr int64_t kBlockRows = 16;
 constexpr int64_t kBlocks = kStripRows / kBlockRows;

@@ -5,6 +5,7 @@
 
 #include "core/calls.hpp"
 #include "core/cancel.hpp"
+#include "core/strip.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {
@@ -13,6 +14,7 @@ class CpuBackend {
  public:
   explicit CpuBackend(const Kernels& kernels) : kernels_(kernels) {}
   std::string name() const { return kernels_.name; }
+  std::string layout() const { return kStripLayoutName; }
   int64_t strip_bytes(int64_t dim, Metric metric) const;
   void encode(const EncodeArgs& args, Cancel& cancel) const;
   void search(const SearchArgs& args, Cancel& cancel) const;

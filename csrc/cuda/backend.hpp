@@ -6,6 +6,7 @@
 
 #include "core/calls.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/layout.hpp"
 #include "cuda/plan.hpp"
 
 namespace fastretrieve::cuda {
@@ -62,6 +63,7 @@ class CudaBackend {
   explicit CudaBackend(const std::string& tier, int device = 0, bool small_plans = false);
 
   std::string name() const { return name_of(tier_); }
+  std::string layout() const { return kFragmentLayoutName; }
   int64_t strip_bytes(int64_t dim, Metric metric) const;
   void encode(const EncodeArgs& args, cudaStream_t stream) const;
   CudaPlan plan(const CudaShape& shape) const;

@@ -12,6 +12,9 @@
 
 namespace fastretrieve::cuda {
 
+// Files name the layout of their codes: another number when its bytes change.
+constexpr const char* kFragmentLayoutName = "fragment64.1";
+
 constexpr int64_t kStepDims = 32;
 constexpr int64_t kLaneBytes = 16;
 constexpr int64_t kStepBytes = 32 * kLaneBytes;

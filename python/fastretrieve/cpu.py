@@ -21,7 +21,6 @@ class CpuBackend(_core.CpuBackend):
     ``FASTRETRIEVE_ISA`` names.
     """
 
-    layout = "strip64.2"  # csrc/core/strip.hpp; another number when its bytes change
     memory: HostMemory = HOST
     reads_booleans = True
 
@@ -63,10 +62,7 @@ class CpuBackend(_core.CpuBackend):
 
     def plan(self, segments: _core.Segments, n_queries: int, k: int) -> str:
         """How a search of this size is shared out: panels of queries, chunks of rows."""
-        views = segments.notes.views
-        dim = views[0].block.form.dim if views else 1
-        n_strips = sum(view.n_strips for view in views)
-        return _core.cpu_plan(n_queries, n_strips, dim, _core.num_threads())
+        return _core.cpu_plan(n_queries, segments.n_strips, segments.dim, _core.num_threads())
 
 
 _search = _core.CpuBackend.search  # looked up once: the call is a hundredth of a small search

@@ -45,7 +45,6 @@ class CudaBackend:
     """Exact search on a GPU, or on its emulation. ``small_plans`` let few rows pass every stage."""
 
     reads_booleans = False
-    layout = "fragment64.1"  # csrc/cuda/layout.hpp; another number when its bytes change
 
     def __init__(
         self,
@@ -69,6 +68,11 @@ class CudaBackend:
     def name(self) -> str:
         """The tier of the scan: dp4a, mma or wgmma."""
         return self._core.name
+
+    @property
+    def layout(self) -> str:
+        """How its codes lie, as files name it."""
+        return self._core.layout
 
     @property
     def stream(self) -> int:

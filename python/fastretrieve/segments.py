@@ -127,21 +127,22 @@ class View(NamedTuple):
         """Rows that still fit the block."""
         return self.block.capacity - self.n_rows
 
-    def part(self) -> tuple[Any, ...]:
-        """What ``_core.Segments`` wants to know."""
+    def part(self) -> tuple[_core.Segment, list[Any]]:
+        """The view as the core sees it, and memory of the device that its kernels read."""
         block = self.block
         placed = block.form.memory.placed
         ids = None if block.ids is None else placed(block.ids[: self.n_rows])
         live = None if self.live is None else placed(self.live)
-        return (
-            core_matrix(block.rows[: self.n_rows]),
-            address(block.codes),
-            self.n_strips,
-            address(ids),
-            block.first_id,
-            address(live),
-            (block, ids, live),
+        native = _core.Segment(
+            rows=core_matrix(block.rows[: self.n_rows]),
+            codes=address(block.codes),
+            n_strips=self.n_strips,
+            ids=address(ids),
+            first_id=block.first_id,
+            live=address(live),
+            owner=(block, ids, live),
         )
+        return native, [ids, live]
 
     def row_ids(self) -> NDArray[np.int64]:
         """The id of every row, removed ones included."""
@@ -219,9 +220,9 @@ class State:
     def native(self) -> _core.Segments:
         """The state as the core sees it; made by the first search."""
         parts = [view.part() for view in self.views]
-        native = _core.Segments(self.form.metric, self.form.dim, parts)
+        native = _core.Segments(self.form.metric, self.form.dim, [native for native, _ in parts])
         native.notes = Notes(self.views, self.form.metric)
-        native.notes.keep = [kept for part in parts for kept in part[-1][1:]]  # ids, marks
+        native.notes.keep = [kept for _, placed in parts for kept in placed]
         return native
 
     @property
