@@ -37,6 +37,7 @@ for _name in _PLUGINS.values():
         importlib.import_module(f"PIL.{_name}ImagePlugin")
 
 FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)  # of files and downloads
+PAGED = ("TIFF", "MPO")  # whose frames stand alone
 UPLOAD_FORMATS = tuple(name for name in FORMATS if name in (*_PLUGINS,)[:7])  # of strangers
 
 Picture = str | os.PathLike[str] | IO[bytes]
