@@ -102,17 +102,17 @@ def _checked(file: IO[bytes], n_bytes: int) -> _Header:
 
 
 def _values(file: IO[bytes], header: _Header) -> NDArray[Any]:
-    values = np.empty(math.prod(header.shape), header.dtype)
-    into = memoryview(values.view(np.uint8)) if values.nbytes else memoryview(bytearray())
+    values: NDArray[Any] = np.empty(math.prod(header.shape), header.dtype)
+    raw: Any = values.view(np.uint8) if values.nbytes else bytearray()
+    into = memoryview(raw)
     at = 0
     while at < len(into):
         got = file.readinto(into[at : at + (1 << 24)])  # type: ignore[attr-defined]
         if not got:
             raise ValueError(f"it ends after {at:,} bytes of {len(into):,}")
         at += got
-    if header.is_transposed:
-        return values.reshape(header.shape[::-1]).transpose()
-    return values.reshape(header.shape)
+    order: Any = "F" if header.is_transposed else "C"
+    return values.reshape(header.shape, order=order)
 
 
 @contextlib.contextmanager

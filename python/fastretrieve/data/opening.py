@@ -74,7 +74,8 @@ def open_picture(
         except Image.DecompressionBombError as error:
             raise TooLarge(f"{called}: not a readable image: {error}") from error
         except Exception as error:  # a damaged file makes a decoder raise anything at all
-            raise DataError(f"{called}: {type(error).__name__}: {error}") from error
+            kind = type(error).__name__
+            raise DataError(f"{called}: a damaged image ({kind}: {error})") from error
 
 
 def pixel_limit(max_pixels: int | None = None) -> int | None:
