@@ -165,7 +165,7 @@ def _records(lines: Iterable[Line], delimiter: str) -> Iterator[tuple[int, list[
     """The fields of each row that is not empty, or what is wrong with it.
 
     A stray quote joins the lines up to the next one, or to the end of the file. Where that makes no
-    row, only the first of these lines is bad.
+    row, or text goes on behind the next one, only the first of these lines is bad.
     """
     feeder = _Feeder(lines)
     reader = csv.reader(feeder, delimiter=delimiter)
@@ -173,6 +173,8 @@ def _records(lines: Iterable[Line], delimiter: str) -> Iterator[tuple[int, list[
         feeder.begin()
         try:
             values = next(reader)
+            if len(feeder.used) > 1 and not feeder.fault:
+                _refuse_stray_quote(feeder.used, delimiter)
         except StopIteration:
             return
         except csv.Error as error:
@@ -185,6 +187,12 @@ def _records(lines: Iterable[Line], delimiter: str) -> Iterator[tuple[int, list[
                 feeder.begin_again()
         elif values:
             yield feeder.used[0][0], values
+
+
+def _refuse_stray_quote(lines: Iterable[Line], delimiter: str) -> None:
+    """Raise where a row of several lines goes on right behind its closing quote."""
+    for _ in csv.reader((line[1] for line in lines), delimiter=delimiter, strict=True):
+        pass
 
 
 def _json_row(text: str) -> Row | str:

@@ -87,7 +87,7 @@ def run(connection: sqlite3.Connection, job: dict[str, Any]) -> dict[str, Any]:
     )
     try:
         (text,) = connection.execute(job["statement"]).fetchone()
-    except (MemoryError, sqlite3.Error, OverflowError) as error:
+    except (MemoryError, sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         is_large = isinstance(error, (MemoryError, OverflowError, sqlite3.DataError))
         if is_large or "out of memory" in str(error) or "too big" in str(error):
             return {"kind": "memory"}
