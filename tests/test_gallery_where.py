@@ -172,7 +172,7 @@ LARGE = {
         + [f"a{i}(x) AS (SELECT x || x FROM a{i - 1})" for i in range(1, 27)]
     )
     + " SELECT length(x) FROM a26) > 0",
-    "a sorter": "(SELECT count(*) FROM (SELECT hex(hex(hex(hex(hex(hex(hex(hex(hex(hex(a.note)))))))))) x "
+    "a sorter": f"(SELECT count(*) FROM (SELECT {'hex(' * 10}a.note{')' * 10} x "
     "FROM items a, items b, items c ORDER BY x)) > 0",
 }
 
