@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,72 @@ def test_remove_and_items_take_conditions(tmp_path: Path) -> None:
     assert gallery.remove(where="label = 'c'") == 5
     assert gallery.remove(where="label = 'c'") == 0
     assert len(gallery) == 5
+
+
+LARGE = {
+    "nested hex": f"length({'hex(' * 26}note{')' * 26}) > 0",
+    "queries that double text": "(WITH "
+    + ", ".join(
+        ["a0(x) AS (SELECT note FROM items LIMIT 1)"]
+        + [f"a{i}(x) AS (SELECT x || x FROM a{i - 1})" for i in range(1, 27)]
+    )
+    + " SELECT length(x) FROM a26) > 0",
+    "a sorter": f"(SELECT count(*) FROM (SELECT {'hex(' * 10}a.note{')' * 10} x "
+    "FROM items a, items b, items c ORDER BY x)) > 0",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_condition_takes_bounded_memory_and_time(gallery: Gallery, name: str) -> None:
+    with pytest.raises(GalleryError, match=r"more than \d+ MiB of memory|took more than"):
+        gallery.items(LARGE[name])
+    own, child = (resource.getrusage(who).ru_maxrss >> 10 for who in _WHO)
+    assert child < 600 + own  # MiB; this process starts one that is larger than it for a moment
+    assert len(gallery.items(limit=1)) == 1
+
+
+_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def test_a_step_that_never_looks_at_the_clock_is_stopped(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery._conditions, "_time_limit", 0.5)
+    big = "hex(" * 22 + "'3'" + ")" * 22  # four million times the same digit
+    with pytest.raises(GalleryError, match=r"took more than 0\.5 s"):
+        gallery.items(f"instr({big}, {big[4:-1]} || '4') = 7")
+
+
+@pytest.mark.parametrize("where", ["label = '\ud800'", "id = 1 OR label = '\0'"])
+def test_what_no_statement_can_hold_is_an_error(gallery: Gallery, where: str) -> None:
+    with pytest.raises(GalleryError, match="not a condition that works here"):
+        gallery.items(where)
+    with pytest.raises(GalleryError, match="not a condition that works here"):
+        gallery.items([Filter("id", "=", 2**70)])
+
+
+PLAIN = ("number > 5", "label LIKE '%d' AND width BETWEEN 1 AND 99", "round(share) IN (1, 2)")
+APART = ("instr(note, '5') > 0", "note LIKE label", "note || 'x' > 'a'", "id IN (SELECT 1)")
+
+
+def test_only_what_may_grow_needs_a_process(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    apart = conditions.Conditions._apart
+
+    def spy(self: Any, statement: str, condition: str, connection: Any) -> Any:
+        asked.append(condition)
+        return apart(self, statement, condition, connection)
+
+    monkeypatch.setattr(conditions.Conditions, "_apart", spy)
+    for where in (*PLAIN, *APART):
+        gallery.items(where)
+    assert asked == list(APART)
+
+
+def test_joining_text_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match="may not use group_concat"):
+        gallery.items("length((SELECT GROUP_CONCAT(note) FROM items)) > 0")
+    with pytest.raises(GalleryError, match="at most 500 characters"):
+        gallery.items([Filter("note", "contains", "%" * 501)])

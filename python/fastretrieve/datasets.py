@@ -9,6 +9,7 @@ Where none is to be had, ``digits`` (part of scikit-learn) stands in, and its ``
 import argparse
 import gzip
 import hashlib
+import io
 import os
 import sys
 import urllib.error
@@ -25,6 +26,7 @@ from fastretrieve import caches
 
 DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 DOWNLOAD_MB = 30
+MAX_BYTES = 64 << 20  # of a file, packed or not: the largest has 47 MB
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 LABELS = (
@@ -88,9 +90,12 @@ def parse_idx(data: bytes) -> NDArray[np.uint8]:
 def verified(compressed: bytes, *, name: str) -> bytes:
     """Decompress ``name`` and compare it with its checksum."""
     try:
-        data = gzip.decompress(compressed)
+        with gzip.GzipFile(fileobj=io.BytesIO(compressed)) as file:
+            data = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{name} is not a whole gzip file: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise DatasetError(f"{name} holds more than {MAX_BYTES} bytes; delete it and try again")
     digest = hashlib.sha256(data).hexdigest()
     if digest != CHECKSUMS[name]:
         raise DatasetError(
@@ -133,7 +138,7 @@ def download_fashion_mnist(
             continue
         try:
             with urllib.request.urlopen(f"{url}/{target.name}", timeout=timeout) as response:
-                compressed = response.read()
+                compressed = response.read(MAX_BYTES)
         except (OSError, urllib.error.URLError) as error:
             raise DatasetError(f"cannot download {url}/{target.name}: {error}") from error
         verified(compressed, name=name)

@@ -1,5 +1,35 @@
-"""The one exception of the readers."""
+"""The exceptions of the readers, and how they write names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def readable(name: Any) -> str:
+    r"""Text that can be printed and stored: what is not UTF-8 in a file's name is escaped.
+
+    >>> readable("caf\udce9.jpg"), readable("\ud800")
+    ('caf\\xe9.jpg', '\\ud800')
+    """
+    text = str(name)
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        pass
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that no file name brings
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 class DataError(ValueError):
     """A data set, or one item of it, cannot be read. The message says which and what to do."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(readable(message))
+
+
+class TooLarge(DataError):
+    """What is to be read is larger than its reader takes; found out before it is decoded."""

@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data.dataset import Dataset, Modality, encode_labels
+from fastretrieve.data.arrays import map_array, read_arrays
+from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.readers import (
     ANIMATION_SUFFIXES,
     ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    is_image,
+    has_suffix,
 )
 from fastretrieve.data.sources import Files, Memory
 from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
+from fastretrieve.data.walking import is_file, walk
 
 
 def open_dataset(
@@ -50,11 +53,12 @@ def open_dataset(
         return source
     if isinstance(source, tuple) and len(source) == 2 and labels is None:
         source, labels = source
+    skipped: list[Skipped] = []
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if labels is None and (dataset := _open_path(path, modality, recursive, classes)):
             return dataset
-        source = _listed(path, modality, recursive)
+        source = _listed(path, modality, recursive, skipped)
     items, from_disk = _as_items(source)
     store = Files(items, modality=modality) if from_disk else Memory(items)
     numbers, names = encode_labels(labels, len(store), classes)
@@ -66,6 +70,7 @@ def open_dataset(
             name: _column(name, values, len(store)) for name, values in (columns or {}).items()
         },
         modality=modality,
+        skipped=skipped,
     )
 
 
@@ -81,68 +86,74 @@ def _open_path(
     if path.is_file() and suffix == ".npz":
         return _open_npz(path, modality, classes)
     if path.is_dir():
-        paths = _listed(path, modality, recursive)
+        skipped: list[Skipped] = []
+        paths = _listed(path, modality, recursive, skipped)
         folders = [p.relative_to(path).parts[0] if p.parent != path else None for p in paths]
         labels, names = encode_labels(folders, len(paths), classes)
         return Dataset(
-            Files(paths, modality=modality), labels=labels, classes=names, modality=modality
+            Files(paths, modality=modality),
+            labels=labels,
+            classes=names,
+            modality=modality,
+            skipped=skipped,
         )
     return None
 
 
-def _listed(path: Path, modality: Modality, recursive: bool) -> Any:
+def _listed(path: Path, modality: Modality, recursive: bool, skipped: list[Skipped]) -> Any:
     """The items of a folder in order of their names, or a single file as one item."""
     if path.is_file():
-        if path.suffix.lower() == ".npy" and modality == "image":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        return [path]
+        is_array = path.suffix.lower() == ".npy" and modality == "image"
+        return map_array(path) if is_array else [path]
     find = _walk_sequences if modality == "sequence" else _walk_images
-    paths = list(find(path, recursive))
+    paths = list(find(path, recursive, skipped))
     if not paths:
+        first = f"; first: {skipped[0].key}: {skipped[0].reason}" if skipped else ""
         raise DataError(
             f"{path} holds no {modality} files"
             + ("" if recursive else " (subfolders were not searched: recursive=False)")
+            + first
         )
     return paths
 
 
-def _walk_images(root: Path, recursive: bool) -> Iterator[Path]:
-    for folder, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith(".")) if recursive else []
-        yield from (path for name in sorted(names) if is_image(path := Path(folder, name)))
+def _walk_images(root: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:
+    for _, found in walk(root, recursive=recursive, skipped=skipped):
+        for entry in found:
+            if has_suffix(entry.name, IMAGE_SUFFIXES) and is_file(entry, skipped):
+                yield Path(entry.path)
 
 
-def _walk_sequences(root: Path, recursive: bool) -> Iterator[Path]:
+def _walk_sequences(root: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:
     """Arrays, animations and videos; a folder of plain images, not the root itself, is one item."""
     moving = ANIMATION_SUFFIXES & {".gif", ".webp"} | VIDEO_SUFFIXES | ARRAY_SUFFIXES
-    for folder, inner, names in os.walk(root):
-        here = Path(folder)
-        inner[:] = sorted(name for name in inner if not name.startswith(".")) if recursive else []
-        files = [here / name for name in sorted(names) if not name.startswith(".")]
-        whole = [path for path in files if path.suffix.lower() in moving]
+    for folder, found in walk(root, recursive=recursive, skipped=skipped):
+        kinds = moving | IMAGE_SUFFIXES
+        files = [
+            entry.name
+            for entry in found
+            if has_suffix(entry.name, kinds) and is_file(entry, skipped)
+        ]
+        whole = [folder / name for name in files if has_suffix(name, moving)]
         yield from whole
-        if here != root and not whole and any(is_image(path) for path in files):
-            yield here
+        if folder != root and not whole and files:
+            yield folder
 
 
 def _open_npz(path: Path, modality: Modality, classes: Sequence[str] | None) -> Dataset:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable .npz file: {error}") from error
-    found = [name for name in ("images", "sequences", "x", "data") if name in arrays]
+    items, labels, names = ("images", "sequences", "x", "data"), ("labels", "y"), "classes"
+    arrays, listed = read_arrays(path, (*items, *labels, names))
+    found = [name for name in items if name in arrays]
     if not found:
         raise DataError(
-            f"{path} holds {sorted(arrays)}; name the items 'images' or 'sequences', and the "
-            "labels 'labels'"
+            f"{path} holds {listed[:20]}; name the items 'images' or 'sequences', and the labels "
+            "'labels'"
         )
-    labels = arrays.get("labels", arrays.get("y"))
-    names = classes if classes is not None else arrays.get("classes")
+    given = classes if classes is not None else arrays.get(names)
     return open_dataset(
         arrays[found[0]],
-        labels=labels,
-        classes=None if names is None else [str(name) for name in names],
+        labels=next((arrays[name] for name in labels if name in arrays), None),
+        classes=None if given is None else [str(name) for name in given],
         modality=modality,
     )
 

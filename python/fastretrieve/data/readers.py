@@ -1,7 +1,8 @@
 """Read one item from one file: an image, or a sequence of frames.
 
 Every way in which a file can be bad becomes a ``DataError`` with the reason, so that a loader can
-skip, count and list it. Pillow decodes; a JPEG is decoded at a reduced size where that is enough.
+skip, count and list it. Pillow decodes, through ``opening.py``; a JPEG is decoded at a reduced size
+where that is enough. The frames of a sequence are made by ``frames.py``, arrays by ``arrays.py``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image
 
+from fastretrieve.data.arrays import read_array
 from fastretrieve.data.errors import DataError
+from fastretrieve.data.frames import Budget, animation, fitted
+from fastretrieve.data.opening import open_picture
 from fastretrieve.encoders.images import to_image
 
 # fmt: off
@@ -51,21 +55,13 @@ def decode_image(
     """An image as ``read_image`` gives it, from a path or an open file, and the width and height
     that it has upright and not reduced. ``name`` is what errors call it.
     """
-    try:
-        with Image.open(source) as image:
-            width, height = image.size
-            if size is not None and box is None:
-                image.draft(None, (2 * size, 2 * size))
-            image.load()
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            upright = to_image(image)
-    except UnidentifiedImageError as error:  # whose text only names the file again
-        raise DataError(f"{name}: not a readable image") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: not a readable image: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
-        # What Pillow's decoders raise on damaged files, by way of its own fuzzers.
-        raise DataError(f"{name}: {type(error).__name__}: {error}") from error
+    with open_picture(source, name=name) as image:
+        width, height = image.size
+        if size is not None and box is None:
+            image.draft(None, (2 * size, 2 * size))
+        image.load()
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        upright = to_image(image)
     if box is not None:
         upright = _crop(upright, box, name)
         return upright, upright.size
@@ -96,11 +92,11 @@ def read_sequence(
         return _read_frame_folder(path, size=size, max_frames=max_frames)
     suffix = path.suffix.lower()
     if suffix in ARRAY_SUFFIXES:
-        return _read_array(path)
+        return read_array(path)
     if suffix in VIDEO_SUFFIXES:
         from fastretrieve.data.video import read_video
 
-        return read_video(path, max_frames=max_frames)
+        return read_video(path, size=size, max_frames=max_frames)
     return _read_animation(path, max_frames=max_frames)
 
 
@@ -122,10 +118,20 @@ def list_images(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    """Whether a file's name ends so."""
+    # Without a dot this is the last letter, which is no suffix; splitext takes longer.
+    return name[name.rfind(".") :].lower() in suffixes
+
+
 def is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Whether a file has the name of an image; what cannot be looked at is none."""
+    if not has_suffix(path.name, IMAGE_SUFFIXES) or path.name.startswith("."):
+        return False
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _crop(image: Image.Image, box: Box, path: str | Path) -> Image.Image:
@@ -140,29 +146,22 @@ def _crop(image: Image.Image, box: Box, path: str | Path) -> Image.Image:
 
 
 def _read_frame_folder(folder: Path, *, size: int | None, max_frames: int) -> list[Image.Image]:
-    paths = list(list_images(folder))
+    try:
+        paths = list(list_images(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror or error}") from error
     if not paths:
         raise DataError(f"{folder}: no frames; a frame folder holds image files")
-    return [read_image(paths[i], size=size) for i in frame_numbers(len(paths), max_frames)]
-
-
-def _read_array(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable array: {error}") from error
+    budget, numbers = Budget(folder), frame_numbers(len(paths), max_frames)
+    frames = []
+    for number in numbers:
+        frame = read_image(paths[number], size=size)
+        frames.append(fitted(frame, n_frames=len(numbers), size=size))
+        budget.keep(frames[-1].size)
+    return frames
 
 
 def _read_animation(path: Path, *, max_frames: int) -> list[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            wanted = set(frame_numbers(getattr(image, "n_frames", 1), max_frames))
-            return [
-                to_image(frame.copy())
-                for i, frame in enumerate(ImageSequence.Iterator(image))
-                if i in wanted
-            ]
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable animation: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
-        raise DataError(f"{path}: {type(error).__name__}: {error}") from error
+    with open_picture(path) as image:
+        wanted = frame_numbers(getattr(image, "n_frames", 1), max_frames)
+        return animation(image, wanted, path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data.errors import DataError
+from fastretrieve.data.errors import DataError, readable
 from fastretrieve.data.readers import Box, read_item
 
 
@@ -24,7 +24,7 @@ class Files:
         boxes: Sequence[Box | None] | None = None,
         urls: Sequence[str | None] | None = None,
     ) -> None:
-        self.paths = list(paths)
+        self.paths = paths
         self.modality = modality
         self.boxes = list(boxes) if boxes is not None else None
         self.urls = list(urls) if urls is not None else None  # of items that have no file yet
@@ -35,7 +35,7 @@ class Files:
     def key(self, index: int) -> str:
         box = self.box(index)
         where = "" if box is None else "#box=" + ",".join(f"{edge:g}" for edge in box)
-        return f"{self.url(index) or self.paths[index]}{where}"
+        return readable(f"{self.url(index) or self.paths[index]}{where}")
 
     def box(self, index: int) -> Box | None:
         return self.boxes[index] if self.boxes is not None else None

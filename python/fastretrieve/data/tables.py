@@ -4,165 +4,193 @@ Columns: ``path`` (or ``file``, ``filename``, ``image``), relative to the table,
 only a gallery fetches; ``label`` (or ``class``), optional; a box, optional, which makes the item a
 crop of the image: ``left``, ``top``, ``right``, ``bottom``, or ``x1``, ``y1``, ``x2``, ``y2``, or
 ``x``, ``y``, ``w``, ``h``, or in JSONL ``box``: [left, top, right, bottom]. Every other column is
-metadata. Rows that make no sense are skipped and listed with their line.
+metadata (``columns.py``). Rows that make no sense are skipped and listed with their line.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fastretrieve.arguments import shown
+from fastretrieve.data.columns import Columns
 from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
-from fastretrieve.data.errors import DataError
+from fastretrieve.data.errors import DataError, readable
 from fastretrieve.data.readers import Box
+from fastretrieve.data.rows import Row, Rows
 from fastretrieve.data.sources import Files
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+MAX_LISTED = 100_000  # rows that are skipped by name; the rest of them is counted
 _PATHS = ("path", "file", "filename", "image")
 _URL = "url"  # of an item without a path; beside one it is metadata
 _LABELS = ("label", "class")
 _CORNERS = (("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
 _EXTENT = ("x", "y", "w", "h")
-_ZEROS = re.compile(r"[+-]?0\d")  # a number is not written so
 
-Row = Mapping[str, Any]
+
+class _Paths(Sequence[Path]):
+    """Where the files are: joined when they are asked for, since a name takes less memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self.folder / name for name in self.names[index]]
+        return self.folder / self.names[index]  # an absolute path stays as it is
+
+
+class _Item(NamedTuple):
+    """What a row says about where its item is."""
+
+    file: str  # "" where there is a URL
+    url: str | None
+    box: Box | None
+    label: Any
+
+
+class _Table:
+    """What has been read of a table."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = Rows(path)
+        self.paths = _Paths(path.parent)
+        self.urls: list[str | None] = []
+        self.boxes: list[Box | None] = []
+        self.columns = Columns()
+        self.skipped: list[Skipped] = []
+        self.n_unlisted = 0
+
+    def read(self) -> None:
+        """All rows."""
+        for line, row in self.rows:
+            if isinstance(row, str):
+                self.skip(line, row)
+                continue
+            try:
+                item = _item(row)
+            except (ValueError, TypeError, OverflowError) as error:
+                self.skip(line, str(error))
+                continue
+            at = len(self.urls)
+            self.paths.names.append(item.file)
+            self.urls.append(item.url)
+            self.boxes.append(item.box)
+            for name, value in row.items():
+                self.columns.put(name, value, at, self.rows.n_characters)
+        self.columns.settle(len(self.urls), self.rows.n_characters)
+        self._list_left_out()
+
+    def skip(self, line: int, reason: str) -> None:
+        if len(self.skipped) < MAX_LISTED:
+            self.skipped.append(Skipped(readable(f"{self.path}:{line}"), readable(reason)))
+        else:
+            self.n_unlisted += 1
+
+    def _list_left_out(self) -> None:
+        """Name what is left out beside single rows."""
+        left_out = dict(self.rows.left_out)
+        for name in sorted(self.columns.left_out):
+            left_out[f"column {name!r}"] = "so few rows have it that its gaps take too much memory"
+        if self.columns.has(""):
+            self.columns.take("", 0)
+            left_out['column ""'] = "it has no name"
+        for name, reason in left_out.items():
+            self.skipped.append(Skipped(readable(f"{self.path}: {name}"), readable(reason)))
+        if self.n_unlisted:
+            more = f"{self.n_unlisted:,} more rows that make no sense"
+            self.skipped.append(Skipped(readable(self.path), more))
 
 
 def open_table(
     path: Path, *, modality: Modality = "image", classes: Sequence[str] | None = None
 ) -> Dataset:
     """Read a table into a ``Dataset``; the items themselves are read later."""
-    read = _read_json_lines if path.suffix.lower() in (".jsonl", ".ndjson") else _read_csv
-    paths: list[Path] = []
-    urls: list[str | None] = []
-    boxes: list[Box | None] = []
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
-    for line, row in read(path):
-        try:
-            file, url, box = _item(row)
-        except (ValueError, TypeError) as error:
-            skipped.append(Skipped(f"{path}:{line}", str(error)))
-            continue
-        paths.append(path.parent / file)  # an absolute path stays as it is
-        urls.append(url)
-        boxes.append(box)
-        rows.append(row)
-    if not rows:
-        first = f"; first: {skipped[0].key}: {skipped[0].reason}" if skipped else ""
+    table = _Table(path)
+    table.read()
+    n_rows = len(table.urls)
+    if n_rows == 0:
+        first = next((f"; first: {one.key}: {one.reason}" for one in table.skipped), "")
         raise DataError(f"{path} has no usable row{first}; it needs a column 'path' or 'url'")
-    label = next((name for name in _LABELS if any(name in row for row in rows)), None)
-    labels, names = encode_labels(
-        [row.get(label) for row in rows] if label else None, len(rows), classes
-    )
-    without = {label, *_PATHS, *_box_columns(rows)} | ({_URL} if all(urls) else set())
+    columns = table.columns
+    label = next((name for name in _LABELS if columns.has(name)), None)
+    given = columns.take(label, n_rows) if label else None
+    labels, names = encode_labels(given, n_rows, classes)
+    urls = table.urls if any(table.urls) else None
+    for name in {*_PATHS, *_box_columns(columns), *([_URL] if all(table.urls) else [])}:
+        columns.take(name, 0)
     return Dataset(
         Files(
-            paths,
+            table.paths,
             modality=modality,
-            boxes=boxes if any(boxes) else None,
-            urls=urls if any(urls) else None,
+            boxes=table.boxes if any(table.boxes) else None,
+            urls=urls,
         ),
         labels=labels,
         classes=names,
-        columns=_columns(rows, without=without),
+        columns=columns.arrays(n_rows),
         modality=modality,
-        skipped=skipped,
+        skipped=table.skipped,
     )
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.read(4096)
-            file.seek(0)
-            tabs = path.suffix.lower() == ".tsv" or head.count("\t") > head.count(",")
-            reader = csv.DictReader(file, delimiter="\t" if tabs else ",")
-            for row in reader:
-                yield reader.line_num, {str(k).strip(): v for k, v in row.items() if k is not None}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable table: {error}") from error
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, 1):
-                if not text.strip():
-                    continue
-                try:
-                    row = json.loads(text)
-                except ValueError as error:
-                    row = {"": f"not JSON: {error}"}
-                yield line, row if isinstance(row, dict) else {"": "not a JSON object"}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable table: {error}") from error
-
-
-def _item(row: Row) -> tuple[str, str | None, Box | None]:
-    """The path, or "" and the URL, and the box of a row; a ``ValueError`` says what is wrong."""
-    if "" in row and len(row) == 1:
-        raise ValueError(row[""])
+def _item(row: Row) -> _Item:
+    """What a row says; a ``ValueError`` says what is wrong with it."""
     file = next((row[name] for name in _PATHS if row.get(name)), None)
     url = str(row.get(_URL) or "").strip() if file is None else ""
     if url and not url.lower().startswith(("http://", "https://")):
         raise ValueError(f"not a URL of http or https: {url[:80]}")
-    if not url and not isinstance(file, str):
+    if file is not None and not isinstance(file, str):
+        raise ValueError(f"a path is text, got {shown(file)}")
+    if not url and file is None:
         raise ValueError("no path and no url")
+    if file and "\0" in file:
+        raise ValueError("its path holds a NUL byte")
     box = _box(row)
     if box is not None and not (box[2] > box[0] and box[3] > box[1]):
         raise ValueError(f"box (left, top, right, bottom) = {box} is empty")
-    return file or "", url or None, box
+    label = next((row[name] for name in _LABELS if name in row), None)
+    if isinstance(label, (list, dict, bool)) or label in (math.inf, -math.inf):
+        raise ValueError(f"a label is text or a number, got {shown(label)}")
+    return _Item(file or "", url or None, box, label)
 
 
 def _box(row: Row) -> Box | None:
-    if row.get("box") is not None:
-        left, top, right, bottom = (float(edge) for edge in row["box"])
-        return left, top, right, bottom
+    given = row.get("box")
+    if given not in (None, ""):
+        if not isinstance(given, list) or len(given) != 4:
+            raise ValueError(f"box is [left, top, right, bottom], got {shown(given)}")
+        return _edges(dict(zip(_CORNERS[0], given, strict=True)))
     for names in (*_CORNERS, _EXTENT):
-        given = {name: row[name] for name in names if row.get(name) not in (None, "")}
-        if len(given) == len(names):
-            try:
-                a, b, c, d = (float(value) for value in given.values())
-            except ValueError:
-                raise ValueError(f"box {given} is not made of numbers") from None
+        edges = {name: row[name] for name in names if row.get(name) not in (None, "")}
+        if len(edges) == len(names):
+            a, b, c, d = _edges(edges)
             return (a, b, a + c, b + d) if names == _EXTENT else (a, b, c, d)
     return None
 
 
-def _box_columns(rows: Sequence[Row]) -> set[str]:
-    present = {name for row in rows for name in row}
-    sets = [{*names} for names in (*_CORNERS, _EXTENT) if {*names} <= present]
+def _edges(given: dict[str, Any]) -> Box:
+    try:
+        a, b, c, d = (float(value) for value in given.values() if not isinstance(value, bool))
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"box {shown(given)} is not made of numbers") from None
+    if not all(abs(edge) < 2**31 for edge in (a, b, c, d)):  # neither is what is not a number
+        raise ValueError(f"box {shown(given)} is not in pixels of a picture")
+    return a, b, c, d
+
+
+def _box_columns(columns: Columns) -> set[str]:
+    sets = [{*names} for names in (*_CORNERS, _EXTENT) if all(map(columns.has, names))]
     return {"box"}.union(*sets)
-
-
-def _columns(rows: Sequence[Row], *, without: set[Any]) -> dict[str, NDArray[Any]]:
-    """Metadata by column; text that is a number everywhere becomes one."""
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in without))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        column = np.empty(len(rows), object)
-        column[:] = _numbers(values) or values
-        columns[name] = column
-    return columns
-
-
-def _numbers(values: list[Any]) -> list[Any] | None:
-    """Text as numbers, where all of it is; "007" is a name. JSON's own types stay as they are."""
-    texts = [value for value in values if value not in (None, "")]
-    if not all(isinstance(text, str) and not _ZEROS.match(text) for text in texts):
-        return None
-    for kind in (int, float):
-        try:
-            return [kind(value) if value else None for value in values]
-        except ValueError:
-            continue
-    return None

@@ -1,4 +1,9 @@
-"""Frames of a video file, through PyAV (the extra ``fastretrieve[video]``)."""
+"""Frames of a video file, through PyAV (the extra ``fastretrieve[video]``).
+
+FFmpeg knows hundreds of formats, and some of them name other files or addresses to open. Only those
+that hold their own pictures are tried, whatever the file is called, and from an open file, so that
+nothing else is opened.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,17 @@ from pathlib import Path
 from PIL import Image
 
 from fastretrieve.data.errors import DataError
+from fastretrieve.data.frames import Budget, fitted
+from fastretrieve.data.opening import open_file, pixel_limit, refuse_pixels
 from fastretrieve.data.readers import MAX_FRAMES, frame_numbers
 
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
+_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
-def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> list[Image.Image]:
+
+def read_video(
+    path: Path, *, size: int | None = None, max_frames: int = MAX_FRAMES
+) -> list[Image.Image]:
     """Decode at most ``max_frames`` frames of the first video stream, spread evenly."""
     try:
         import av
@@ -18,16 +30,24 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> list[Image.Image]
         raise DataError(
             f"{path}: reading video files needs PyAV; pip install 'fastretrieve[video]'"
         ) from error
+    frames: list[Image.Image] = []
     try:
         # Frame counts in headers are often missing or wrong, so the packets are counted first:
         # demuxing costs a hundredth of decoding.
-        with av.open(str(path)) as container:
+        with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
             n_frames = sum(packet.size > 0 for packet in container.demux(video=0))
-        wanted = set(frame_numbers(n_frames, max_frames))
-        with av.open(str(path)) as container:
-            frames = [
-                frame.to_image() for i, frame in enumerate(container.decode(video=0)) if i in wanted
-            ]
+        budget, wanted = Budget(path), set(frame_numbers(n_frames, max_frames))
+        with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
+            stream = container.streams.video[0]
+            refuse_pixels(path, stream.width * stream.height, pixel_limit())
+            for number, frame in enumerate(container.decode(video=0)):
+                refuse_pixels(path, frame.width * frame.height, pixel_limit())
+                if number in wanted:
+                    image = fitted(frame.to_image(), n_frames=len(wanted), size=size)
+                    budget.keep(image.size)
+                    frames.append(image)
+    except DataError:
+        raise
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable video: {error}") from error
     if not frames:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from fastretrieve.data import read_image
 from fastretrieve.datasets import Pictures
 from fastretrieve.demo.comparing import Space, space_of
 from fastretrieve.demo.lines import say
@@ -43,7 +44,7 @@ class Learned(NamedTuple):
     space: Space
 
     def picture(self, row: int) -> Image.Image:
-        return Image.open(self.gallery.file_of(self.items[row]))
+        return read_image(self.gallery.file_of(self.items[row]))
 
 
 def learn(pictures: Pictures, out: Path, *, console: Console, fresh: bool = False) -> Learned:

@@ -23,6 +23,7 @@ from fastretrieve.gallery.added import Added, Options
 from fastretrieve.gallery.comparing import Comparison, about_item
 from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate
+from fastretrieve.gallery.naming import ColumnNames
 from fastretrieve.gallery.progress import Report, in_megabytes
 from fastretrieve.gallery.reading import Pending, Queue
 from fastretrieve.gallery.storage import Rows, Storage, Writer
@@ -48,13 +49,13 @@ class Addition:
             comparison = Comparison(writer, self._options, self.result, self._report)
             pending = comparison.pending(candidates)
             if pending:
-                self._encode(writer, pending)
+                self._encode(writer, pending, comparison.names)
                 writer.merge(ended=True, progress=in_megabytes(self._report, "merging, MB"))
         finally:
             self.result.seconds = time.perf_counter() - started
         return self.result
 
-    def _encode(self, writer: Writer, pending: list[Pending]) -> None:
+    def _encode(self, writer: Writer, pending: list[Pending], names: ColumnNames) -> None:
         encoder = self._encoder()
         queue = Queue(self._storage.folder, encoder.modality, pending, self._options.limits)
         fetches = any(one.candidate.url for one in pending)
@@ -68,7 +69,7 @@ class Addition:
             workers=workers,
             size=longest_side(encoder),
         )
-        batch = Batch(self._storage, writer, queue, self.result)
+        batch = Batch(self._storage, writer, queue, self.result, names)
         try:
             with loader:
                 for loaded in loader:
@@ -91,11 +92,14 @@ class Addition:
 class Batch:
     """Encoded items that wait for the next commit."""
 
-    def __init__(self, storage: Storage, writer: Writer, queue: Queue, result: Added) -> None:
+    def __init__(
+        self, storage: Storage, writer: Writer, queue: Queue, result: Added, names: ColumnNames
+    ) -> None:
         self._storage = storage
         self._writer = writer
         self._queue = queue
         self._result = result
+        self._names = names
         self._vectors: dict[int, NDArray[np.float32]] = {}
         self._since = time.monotonic()
         self.next_row = 0  # the first that is not committed
@@ -120,6 +124,7 @@ class Batch:
         self.is_broken = True
         self._writer.commit(lambda c, n: self._write(c, n, rows, reasons, counts))
         self.is_broken = False
+        self._names.saved()
         for name in ("added", "updated", "unchanged"):
             setattr(self._result, name, getattr(self._result, name) + getattr(counts, name))
         self._result.unreadable += counts.unreadable
@@ -134,6 +139,7 @@ class Batch:
     ) -> Rows:
         ids: list[int] = []
         vectors: list[NDArray[np.float32]] = []
+        self._names.save(connection)
         names = dict.fromkeys(n for r in rows for n in self._queue.pending[r].candidate.metadata)
         db.add_columns(connection, names)
         for row in rows:

@@ -15,6 +15,7 @@ from fastretrieve.gallery import database as db
 from fastretrieve.gallery.added import Added, Options
 from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate
+from fastretrieve.gallery.naming import ColumnNames
 from fastretrieve.gallery.progress import Report
 from fastretrieve.gallery.reading import Pending
 from fastretrieve.gallery.storage import Writer
@@ -30,6 +31,7 @@ class Comparison:
         self._options = options
         self._result = result
         self._report = report
+        self.names = ColumnNames(writer.connection)
 
     def pending(self, candidates: Iterable[Candidate]) -> list[Pending]:
         """What has to be encoded. New labels and metadata of unchanged items are written here."""
@@ -37,7 +39,11 @@ class Comparison:
         seen: set[str] = set()
         source = iter(candidates)
         n_listed = 0
-        while chunk := list(islice(source, CHUNK)):
+        while listed := list(islice(source, CHUNK)):
+            chunk = [
+                one._replace(metadata=self.names.renamed(one.metadata)) if one.metadata else one
+                for one in listed
+            ]
             relabelled: list[tuple[int, dict[str, Any]]] = []
             names = list(dict.fromkeys(name for one in chunk for name in one.metadata))
             present = {name.lower() for name in db.columns(self._writer.connection)}
@@ -53,11 +59,23 @@ class Comparison:
                 elif known.deleted == 0 and (values := _news(candidate, known, about)):
                     relabelled.append((known.id, values))
             if relabelled:
-                _relabel(self._writer, relabelled)
+                self._relabel(relabelled)
                 self._result.relabelled += len(relabelled)
             n_listed += len(chunk)
             self._report("looking", n_listed, None)
+        self._result.unreadable += self.names.left_out.values()
         return pending
+
+    def _relabel(self, items: list[tuple[int, dict[str, Any]]]) -> None:
+        def change(connection: Any, generation: int) -> None:
+            self.names.save(connection)
+            new = (name for _, values in items for name in values if not _is_fixed(name))
+            db.add_columns(connection, new)
+            for item_id, values in items:
+                db.put(connection, values, item_id)
+
+        self._writer.commit(change)
+        self.names.saved()
 
     def _has_changed(self, candidate: Candidate, known: Known) -> bool:
         """Whether to encode a known item again; counts it if not."""
@@ -94,15 +112,6 @@ def _news(candidate: Candidate, known: Known, about: list[str]) -> dict[str, Any
     recorded = {name.lower(): value for name, value in zip(about, known.about, strict=True)}
     said = about_item(candidate, known)
     return {n: v for n, v in said.items() if v != recorded.get(n.lower()) and v is not None}
-
-
-def _relabel(writer: Writer, items: list[tuple[int, dict[str, Any]]]) -> None:
-    def change(connection: Any, generation: int) -> None:
-        db.add_columns(connection, (n for _, values in items for n in values if not _is_fixed(n)))
-        for item_id, values in items:
-            db.put(connection, values, item_id)
-
-    writer.commit(change)
 
 
 def _is_fixed(name: str) -> bool:

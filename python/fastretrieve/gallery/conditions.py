@@ -1,20 +1,26 @@
 """``where``: from a condition over the items to the ids that it allows.
 
 A condition in SQL comes from the person who runs the program, yet it may come from a file or a
-colleague, so it runs on a connection that can read the view ``items`` and call harmless functions,
-and nothing else: SQLite's authorizer refuses the rest when the statement is compiled, and a time
-limit stops what takes too long. The page sends ``Filter`` lists instead, which become a statement
-with parameters here and hold no SQL at all.
+colleague, so it can read the view ``items`` and call harmless functions, and nothing else: SQLite's
+authorizer refuses the rest when the statement is compiled, and a time limit stops what takes too
+long. What could make large values, such as a query inside, ``||`` or ``hex``, runs in a process
+of its own with a limit of memory (``evaluating.py``). The page sends ``Filter`` lists instead,
+which become a statement with parameters here and hold no SQL at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -22,6 +28,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.arguments import shown
 from fastretrieve.gallery import database as db
+from fastretrieve.gallery import evaluating
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
 
@@ -31,20 +38,15 @@ PATIENCE = (
 )
 MAX_LENGTH = 100_000
 KEPT_MASKS = 32
-_STEPS = 20_000  # of SQLite's machine between two looks at the clock
+MAX_LINEAR = 500  # characters of patterns; their time is their length times that of the text
+_STATEMENT = "SELECT group_concat(id) FROM items WHERE (\n{}\n)"
+_LIKE = re.compile(r"\b(?:like|glob)\b", re.IGNORECASE)
+_LIKE_TEXT = re.compile(r"\b(?:like|glob)\s*'(?:[^']|'')*'", re.IGNORECASE)
+_GROWS = re.compile(r"\|\||\b(?:select|with|values)\b", re.IGNORECASE)
+_JOINS = re.compile("group_concat|string_agg", re.IGNORECASE)
 
-# Functions that neither read files, nor load code, nor make large values.
-_FUNCTIONS = frozenset(
-    {
-        *("abs", "ceil", "floor", "round", "sign", "max", "min"),
-        *("avg", "count", "sum", "total"),
-        *("coalesce", "ifnull", "iif", "nullif", "typeof"),
-        *("date", "datetime", "julianday", "strftime", "time"),
-        *("glob", "instr", "length", "like", "lower", "ltrim", "rtrim", "substr", "substring"),
-        *("trim", "unicode", "upper", "hex"),
-        *("json_array_length", "json_extract", "json_type", "json_valid", "->", "->>"),
-    }
-)
+# Of a condition, and of what no statement can hold: half a surrogate pair, a number beyond 64 bits.
+_FAULTS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError)
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "in", "is empty", "is not empty"]
 _COMPARISONS = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -100,34 +102,113 @@ class Conditions:
         )
         if len(condition) > MAX_LENGTH:
             raise GalleryError(f"where has {len(condition)} characters, at most {MAX_LENGTH} go")
+        if isinstance(where, str) and _JOINS.search(where):
+            raise GalleryError("where may not use group_concat or string_agg")
         # One string for all ids is read ten times faster than one row for each.
-        statement = f"SELECT group_concat(id) FROM items WHERE (\n{condition}\n)"
-        with self._guarded(connection, condition):
-            (text,) = connection.execute(statement, values).fetchone()
+        statement = _STATEMENT.format(condition)
+        text = None
+        if isinstance(where, str) and not self._is_plain(statement, condition, connection):
+            text = self._apart(statement, condition, connection)
+        if text is None:
+            with self._guarded(connection, condition, evaluating.Guard()):
+                (text,) = connection.execute(statement, values).fetchone()
         return np.fromstring(text or "", np.int64, sep=",")
 
+    def _is_plain(self, statement: str, condition: str, connection: sqlite3.Connection) -> bool:
+        """Whether it can only take time and memory in proportion to what it reads."""
+        if _GROWS.search(condition):  # to compile a query in queries may take for ever, too
+            return False
+        nothing, guard = evaluating.Guard(), evaluating.Guard()
+        for each, text in ((nothing, _STATEMENT.format("1")), (guard, statement)):
+            with self._guarded(connection, condition, each):
+                connection.execute(f"EXPLAIN {text}").fetchall()
+        patterns = _LIKE_TEXT.findall(condition)
+        return (
+            guard.n_selects == nothing.n_selects
+            and guard.functions - {"group_concat"} <= evaluating.PLAIN
+            and len(patterns) == len(_LIKE.findall(condition))
+            and sum(map(len, patterns)) <= MAX_LINEAR
+        )
+
+    def _apart(self, statement: str, condition: str, connection: sqlite3.Connection) -> str | None:
+        """The ids, found by a process with limits; None if a commit came between, where the answer
+        is of another state but shows that the condition is harmless.
+        """
+        limit = self._time_limit
+        (last,) = connection.execute("SELECT max(id) FROM item").fetchone()
+        memory = evaluating.MEMORY + evaluating.ID_BYTES * int(last or 0)
+        job = {
+            "uri": _uri(connection),
+            "statement": statement,
+            "seconds": limit,
+            "patience": PATIENCE * limit,
+            "memory": memory,
+        }
+        command = [sys.executable, "-I", "-S", evaluating.__file__]
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(job).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=PATIENCE * limit + 10,
+                check=False,
+            )
+            answer = json.loads(done.stdout) if done.returncode == 0 else {"kind": "time"}
+        except subprocess.TimeoutExpired:
+            answer = {"kind": "time"}
+        except (OSError, ValueError) as error:
+            raise GalleryError(f"where needs a process with limits: {error}") from error
+        if answer["kind"] == "time":
+            raise _too_long(limit)
+        if answer["kind"] == "memory":
+            raise GalleryError(
+                f"where takes more than {memory >> 20:,} MiB of memory and was stopped; ask for "
+                "less"
+            )
+        if answer["kind"] == "error":
+            raise _refusal(answer["reason"], condition, connection)
+        is_now = answer["generation"] == db.generation(connection)
+        return str(answer["ids"]) if is_now else None
+
     @contextlib.contextmanager
-    def _guarded(self, connection: sqlite3.Connection, condition: str) -> Iterator[None]:
-        limit, guard = self._time_limit, _Guard()
+    def _guarded(
+        self, connection: sqlite3.Connection, condition: str, guard: evaluating.Guard
+    ) -> Iterator[None]:
+        limit = self._time_limit
         used, waited = time.thread_time() + limit, time.monotonic() + PATIENCE * limit
         connection.set_authorizer(guard)
         connection.set_progress_handler(
-            lambda: time.thread_time() > used or time.monotonic() > waited, _STEPS
+            lambda: time.thread_time() > used or time.monotonic() > waited, evaluating.STEPS
         )
         try:
             yield
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             if "interrupted" in str(error):
-                raise GalleryError(
-                    f"where took more than {self._time_limit:g} s and was stopped; ask for less"
-                ) from error
-            reason = guard.refused or str(error)
-            raise GalleryError(
-                f"where is not a condition that works here: {reason}; it was {_short(condition)!r}"
-                f"; columns: {', '.join(_shown(connection))}"
-            ) from error
+                raise _too_long(limit) from error
+            raise _refusal(guard.refused or str(error), condition, connection) from error
         finally:
             _unguard(connection)
+
+
+def _too_long(limit: float) -> GalleryError:
+    return GalleryError(f"where took more than {limit:g} s and was stopped; ask for less")
+
+
+def _refusal(reason: str, condition: str, connection: sqlite3.Connection) -> GalleryError:
+    return GalleryError(
+        f"where is not a condition that works here: {reason}; it was {_short(condition)!r}"
+        f"; columns: {', '.join(_shown(connection))}"
+    )
+
+
+def _uri(connection: sqlite3.Connection) -> str:
+    """How another process opens the same file; as this one did, if the file is known not to
+    change.
+    """
+    (file,) = (row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+    still = "&immutable=1" if getattr(connection, "watch", None) is not None else ""
+    return f"{Path(file).as_uri()}?mode=ro{still}"
 
 
 def _refuse_other(where: Any) -> None:
@@ -140,38 +221,6 @@ def _refuse_other(where: Any) -> None:
             "where is a condition in SQL, such as \"label = 'boot' AND width > 200\", or a list of "
             f"filters (column, operator, value); got {shown(where)}"
         )
-
-
-class _Guard:
-    """SQLite asks it about everything that a statement does, when it is compiled."""
-
-    def __init__(self) -> None:
-        self.refused = ""
-
-    def __call__(
-        self, action: int, first: str | None, second: str | None, where: str | None, via: str | None
-    ) -> int:
-        if self._allows(action, first, second, via):
-            return sqlite3.SQLITE_OK
-        self.refused = self.refused or _NAMED.get(action, "") or f"it may not use {first or second}"
-        return sqlite3.SQLITE_DENY
-
-    def _allows(self, action: int, first: str | None, second: str | None, via: str | None) -> bool:
-        if action == sqlite3.SQLITE_SELECT:
-            return True
-        if action == sqlite3.SQLITE_READ:
-            # The table only through its view, so that what was deleted stays hidden.
-            return first == "items" or (first == "item" and via == "items")
-        if action == sqlite3.SQLITE_FUNCTION:
-            return (second or "").lower() in _FUNCTIONS or second == "group_concat"
-        return False
-
-
-_NAMED = {
-    sqlite3.SQLITE_RECURSIVE: "it may not be recursive",
-    sqlite3.SQLITE_PRAGMA: "it may not use PRAGMA",
-    sqlite3.SQLITE_ATTACH: "it may not attach files",
-}
 
 
 def compiled(filters: Sequence[Filter], metadata: Sequence[str]) -> tuple[str, list[Any]]:
@@ -199,6 +248,8 @@ def _condition(column: str, operator: str, value: Any) -> tuple[str, list[Any]]:
     if operator in _COMPARISONS:
         return f"{column} {_COMPARISONS[operator]} ?", [_scalar(value)]
     if operator == "contains":
+        if len(str(value)) > MAX_LINEAR:
+            raise GalleryError(f"contains looks for at most {MAX_LINEAR} characters")
         pattern = str(value).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         return f"{column} LIKE ? ESCAPE '\\'", [f"%{pattern}%"]
     if operator == "in" and isinstance(value, (list, tuple)):

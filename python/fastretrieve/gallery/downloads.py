@@ -15,9 +15,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
 from fastretrieve.data import DataError
+from fastretrieve.data.opening import open_picture
 from fastretrieve.gallery.listing import put_picture
 
 _CHUNK = 1 << 16
@@ -48,12 +47,12 @@ def fetch(url: str, path: Path, limits: Limits) -> Path:
         return kept
     try:
         data = _read(url, limits)
-        with Image.open(io.BytesIO(data)) as image:
-            suffix = f".{(image.format or 'image').lower()}"
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{url}: what it sends is not a readable image") from error
+    except DataError:
+        raise
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         raise DataError(f"{url}: {error}") from error
+    with open_picture(io.BytesIO(data), name=f"{url}: what it sends") as image:
+        suffix = f".{(image.format or 'image').lower()}"
     kept = path.with_name(path.name + suffix)
     put_picture(kept, data)
     return kept

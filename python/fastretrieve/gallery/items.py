@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ FIXED = {
     "deleted": "INTEGER NOT NULL DEFAULT 0",
 }
 FIXED_COLUMNS = tuple(FIXED)
+MAX_INTEGER = 2**63 - 1  # that SQLite holds
 _OWN_NAMES = frozenset({*FIXED_COLUMNS, "rowid", "oid", "_rowid_"})
 
 
@@ -107,7 +109,8 @@ def quoted(name: str) -> str:
 
 
 def column_name(name: str) -> str:
-    """How a column of a table is called in the gallery.
+    """How a column of a table would like to be called in the gallery; ``naming.py`` sees to it that
+    two never get one name.
 
     A name that the gallery uses itself gets an underscore.
 
@@ -119,16 +122,22 @@ def column_name(name: str) -> str:
 
 
 def storable(value: Any) -> Any:
-    """A value of metadata as SQLite keeps it; lists and dictionaries become JSON.
+    """A value of metadata as SQLite keeps it; lists and dictionaries become JSON. A ``ValueError``
+    says what cannot be kept.
 
-    >>> storable(True), storable(float("nan")), storable([1, "a"])
-    (1, None, '[1, "a"]')
+    >>> storable(True), storable(float("nan")), storable([1, "a"]), storable(2**64)
+    (1, None, '[1, "a"]', '18446744073709551616')
     """
     value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, str):
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode()  # a UnicodeEncodeError where it is no text
         return value
     if isinstance(value, (bool, int)):
-        return int(value) if abs(value) < 2**63 else str(value)
+        return int(value) if -MAX_INTEGER <= value <= MAX_INTEGER else str(value)
     if isinstance(value, float):
-        return None if value != value else value
+        # No number of JSON, in which the page and exports give it out.
+        return None if value != value else str(value) if abs(value) == math.inf else value
     return json.dumps(value, default=str)

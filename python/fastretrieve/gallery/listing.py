@@ -11,19 +11,22 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastretrieve.data import DataError, Dataset, Skipped, open_dataset
-from fastretrieve.data.readers import IMAGE_SUFFIXES, Box
+from fastretrieve.data import DataError, Dataset, Skipped, open_dataset, walking
+from fastretrieve.data.errors import readable
+from fastretrieve.data.opening import open_file
+from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
 from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
 from fastretrieve.encoders.images import to_image
 from fastretrieve.gallery import manifest
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.items import column_name, storable
+from fastretrieve.gallery.items import MAX_INTEGER, storable
 
+MAX_LINE = 1 << 16  # bytes of a URL
 URL_SUFFIXES = frozenset({".txt", ".urls"})
 _CAPTIONS = ("caption", "text", "description")
 
@@ -40,7 +43,7 @@ class Candidate(NamedTuple):
     caption: str | None = None
     box: Box | None = None
     url: str | None = None
-    metadata: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    metadata: dict[str, Any] = {}  # noqa: RUF012  (never changed) by the names of the source
     is_named: bool = False  # by the caller, not found in a folder or a table
 
 
@@ -57,7 +60,18 @@ class Listing:
         self.skipped: list[Skipped] = []
 
     def candidates(self, source: Any, *, labels: Any = None) -> Iterator[Candidate]:
-        """Every candidate of one source."""
+        """Every candidate of one source that can be recorded."""
+        for candidate in self._candidates(source, labels):
+            # SQLite and JSON keep text, and a file's name need not be text.
+            if is_text(candidate.key, candidate.path, candidate.label, candidate.caption):
+                yield candidate
+            else:
+                self._skip(candidate.key, "its name is not UTF-8; rename it")
+
+    def _skip(self, key: Any, reason: Any) -> None:
+        self.skipped.append(Skipped(readable(key), readable(reason)))
+
+    def _candidates(self, source: Any, labels: Any) -> Iterator[Candidate]:
         if isinstance(source, (str, os.PathLike)) and labels is None:
             yield from self._of_path(Path(source))
             return
@@ -75,8 +89,8 @@ class Listing:
         suffix = path.suffix.lower()
         if not path.exists():
             raise GalleryError(
-                f"{path} does not exist; give a folder, an image, a table (.csv, .jsonl) or a "
-                "list of URLs (.txt)"
+                f"{readable(path)} does not exist; give a folder, an image, a table (.csv, .jsonl) "
+                "or a list of URLs (.txt)"
             )
         if path.is_file() and suffix in URL_SUFFIXES:
             yield from self._of_urls(path)
@@ -84,8 +98,11 @@ class Listing:
             dataset = open_dataset(path, modality=_modality(self.modality))
             yield from self._of_dataset(dataset, is_named=False)
         elif path.is_dir() and self.modality == "image":
-            for entry in scan(path, recursive=self.recursive):
-                yield self._found(entry, path)
+            for entry in scan(path, recursive=self.recursive, skipped=self.skipped):
+                try:
+                    yield self._found(entry, path)
+                except OSError as error:  # gone, or hidden, since its folder was read
+                    walking.skip(entry.path, error, self.skipped)
         elif path.is_dir():
             yield from self._of_sequences(path)
         else:
@@ -94,7 +111,7 @@ class Listing:
     def _found(self, entry: os.DirEntry[str], root: Path) -> Candidate:
         status = entry.stat()
         label = self._folder_label(entry.path, root)
-        return Candidate(entry.path, entry.path, status.st_size, status.st_mtime_ns, label)
+        return Candidate(entry.path, entry.path, *size_and_time([status]), label)
 
     def _folder_label(self, path: str, root: Path) -> str | None:
         """The first folder under the root names the class, as it does for training."""
@@ -111,6 +128,7 @@ class Listing:
         except DataError as error:
             raise GalleryError(str(error)) from error
         assert isinstance(dataset.source, Files)
+        self.skipped += dataset.skipped
         for path in dataset.source.paths:
             yield self._file(path)._replace(label=self._folder_label(str(path), root))
 
@@ -124,24 +142,22 @@ class Listing:
 
     def _of_dataset(self, dataset: Dataset, *, is_named: bool) -> Iterator[Candidate]:
         self.skipped += dataset.skipped
-        names = {name: column_name(name) for name in dataset.columns}
-        caption = next((name for name in _CAPTIONS if name in names), None)
-        captions = dataset.columns.get(caption) if caption else None
-        rest = {name: own for name, own in names.items() if name != caption}
+        caption = next((name for name in _CAPTIONS if name in dataset.columns), None)
         for i in range(len(dataset)):
             try:
-                candidate = self._of_dataset_item(dataset, i)
-            except (DataError, ValueError, OSError) as error:
-                self.skipped.append(Skipped(dataset.key(i), str(error)))
+                values = {n: storable(column[i]) for n, column in dataset.columns.items()}
+                said = values.pop(caption) if caption else None
+                candidate = self._of_dataset_item(dataset, i)._replace(
+                    label=dataset.label_name(i),
+                    label_is_given=True,
+                    caption=None if said is None else str(said),
+                    metadata=values,
+                    is_named=is_named,
+                )
+            except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
+                self._skip(dataset.key(i), error)
                 continue
-            said = None if captions is None else storable(captions[i])
-            yield candidate._replace(
-                label=dataset.label_name(i),
-                label_is_given=True,
-                caption=None if said is None else str(said),
-                metadata={own: storable(dataset.columns[name][i]) for name, own in rest.items()},
-                is_named=is_named,
-            )
+            yield candidate
 
     def _of_dataset_item(self, dataset: Dataset, i: int) -> Candidate:
         if isinstance(dataset.source, Files):
@@ -174,20 +190,31 @@ class Listing:
         return Candidate(f"picture:{digest}", path, status.st_size, 0)
 
     def _of_urls(self, path: Path) -> Iterator[Candidate]:
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise GalleryError(f"{path} is not a list of URLs: {error}") from error
-        for number, line in enumerate(lines, 1):
-            url = line.strip()
-            if not url or url.startswith("#"):
-                continue
-            if not url.lower().startswith(("http://", "https://")):
-                self.skipped.append(
-                    Skipped(f"{path}:{number}", f"not a URL of http or https: {url[:80]}")
-                )
-                continue
-            yield _at_url(url)
+        number = 0
+        with open_file(path) as file:
+            while line := file.readline(MAX_LINE):
+                number += 1
+                is_whole = line.endswith(b"\n") or len(line) < MAX_LINE
+                while not line.endswith(b"\n") and (more := file.readline(MAX_LINE)):
+                    line = more
+                url = line.decode("utf-8-sig", "replace").strip()
+                if is_whole and (not url or url.startswith("#")):
+                    continue
+                if not is_whole or not url.lower().startswith(("http://", "https://")):
+                    self._skip(f"{path}:{number}", f"not a URL of http or https: {url[:80]}")
+                elif "\ufffd" in url:
+                    self._skip(f"{path}:{number}", f"not UTF-8: {url[:80]}")
+                else:
+                    yield _at_url(url)
+
+
+def is_text(*values: str | None) -> bool:
+    """Whether these can be kept as text: half a surrogate pair stands for a byte that is none."""
+    try:
+        "".join(value for value in values if value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _at_url(url: str) -> Candidate:
@@ -196,31 +223,44 @@ def _at_url(url: str) -> Candidate:
     return Candidate(url, picture_path(digest, ""), None, None, url=url)
 
 
-def scan(root: Path, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
-    """The image files of a folder in order of name; hidden ones and galleries are left out."""
-    with os.scandir(root) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    if any(entry.name == manifest.FILE for entry in listed):
-        return
-    for entry in listed:
-        if entry.name.startswith("."):
+def scan(
+    root: Path, *, recursive: bool, skipped: list[Skipped] | None = None
+) -> Iterator[os.DirEntry[str]]:
+    """The image files of a folder in order of name; hidden ones and galleries are left out. What
+    cannot be looked into is added to ``skipped``.
+    """
+    noted = [] if skipped is None else skipped
+    waiting = [iter(_but_galleries(str(root), noted))]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+        elif entry.name.startswith("."):
             continue
-        # Without a dot this is the last letter, which is no suffix; splitext takes longer.
-        suffix = entry.name[entry.name.rfind(".") :].lower()
-        if suffix in IMAGE_SUFFIXES and entry.is_file():
+        elif has_suffix(entry.name, IMAGE_SUFFIXES) and walking.is_file(entry, noted):
             yield entry
-        elif recursive and entry.is_dir(follow_symlinks=False):
-            yield from scan(Path(entry.path), recursive=True)
+        elif recursive and walking.is_folder(entry, noted):
+            waiting.append(iter(_but_galleries(entry.path, noted)))
+
+
+def _but_galleries(folder: str, skipped: list[Skipped]) -> list[os.DirEntry[str]]:
+    listed = walking.entries(folder, skipped)
+    return [] if any(entry.name == manifest.FILE for entry in listed) else listed
 
 
 def measured(path: Path) -> tuple[int, int]:
     """Size in bytes and time of change in nanoseconds, of a file or of a folder of frames."""
     if not path.is_dir():
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    frames = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
-    times = max((frame.st_mtime_ns for frame in frames), default=0)
-    return sum(frame.st_size for frame in frames), times
+        return size_and_time([path.stat()])
+    with os.scandir(path) as entries:
+        return size_and_time([entry.stat() for entry in entries if entry.is_file()])
+
+
+def size_and_time(found: Sequence[os.stat_result]) -> tuple[int, int]:
+    """The size of files together, and the last time that one changed, as far as 64 bits hold it."""
+    size = sum(status.st_size for status in found)
+    time = max((status.st_mtime_ns for status in found), default=0)
+    return size, min(max(time, -MAX_INTEGER), MAX_INTEGER)
 
 
 def named_box(box: Iterable[float]) -> str:

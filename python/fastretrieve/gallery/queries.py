@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from fastretrieve.data import longest_side, read_item
+from fastretrieve.data import DataError, longest_side, read_item
 from fastretrieve.data.pictures import picture_of
+from fastretrieve.data.readers import decode_image
 from fastretrieve.encoders.encoding import as_array
-from fastretrieve.encoders.images import to_image
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Item
@@ -102,15 +102,9 @@ class QueryEncoder:
 def decode(data: bytes, *, size: int | None = None) -> Image.Image:
     """An image from the bytes of its file; ``size`` permits decoding it smaller, as for files."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if size is not None:
-                image.draft(None, (2 * size, 2 * size))
-            image.load()
-            return to_image(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise GalleryError(f"these {len(data)} bytes are not a readable image") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
-        raise GalleryError(f"these {len(data)} bytes are a damaged image: {error}") from error
+        return decode_image(io.BytesIO(data), name=f"these {len(data)} bytes", size=size)[0]
+    except DataError as error:
+        raise GalleryError(str(error)) from error
 
 
 def _picture(content: Any, modality: str) -> Image.Image | None:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastretrieve.data import DataError, Dataset, read_item
+from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import decode_image
 from fastretrieve.gallery.downloads import Limits, fetch
 from fastretrieve.gallery.items import Known
-from fastretrieve.gallery.listing import Candidate, measured
+from fastretrieve.gallery.listing import Candidate, measured, size_and_time
 
 
 class Pending(NamedTuple):
@@ -64,11 +65,13 @@ class Queue(Dataset):
         candidate = self.pending[index].candidate
         path = self._local(candidate)
         try:
+            # Measured before it is read: what changes meanwhile is found changed the next time.
             if self.modality == "sequence":
-                self._note(index, path, _digest_of_parts(path))
+                self._note(index, path, measured(path), _digest_of_parts(path))
                 return self._sized(index, *_read_sequence(path, size))
-            with path.open("rb") as file:  # once: to open and parse it again would cost a tenth
-                self._note(index, path, _digest(file))
+            with open_file(path) as file:  # once: to open and parse it again would cost a tenth
+                found = size_and_time([os.fstat(file.fileno())])
+                self._note(index, path, found, _digest(file))
                 file.seek(0)
                 return self._sized(
                     index, *decode_image(file, name=path, size=size, box=candidate.box)
@@ -76,10 +79,10 @@ class Queue(Dataset):
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from error
 
-    def _note(self, index: int, path: Path, digest: str) -> None:
+    def _note(self, index: int, path: Path, found: tuple[int, int], digest: str) -> None:
         """Keep what is known before decoding; an item that is there already is not decoded."""
         candidate, known = self.pending[index]
-        n_bytes, changed = measured(path)
+        n_bytes, changed = found
         relative = os.path.relpath(path, self._folder) if candidate.url else candidate.path
         mtime_ns = 0 if candidate.mtime_ns == 0 else changed
         self.facts[index] = Fact(n_bytes, mtime_ns, digest, None, None, relative)
@@ -108,7 +111,7 @@ def _digest_of_parts(path: Path) -> str:
     digest = hashlib.sha256()
     for part in sorted(path.iterdir()) if path.is_dir() else [path]:
         if part.is_file():
-            with part.open("rb") as file:
+            with open_file(part) as file:
                 _digest(file, digest)
     return digest.hexdigest()
 

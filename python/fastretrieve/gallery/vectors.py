@@ -230,6 +230,8 @@ def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
     >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
     [100, 60, 40]
     """
+    if not segments:  # nothing could be read
+        return []
     start = len(segments) - 1
     tail = segments[-1].n_rows if segments else 0
     while start > 0 and (segments[start - 1].n_rows < 2 * tail):

@@ -1,0 +1,66 @@
+"""The frames of a sequence, counted against the pixel limit before each is decoded.
+
+All frames that are kept count together. Formats in which a frame builds on those before it (GIF,
+WebP, APNG, AVIF) are decoded from the start, which takes time but keeps nothing: they may decode
+``WALKED`` times the limit. Frames of videos and folders are made smaller before they are too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from fastretrieve.data.opening import PAGED, pixel_limit, refuse_pixels
+from fastretrieve.encoders.images import to_image
+
+WALKED = 8
+
+
+class Budget:
+    """How many pixels the frames of one sequence may have together."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+        self._limit = pixel_limit()
+        self._kept = self._walked = 0
+
+    def keep(self, size: tuple[int, int]) -> None:
+        """A frame that stays."""
+        self._kept += size[0] * size[1]
+        refuse_pixels(self._name, self._kept, self._limit, " in all frames")
+
+    def walk(self, size: tuple[int, int]) -> None:
+        """A frame that is only decoded."""
+        self._walked += size[0] * size[1]
+        limit = None if self._limit is None else WALKED * self._limit
+        refuse_pixels(self._name, self._walked, limit, " in all frames")
+
+
+def fitted(frame: Image.Image, *, n_frames: int, size: int | None) -> Image.Image:
+    """The frame, or a smaller one where ``n_frames`` like it are more than go; never below twice
+    the ``size`` that the encoder makes of it.
+    """
+    limit = pixel_limit()
+    area = frame.width * frame.height
+    if limit is None or size is None or area * n_frames <= limit:
+        return frame
+    by = (limit / (area * n_frames)) ** 0.5
+    width, height = int(frame.width * by), int(frame.height * by)
+    if min(width, height) < 2 * size:
+        return frame
+    return frame.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def animation(image: Image.Image, wanted: Sequence[int], name: Any) -> list[Image.Image]:
+    """The wanted frames of an open picture, upright, in mode "L" or "RGB"."""
+    budget, kept = Budget(name), set(wanted)
+    frames = []
+    for number in wanted if image.format in PAGED else range(max(wanted) + 1):
+        image.seek(number)
+        budget.walk(image.size)
+        if number in kept:
+            budget.keep(image.size)
+            frames.append(to_image(image.copy()))
+    return frames
