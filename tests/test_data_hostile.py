@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -399,8 +400,14 @@ def test_a_gallery_takes_the_rest_of_a_folder_and_names_what_is_bad(tmp_path: Pa
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs to become somebody else")
-def test_a_folder_without_permission_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
-    root = tmp_path / "p"
+def test_a_folder_without_permission_is_named_and_the_rest_goes_on() -> None:
+    # Not tmp_path: whichever pytest starts meanwhile shuts its parent to others.
+    with tempfile.TemporaryDirectory() as folder:
+        _add_as_somebody_else(Path(folder))
+
+
+def _add_as_somebody_else(folder: Path) -> None:
+    root = folder / "p"
     write_pictures(root / "open", 2)
     write_pictures(root / "shut", 2)
     write_pictures(root / "blind", 2)
@@ -408,7 +415,7 @@ def test_a_folder_without_permission_is_named_and_the_rest_goes_on(tmp_path: Pat
     (root / "shut").chmod(0)
     (root / "blind").chmod(0o744)  # can be listed, but not looked into
     (root / "open" / "00009.png").chmod(0)
-    tmp_path.chmod(0o777)
+    folder.chmod(0o777)
     program = (
         "import os, sys\n"
         "import numpy, PIL.Image, fastretrieve.gallery.gallery, fastretrieve.encoders.pixels\n"
@@ -422,11 +429,8 @@ def test_a_folder_without_permission_is_named_and_the_rest_goes_on(tmp_path: Pat
         "result = gallery.add(sys.argv[1])\n"
         "print(result.added, sorted(os.path.basename(one.key) for one in result.unreadable))\n"
     )
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o055)
     done = subprocess.run(
-        [sys.executable, "-c", program, root, tmp_path / "g"],
+        [sys.executable, "-c", program, root, folder / "g"],
         capture_output=True,
         text=True,
         check=False,
