@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fastretrieve.data import DataError, Loader, open_dataset, read_image, read_item
-from fastretrieve.data.readers import frame_numbers
+from fastretrieve.data.frames import frame_numbers
 
 rng = np.random.default_rng(7)
 

@@ -10,12 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from fastretrieve.data.opening import PAGED, pixel_limit, refuse_pixels
 from fastretrieve.encoders.images import to_image
 
 WALKED = 8
+MAX_FRAMES = 64  # of an animation, video or frame folder, spread evenly over its length
+
+
+def frame_numbers(n_frames: int, max_frames: int = MAX_FRAMES) -> list[int]:
+    """At most ``max_frames`` frame numbers, spread evenly, the first and last among them.
+
+    >>> frame_numbers(9, 5)
+    [0, 2, 4, 6, 8]
+    """
+    if n_frames <= max_frames:
+        return list(range(n_frames))
+    return [int(i) for i in np.linspace(0, n_frames - 1, max_frames).round()]
 
 
 class Budget:

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from PIL import Image
 
 from fastretrieve.data.arrays import read_array
 from fastretrieve.data.errors import DataError
-from fastretrieve.data.frames import Budget, animation, fitted
+from fastretrieve.data.frames import MAX_FRAMES, Budget, animation, fitted, frame_numbers
 from fastretrieve.data.opening import open_picture
 from fastretrieve.encoders.images import to_image
 
@@ -29,7 +28,6 @@ IMAGE_SUFFIXES = frozenset({
 ANIMATION_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".tif", ".tiff", ".avif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 ARRAY_SUFFIXES = frozenset({".npy"})
-MAX_FRAMES = 64  # of an animation, video or frame folder, spread evenly over its length
 
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on width and height change places
 
@@ -98,17 +96,6 @@ def read_sequence(
 
         return read_video(path, size=size, max_frames=max_frames)
     return _read_animation(path, max_frames=max_frames)
-
-
-def frame_numbers(n_frames: int, max_frames: int = MAX_FRAMES) -> list[int]:
-    """At most ``max_frames`` frame numbers, spread evenly, the first and last among them.
-
-    >>> frame_numbers(9, 5)
-    [0, 2, 4, 6, 8]
-    """
-    if n_frames <= max_frames:
-        return list(range(n_frames))
-    return [int(i) for i in np.linspace(0, n_frames - 1, max_frames).round()]
 
 
 def list_images(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from fastretrieve.atomic import replacing
 from fastretrieve.data import DataError, Dataset
 from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
-
-if TYPE_CHECKING:
-    from fastretrieve.evaluation.retrieval import Evaluation
 
 _TILE, _GAP, _CAPTION = 96, 8, 16
 _GREY, _GREEN, _RED = "#767676", "#1a7f37", "#cf222e"
@@ -41,7 +38,38 @@ class Tile(NamedTuple):
     colour: str = _GREY
 
 
-def write_report(evaluation: Evaluation, path: Path, *, n_rows: int, k: int) -> None:
+class Reported(Protocol):
+    """What a report reads of an evaluation (``retrieval.Evaluation``, which writes reports)."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def per_class(self) -> Mapping[str, Mapping[str, float]]: ...
+    @property
+    def by(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]: ...
+    @property
+    def n_queries(self) -> int: ...
+    @property
+    def n_gallery(self) -> int: ...
+    @property
+    def n_unscored(self) -> int: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def skipped(self) -> Sequence[Any]: ...
+    @property
+    def neighbours(self) -> NDArray[np.int64]: ...
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def values(self) -> Mapping[str, NDArray[np.float64]]: ...
+    @property
+    def queries(self) -> Dataset | None: ...
+    @property
+    def gallery(self) -> Dataset | None: ...
+
+
+def write_report(evaluation: Reported, path: Path, *, n_rows: int, k: int) -> None:
     """Write ``.html``, or ``.png`` with the result grids alone."""
     suffix = path.suffix.lower()
     if suffix not in (".html", ".htm", ".png"):
@@ -60,7 +88,7 @@ def write_report(evaluation: Evaluation, path: Path, *, n_rows: int, k: int) -> 
         file.write(data)
 
 
-def result_grids(evaluation: Evaluation, *, n_rows: int, k: int) -> list[tuple[str, Image.Image]]:
+def result_grids(evaluation: Reported, *, n_rows: int, k: int) -> list[tuple[str, Image.Image]]:
     """Pictures of queries with their neighbours: some of all, and those that went worst."""
     if evaluation.queries is None or evaluation.gallery is None or n_rows < 1:
         return []
@@ -102,7 +130,7 @@ def _thumbnail(dataset: Dataset, index: int) -> Image.Image:
         return missing_picture(_TILE)
 
 
-def _grid(evaluation: Evaluation, picked: NDArray[np.int64], k: int) -> Image.Image:
+def _grid(evaluation: Reported, picked: NDArray[np.int64], k: int) -> Image.Image:
     queries, gallery = evaluation.queries, evaluation.gallery
     assert queries is not None
     assert gallery is not None
@@ -142,7 +170,7 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _page(evaluation: Evaluation, grids: Sequence[tuple[str, Image.Image]]) -> str:
+def _page(evaluation: Reported, grids: Sequence[tuple[str, Image.Image]]) -> str:
     parts = [
         "<h1>Retrieval report</h1>",
         f"<p>{evaluation.n_queries} queries against {evaluation.n_gallery} items by "
@@ -191,7 +219,7 @@ def _by_k(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _worst_first(evaluation: Evaluation) -> list[tuple[str, dict[str, float]]]:
+def _worst_first(evaluation: Reported) -> list[tuple[str, Mapping[str, float]]]:
     return sorted(evaluation.per_class.items(), key=lambda group: group[1]["accuracy"])
 
 

@@ -26,6 +26,7 @@ from fastretrieve.evaluation.labelled import (
     is_vectors,
 )
 from fastretrieve.evaluation.ranking import Ranking, rank_class_mates
+from fastretrieve.evaluation.report import write_report
 from fastretrieve.metric import Metric
 
 _N_BINS = 4  # quartiles, for a column with many numbers
@@ -85,8 +86,6 @@ class Evaluation:
 
     def report(self, path: str | Path, *, n_rows: int = 8, k: int = 8) -> None:
         """Write a report: ``.html`` with tables and pictures, ``.png`` with the pictures alone."""
-        from fastretrieve.evaluation.report import write_report
-
         write_report(self, Path(path), n_rows=n_rows, k=k)
 
 
