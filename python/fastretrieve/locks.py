@@ -1,4 +1,4 @@
-"""A lock that a forked child finds open.
+"""A lock that a forked child finds open, and properties that need none.
 
 A thread that holds a lock while another forks does not exist in the child, where nobody would ever
 open it. What an index's lock guards is whole at any moment, so the child may simply begin anew.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
 
 
 class ForkSafeLock:
@@ -34,6 +38,31 @@ class ForkSafeLock:
         with _renewing:
             if self._generation != _generation:
                 self._lock, self._generation = threading.RLock(), _generation
+
+
+class once(Generic[T]):
+    """A property that is made when it is first asked for, and kept.
+
+    Until Python 3.12 ``functools.cached_property`` holds one lock for all objects of the class
+    while it makes one, and a child forked meanwhile waits for it forever. Here threads that ask at
+    the same time may make it twice; all of them get the one that was kept.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make, self.__doc__ = make, make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> once[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object, owner: type) -> once[T] | T:
+        if instance is None:
+            return self
+        kept: T = instance.__dict__.setdefault(self._name, self._make(instance))
+        return kept
 
 
 _generation = 0  # forks between the first process and this one

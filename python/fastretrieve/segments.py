@@ -5,11 +5,14 @@ what has been published is never written again, so a :class:`View` of its first 
 forever. A :class:`State` is a tuple of views: one assignment publishes it, and a search keeps the
 one it started with. Codes cover whole strips of 64 rows; the rows after the last whole strip are
 scored directly until the strip is full.
+
+An update writes a new row, at the end. Its origin says where the id began: the rows of an index are
+listed in order of their origins.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +22,9 @@ from fastretrieve import _core
 from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
 from fastretrieve.backend import Backend
 from fastretrieve.ids import IdMap
+from fastretrieve.locks import once
 from fastretrieve.memory import HOST, HostMemory
+from fastretrieve.ordering import order_of
 
 STRIP_ROWS: int = _core.STRIP_ROWS
 MIN_BLOCK_ROWS = 1024
@@ -66,12 +71,14 @@ class Block:
         slot: int,
         first_id: int,
         ids: NDArray[np.int64] | None = None,
+        origins: NDArray[np.int64] | None = None,
     ) -> None:
         self.form = form
         self.capacity = len(rows)
         self.slot = slot
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
         self.ids = ids
+        self.origins = origins  # the slot at which the id of each row began; None: its own
         self.rows = rows
         self.codes = codes
         self._rows_at = address(rows)  # NumPy takes a microsecond to say it
@@ -80,21 +87,41 @@ class Block:
     def first_rows(self, n_rows: int, n_strips: int, slot: int) -> Block:
         """The same memory as a block of these rows alone, which has no room for more."""
         ids = None if self.ids is None else self.ids[:n_rows]
+        origins = None if self.origins is None else self.origins[:n_rows] + (slot - self.slot)
         rows, codes = self.rows[:n_rows], self.codes[:n_strips]
-        return Block(self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids)
+        return Block(
+            self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids, origins=origins
+        )
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
         self.ids = HOST.empty((self.capacity,), np.int64)  # what ids.py reads too
 
-    def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
+    def slots(self, begin: int, end: int) -> NDArray[np.int64]:
+        """The slots of these rows."""
+        return np.arange(self.slot + begin, self.slot + end)
+
+    def write(
+        self,
+        rows: Rows,
+        ids: NDArray[np.int64],
+        begin: int,
+        origins: NDArray[np.int64] | None = None,
+    ) -> int:
         """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
-        or -1.
+        or -1. Rows that took the place of others have the origins of these.
         """
-        if len(rows) > self.capacity - begin:
+        end = begin + len(rows)
+        if end > self.capacity:
             raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
         if self.ids is not None:
-            self.ids[begin : begin + len(rows)] = ids
+            self.ids[begin:end] = ids
+        if origins is not None and self.origins is None:
+            made = HOST.empty((self.capacity,), np.int64)
+            made[:begin] = self.slots(0, begin)
+            self.origins = made  # says what was true of the rows before: readers may see either
+        if self.origins is not None:
+            self.origins[begin:end] = self.slots(begin, end) if origins is None else origins
         out = self._rows_at + begin * self._row_bytes
         return self.form.backend.ingest(rows, out=out, dtype=self.form.dtype)
 
@@ -148,6 +175,11 @@ class View(NamedTuple):
         if self.block.ids is None:
             return np.arange(self.block.first_id, self.block.first_id + self.n_rows)
         return self.block.ids[: self.n_rows]
+
+    def origins(self) -> NDArray[np.int64]:
+        """The slot at which the id of every row began, removed ones included."""
+        origins = self.block.origins
+        return self.block.slots(0, self.n_rows) if origins is None else origins[: self.n_rows]
 
     def live_mask(self) -> NDArray[np.bool_]:
         """Which rows have not been removed."""
@@ -215,7 +247,7 @@ class State:
     def __len__(self) -> int:
         return sum(view.n_live for view in self.views)
 
-    @cached_property
+    @once
     def native(self) -> _core.Segments:
         """The state as the core sees it; made by the first search."""
         parts = [view.part() for view in self.views]
@@ -224,6 +256,23 @@ class State:
         native.notes.keep = [kept for part in parts for kept in part[-1][1:]]  # ids, marks
         return native
 
+    @once
+    def order(self) -> NDArray[np.int64] | None:
+        """The numbers of the live rows in the order in which their ids were first added; None
+        where the rows lie in that order, as they do unless some were updated.
+        """
+        if all(view.block.origins is None for view in self.views):
+            return None
+        origins = self.listed(View.origins)
+        return None if bool((origins[1:] > origins[:-1]).all()) else order_of(origins)
+
+    def listed(self, of: Callable[[View], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """A number of each live row, in the order of the rows."""
+        parts = [
+            of(view) if view.live is None else of(view)[view.live_mask()] for view in self.views
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
     @property
     def nbytes(self) -> int:
         """Bytes that the rows hold: vectors, codes, ids and marks of removal."""
@@ -231,6 +280,7 @@ class State:
         for view in self.views:
             total += view.n_rows * self.form.row_bytes + view.n_strips * self.form.strip_bytes
             total += 8 * view.n_rows if view.block.ids is not None else 0
+            total += 8 * view.n_rows if view.block.origins is not None else 0
             total += view.live.nbytes if view.live is not None else 0
         return total + self.id_map.nbytes
 

@@ -22,7 +22,7 @@ from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive, live_rows
 from fastretrieve.ids import IdMap
 from fastretrieve.indexfile import Facts
-from fastretrieve.locating import row_ids
+from fastretrieve.locating import ids_as_added
 from fastretrieve.ordering import order_of
 from fastretrieve.segments import STRIP_ROWS, Block, Format, State, View, new_block
 from fastretrieve.tensorfile import (
@@ -151,7 +151,7 @@ def _from_bytes(kind: type[Files], data: bytes, device: str) -> Files:
 
 def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
     """What a file of this state says and holds."""
-    form, n, ids = state.form, len(state), row_ids(state)
+    form, n, ids = state.form, len(state), ids_as_added(state)
     layout = form.backend.layout if codes else None
     first_id = (int(ids[0]) if n else 0) if consecutive(ids) else None
     sources = []
@@ -182,12 +182,12 @@ def _row_parts(state: State) -> Iterator[NDArray[Any]]:
 
 
 def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
-    """The codes of all whole strips: those in memory, or where rows were removed those of what is
-    left.
+    """The codes of all whole strips: those in memory, or where rows were removed or updated those
+    of the rows as they are written.
     """
     to_host = state.form.memory.to_host
     views = [view for view in state.views if view.n_rows]
-    if len(views) == 1 and views[0].live is None:
+    if len(views) == 1 and views[0].live is None and state.order is None:
         step = max(PART_BYTES // state.form.strip_bytes, 1)
         for begin in range(0, views[0].n_strips, step):
             yield to_host(views[0].block.codes[begin : min(begin + step, views[0].n_strips)])
