@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.arrays import Rows
+from fastretrieve.checking import finite_rows, row_fault
 from fastretrieve.ids import MAX_ID, IdMap, Int64s
 from fastretrieve.locating import ids_as_added, origins, require, rows_at, slots_as_added
 from fastretrieve.segments import (
@@ -144,7 +145,7 @@ def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
         live = None if view.live is None else view.live_mask()
         for begin in range(0, view.n_rows, step):
             end = min(begin + step, view.n_rows)
-            part = view.block.rows[begin:end]
+            part = finite_rows(view, begin, end)
             yield part if live is None else state.form.memory.taken(part, live[begin:end])
 
 
@@ -177,9 +178,7 @@ def _may_grow(view: View, first: int, ids: Int64s, implied: bool) -> bool:
     return first == block.first_id + view.n_rows and (implied or consecutive(ids))
 
 
-def _grown(
-    view: View, rows: Rows, ids: Int64s, began: Int64s | None, begin: int, end: int
-) -> View:
+def _grown(view: View, rows: Rows, ids: Int64s, began: Int64s | None, begin: int, end: int) -> View:
     """The view with rows ``begin`` to ``end`` of what the user passed behind it."""
     some = None if began is None else began[begin:end]
     bad = view.block.write(rows[begin:end], ids[begin:end], view.n_rows, some)
@@ -195,7 +194,7 @@ def _copied(view: View, rows: Rows, ids: Int64s) -> View:
     """The view with these rows of the index behind it."""
     bad = view.block.write(rows, ids, view.n_rows)
     if bad >= 0:
-        raise not_finite(int(ids[bad]))
+        raise row_fault(int(ids[bad]))
     return view.grown(len(rows))
 
 

@@ -131,6 +131,7 @@ def _in_place(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Seg
     strides = [array.strides[0]] * len(state.views)
     found = state.native.masked([address(array) + int(s) for s in starts], strides, array, True)
     found.notes = Notes(state.views, state.form.metric)
+    found.notes.booleans = array
     return found
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve.arguments import whole
 from fastretrieve.arrays import Rows
 from fastretrieve.backend import NO_LIMIT, Counters
+from fastretrieve.checking import finite_rows
 from fastretrieve.locating import ids_as_added, rows_at, slots_as_added
 from fastretrieve.ordering import order_of, taken
 from fastretrieve.results import (
@@ -181,7 +182,7 @@ class _PairSearch(NamedTuple):
         ``limit``.
         """
         found = self.state.form.backend.range(
-            view.block.rows[begin : begin + n_rows],
+            finite_rows(view, begin, begin + n_rows),
             self.state.native,
             self.radius,
             self.counters,
@@ -238,7 +239,7 @@ def _live_batches(state: State, batch: int) -> Iterator[tuple[Rows, NDArray[np.i
         for begin in range(0, view.n_rows, batch):
             end = min(begin + batch, view.n_rows)
             ids = view.row_ids()[begin:end]
-            rows = view.block.rows[begin:end]
+            rows = finite_rows(view, begin, end)
             if view.live is not None:
                 live = view.alive(np.arange(begin, end))
                 ids, rows = ids[live], state.form.memory.taken(rows, live)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastretrieve.arrays import Rows, joined, storage_dtype
+from fastretrieve.arrays import Rows, joined, not_finite, storage_dtype
+from fastretrieve.checking import row_fault
 from fastretrieve.ids import Int64s, first_duplicate, named
 from fastretrieve.ordering import PIECE, PIECE_BYTES, taken
 from fastretrieve.segments import State, View
@@ -82,22 +83,27 @@ def stored_rows(state: State, ids: Int64s) -> Rows:
 def rows_at(state: State, slots: Int64s) -> Rows:
     """The rows at these slots, at least one, where the index keeps them."""
     memory = state.form.memory
-    parts, places = [], []
+    parts, places = list[Rows](), list[Int64s]()
     for view in state.views:
         here = np.flatnonzero(view.holds(slots))
         if len(here):
-            parts.append(memory.taken(view.block.rows, slots[here] - view.block.slot))
+            numbers = slots[here] - view.block.slot
+            rows: Rows = memory.taken(view.block.rows, numbers)
+            if not view.block.is_finite and len(bad := not_finite(rows)):
+                raise row_fault(int(view.row_ids()[numbers[bad[0]]]))
+            parts.append(rows)
             places.append(here)
     if len(parts) == 1:
         return parts[0]
     back = np.empty(len(slots), np.int64)
     back[np.concatenate(places)] = np.arange(len(slots))
-    return memory.taken(joined(parts), back)
+    together: Rows = memory.taken(joined(parts), back)
+    return together
 
 
 def origins(state: State, slots: Int64s) -> Int64s:
     """The slots at which the ids of the rows at these slots began."""
-    began = slots.copy()
+    began: Int64s = slots.copy()
     for view in state.views:
         if view.block.origins is not None:
             here = view.holds(slots)

@@ -79,6 +79,8 @@ class Block:
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
         self.ids = ids
         self.origins = origins  # the slot at which the id of each row began; None: its own
+        # Not of what was loaded and not verified: checking.py.
+        self.is_finite = self.has_own_codes = True
         self.rows = rows
         self.codes = codes
         self._rows_at = address(rows)  # NumPy takes a microsecond to say it
@@ -89,9 +91,11 @@ class Block:
         ids = None if self.ids is None else self.ids[:n_rows]
         origins = None if self.origins is None else self.origins[:n_rows] + (slot - self.slot)
         rows, codes = self.rows[:n_rows], self.codes[:n_strips]
-        return Block(
+        block = Block(
             self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids, origins=origins
         )
+        block.is_finite, block.has_own_codes = self.is_finite, self.has_own_codes
+        return block
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
@@ -230,6 +234,8 @@ class Notes:
         self.views = views
         self.metric = metric
         self.words = words  # of the row mask: [1 or n_queries, n_words] for each view; None: none
+        self.booleans: NDArray[np.bool_] | None = None  # of a mask that is read where it is
+        self.doubtful = not all(v.block.is_finite and v.block.has_own_codes for v in views)
         self.keep: list[Any] = []  # memory of the device that kernels read
         self.table: Any = None  # of the segments, on the device
         self.streams: frozenset[int] = frozenset()  # that the allocator knows to read them
