@@ -50,7 +50,8 @@ def left_by_a_killed_writer(path: Path) -> Path:
 def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     target = tmp_path / "a.index"
     left = left_by_a_killed_writer(target)
-    assert left.name.startswith(".a.index.") and left.name.endswith(".tmp")
+    assert left.name.startswith(".a.index.")
+    assert left.name.endswith(".tmp")
     put(tmp_path / "a", b"of another name")
     assert left.exists()
     put(target, b"whole")
@@ -113,7 +114,8 @@ def test_a_file_swept_before_it_is_locked_is_made_again(
 
     monkeypatch.setattr(fcntl, "flock", late)
     put(tmp_path / "a", b"whole")
-    assert n == 3 and list(tmp_path.iterdir()) == [tmp_path / "a"]
+    assert n == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -171,11 +173,13 @@ def test_nothing_was_written_is_said_only_where_nothing_was(
             fails(call, patch, when)
             with pytest.raises(OSError, match=f"error: nothing was written, {target} is as it was"):
                 put(target, b"new")
-        assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+        assert target.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [target]
     fails("fsync", monkeypatch, is_folder)
     with pytest.raises(OSError, match=f"error: {target} was written and is whole, but the disk"):
         put(target, b"new")
-    assert target.read_bytes() == b"new" and list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_permissions_are_those_of_the_file_or_of_any_new_one(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A lock that a forked child finds open, and properties that need none.
+"""What lets a forked child begin anew: a lock that it finds open, properties without one, and
+forks that wait for imports.
 
 A thread that holds a lock while another forks does not exist in the child, where nobody would ever
 open it. What an index's lock guards is whole at any moment, so the child may simply begin anew.
@@ -7,12 +8,15 @@ open it. What an index's lock guards is whole at any moment, so the child may si
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
+MAX_IMPORT_SECONDS = 10  # that a fork waits for
 
 
 class ForkSafeLock:
@@ -74,5 +78,23 @@ def _after_fork() -> None:
     _generation, _renewing = _generation + 1, threading.Lock()
 
 
+def _before_fork() -> None:
+    """Wait until no other thread is importing a part of this package: the child could never import
+    it. Whoever imports and forks at once goes on, as it would wait for itself.
+    """
+    frame = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if frame.f_globals.get("__name__") in ("importlib._bootstrap", "_frozen_importlib"):
+            return
+    end = time.monotonic() + MAX_IMPORT_SECONDS
+    while _is_importing() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _is_importing() -> bool:
+    own = [module for name, module in list(sys.modules.items()) if name.startswith("fastretrieve.")]
+    return any(getattr(getattr(m, "__spec__", None), "_initializing", False) for m in own)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

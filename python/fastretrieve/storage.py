@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import indexfile
+from fastretrieve import formats, indexfile
 from fastretrieve.arguments import file_name, shown
 from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive, live_rows
@@ -24,7 +24,7 @@ from fastretrieve.checking import first_fault
 from fastretrieve.ids import IdMap
 from fastretrieve.indexfile import Facts
 from fastretrieve.locating import ids_as_added
-from fastretrieve.memory import HOST
+from fastretrieve.memory import HOST, empty
 from fastretrieve.ordering import order_of
 from fastretrieve.segments import STRIP_ROWS, Block, Format, State, View, new_block
 from fastretrieve.tensorfile import (
@@ -140,17 +140,13 @@ class Files:
         """Return an index with the vectors and ids of FAISS's ``IndexFlatL2``, ``IndexFlatIP`` or
         an ``IndexIDMap`` of one. FAISS's L2 is ``sqeuclidean``.
         """
-        from fastretrieve.formats import from_faiss
-
-        return cast("Self", from_faiss(flat, cast(Any, cls), device))
+        return cast("Self", formats.from_faiss(flat, cast(Any, cls), device))
 
     def to_faiss(self) -> Any:
         """Return FAISS's ``IndexFlatIP`` or ``IndexFlatL2`` with these vectors, in an
         ``IndexIDMap2`` where the ids are not 0, 1, 2 and so on.
         """
-        from fastretrieve.formats import to_faiss
-
-        return to_faiss(cast(Any, self))
+        return formats.to_faiss(cast(Any, self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the bytes of a file. Processes of one machine had better share a saved one."""
@@ -161,9 +157,7 @@ class Files:
 
 def _hint(name: str) -> str:
     """What else would read a file of this name."""
-    from fastretrieve.formats import SUFFIXES
-
-    is_vectors = name.lower().endswith(SUFFIXES)
+    is_vectors = name.lower().endswith(formats.SUFFIXES)
     return "; read_vectors() reads such a file, and add() takes what it returns" * is_vectors
 
 
@@ -315,8 +309,6 @@ def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], I
 
 
 def _copied(part: NDArray[Any]) -> NDArray[Any]:
-    from fastretrieve.memory import empty
-
     result = empty(part.shape, part.dtype)
     step = max(PART_BYTES // max(part[:1].nbytes, 1), 1)
     for begin in range(0, len(part), step):
