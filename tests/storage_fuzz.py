@@ -46,6 +46,7 @@ def seeds(folder: Path) -> list[Blob]:
     for n, own, codes, dtype in (
         (0, False, True, "float32"),
         (70, False, True, "float32"),
+        (128, True, True, "float32"),  # whole strips: where codes lie, rows are missed
         (130, True, True, "bfloat16"),
         (200, True, False, "float16"),
     ):

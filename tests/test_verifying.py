@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,10 @@ import fastretrieve as fr
 import oracle
 import storage_fuzz
 from fastretrieve import checking
+from fastretrieve.encoders.files import file_sha256
+from fastretrieve.gallery import Gallery, describing
 from fastretrieve.storage import StorageError
+from gallery_helpers import new_gallery, write_pictures
 
 N, DIM, BAD = 960, 8, 700  # whole strips: rows behind them are always found
 ROWS = np.random.default_rng(12).standard_normal((N, DIM)).astype(np.float32)
@@ -31,6 +35,10 @@ def forged(
     index = fr.Index(DIM, metric=metric, dtype=dtype)
     index.add(ROWS, ids=ids)
     index.save(path)
+    return forge(path, change)
+
+
+def forge(path: Path, change: Change) -> Path:
     header, data = storage_fuzz.parts(path.read_bytes())
     changed = bytearray(data)
     change(header, changed)
@@ -252,3 +260,22 @@ def test_a_file_without_codes_is_read_when_they_are_made(tmp_path: Path) -> None
     path = forged(tmp_path / "a", change)
     with pytest.raises(StorageError, match=f"finite numbers in the row with id {BAD}"):
         fr.Index.load(path)
+
+
+def test_commands_and_galleries_look_at_codes(tmp_path: Path) -> None:
+    path = forged(tmp_path / "a", shuffled)
+    (fault,) = describing.index_file(path, check=True)["faults"]
+    assert re.match(rf"{path}: at byte [0-9]+: expected the codes that the vectors", fault)
+
+    write_pictures(tmp_path / "pictures", 70)
+    with new_gallery(tmp_path / "made") as gallery:
+        gallery.add(tmp_path / "pictures", progress=False)
+    (path,) = (tmp_path / "made" / "vectors").iterdir()
+    forge(path, one_bit)
+    connection = sqlite3.connect(tmp_path / "made" / "items.sqlite")
+    with connection:
+        connection.execute("UPDATE segment SET sha256 = ?", (file_sha256(path),))
+    connection.close()
+    with Gallery.open(tmp_path / "made") as gallery:
+        (fault,) = gallery.check()
+    assert re.match(rf"{path}: at byte [0-9]+: expected the codes that the vectors", fault)
