@@ -19,6 +19,7 @@ from fastretrieve.segments import STRIP_ROWS, Notes, View, new_block, unpack
 from fastretrieve.tensorfile import StorageError
 
 PART_BYTES = 16 << 20
+SMALL = 64  # scores
 Tell = Callable[[int], object]  # how many rows more are done
 
 
@@ -84,6 +85,11 @@ def refuse_doubtful(notes: Notes, scores: NDArray[Any], ids: NDArray[np.int64]) 
     """Raise where results of unverified rows cannot be true: rows that are not finite have odd
     scores, and where codes lie there may be fewer rows than there are.
     """
+    if scores.size <= SMALL:  # in a third of the time that NumPy takes for so few
+        values = scores.ravel().tolist()
+        total = sum(values)
+        if total - total == 0 and not (notes.metric == "cosine" and 0.0 in values):
+            return
     odd = ~np.isfinite(scores)
     if notes.metric == "cosine":  # of a norm that is not a number
         odd |= scores == 0
