@@ -100,7 +100,7 @@ def test_without_updates_nothing_is_kept_for_the_order() -> None:
     index.remove([3])
     index.add(rows(), ids=np.arange(N)[::-1] + 1000)
     assert index._state.order is None
-    assert all(view.block.origins is None for view in index._state.views)
+    assert all(view.began is None for view in index._state.views)
     index.update([4], rows(1))
     assert index._state.order is not None
     index.compact()

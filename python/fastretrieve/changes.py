@@ -75,7 +75,8 @@ def extended(state: State, other: State) -> State:
         slot, n_rows = base + view.block.slot, view.n_rows
         block = view.block.first_rows(n_rows, view.n_strips, slot)
         live = None if view.live is None else view.live[: -(-n_rows // STRIP_ROWS)]
-        views = (*views, view._replace(block=block, live=live))
+        began = None if view.began is None else view.began[:n_rows] + base
+        views = (*views, view._replace(block=block, live=live, began=began))
         if block.ids is not None:
             rows = np.flatnonzero(view.live_mask())
             id_map = id_map.put_at(block.ids[rows], slot + rows)
@@ -180,14 +181,13 @@ def _may_grow(view: View, first: int, ids: Int64s, implied: bool) -> bool:
 
 def _grown(view: View, rows: Rows, ids: Int64s, began: Int64s | None, begin: int, end: int) -> View:
     """The view with rows ``begin`` to ``end`` of what the user passed behind it."""
-    some = None if began is None else began[begin:end]
-    bad = view.block.write(rows[begin:end], ids[begin:end], view.n_rows, some)
+    bad = view.block.write(rows[begin:end], ids[begin:end], view.n_rows)
     if bad >= 0:
         raise ValueError(
             f"vectors hold a value that is not finite in {view.block.form.dtype} "
             f"in row {begin + bad}; nothing was added: remove NaN and infinity first"
         )
-    return view.grown(end - begin)
+    return view.grown(end - begin, None if began is None else began[begin:end])
 
 
 def _copied(view: View, rows: Rows, ids: Int64s) -> View:

@@ -105,9 +105,9 @@ def origins(state: State, slots: Int64s) -> Int64s:
     """The slots at which the ids of the rows at these slots began."""
     began: Int64s = slots.copy()
     for view in state.views:
-        if view.block.origins is not None:
+        if view.began is not None:
             here = view.holds(slots)
-            began[here] = view.block.origins[slots[here] - view.block.slot]
+            began[here] = view.began[slots[here] - view.block.slot]
     return began
 
 

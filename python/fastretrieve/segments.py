@@ -71,14 +71,12 @@ class Block:
         slot: int,
         first_id: int,
         ids: NDArray[np.int64] | None = None,
-        origins: NDArray[np.int64] | None = None,
     ) -> None:
         self.form = form
         self.capacity = len(rows)
         self.slot = slot
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
         self.ids = ids
-        self.origins = origins  # the slot at which the id of each row began; None: its own
         # Not of what was loaded and not verified: checking.py.
         self.is_finite = self.has_own_codes = True
         self.rows = rows
@@ -89,11 +87,8 @@ class Block:
     def first_rows(self, n_rows: int, n_strips: int, slot: int) -> Block:
         """The same memory as a block of these rows alone, which has no room for more."""
         ids = None if self.ids is None else self.ids[:n_rows]
-        origins = None if self.origins is None else self.origins[:n_rows] + (slot - self.slot)
         rows, codes = self.rows[:n_rows], self.codes[:n_strips]
-        block = Block(
-            self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids, origins=origins
-        )
+        block = Block(self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids)
         block.is_finite, block.has_own_codes = self.is_finite, self.has_own_codes
         return block
 
@@ -105,27 +100,14 @@ class Block:
         """The slots of these rows."""
         return np.arange(self.slot + begin, self.slot + end)
 
-    def write(
-        self,
-        rows: Rows,
-        ids: NDArray[np.int64],
-        begin: int,
-        origins: NDArray[np.int64] | None = None,
-    ) -> int:
+    def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
         """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
-        or -1. Rows that took the place of others have the origins of these.
+        or -1.
         """
-        end = begin + len(rows)
-        if end > self.capacity:
+        if len(rows) > self.capacity - begin:
             raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
         if self.ids is not None:
-            self.ids[begin:end] = ids
-        if origins is not None and self.origins is None:
-            made = HOST.empty((self.capacity,), np.int64)
-            made[:begin] = self.slots(0, begin)
-            self.origins = made  # says what was true of the rows before: readers may see either
-        if self.origins is not None:
-            self.origins[begin:end] = self.slots(begin, end) if origins is None else origins
+            self.ids[begin : begin + len(rows)] = ids
         out = self._rows_at + begin * self._row_bytes
         return self.form.backend.ingest(rows, out=out, dtype=self.form.dtype)
 
@@ -152,6 +134,8 @@ class View(NamedTuple):
     n_strips: int
     live: Bits | None  # None: none removed; else for the whole block, rows to come are live
     n_live: int
+    began: NDArray[np.int64] | None = None  # for the whole block, the slots at which ids began;
+    # None: each at that of its row
 
     @property
     def free(self) -> int:
@@ -182,8 +166,8 @@ class View(NamedTuple):
 
     def origins(self) -> NDArray[np.int64]:
         """The slot at which the id of every row began, removed ones included."""
-        origins = self.block.origins
-        return self.block.slots(0, self.n_rows) if origins is None else origins[: self.n_rows]
+        began = self.began
+        return self.block.slots(0, self.n_rows) if began is None else began[: self.n_rows]
 
     def live_mask(self) -> NDArray[np.bool_]:
         """Which rows have not been removed."""
@@ -216,13 +200,19 @@ class View(NamedTuple):
             live &= ~gone[0]
         return self._replace(live=live, n_live=self.n_live - len(rows))
 
-    def grown(self, added: int) -> View:
+    def grown(self, added: int, origins: NDArray[np.int64] | None = None) -> View:
         """The view with the next ``added`` rows, which have been written and have to be encoded
-        now.
+        now. Those that took the place of others have the origins of these.
         """
-        block, n_rows = self.block, self.n_rows + added
+        block, before, n_rows = self.block, self.n_rows, self.n_rows + added
+        began = self.began
+        if origins is not None and began is None:
+            began = HOST.empty((block.capacity,), np.int64)
+            began[:before] = block.slots(0, before)
+        if began is not None:
+            began[before:n_rows] = block.slots(before, n_rows) if origins is None else origins
         n_strips = block.encode(self.n_strips, n_rows)
-        return View(block, n_rows, n_strips, self.live, self.n_live + added)
+        return View(block, n_rows, n_strips, self.live, self.n_live + added, began)
 
 
 class Notes:
@@ -267,7 +257,7 @@ class State:
         """The numbers of the live rows in the order in which their ids were first added; None
         where the rows lie in that order, as they do unless some were updated.
         """
-        if all(view.block.origins is None for view in self.views):
+        if all(view.began is None for view in self.views):
             return None
         origins = self.listed(View.origins)
         return None if bool((origins[1:] > origins[:-1]).all()) else order_of(origins)
@@ -286,7 +276,7 @@ class State:
         for view in self.views:
             total += view.n_rows * self.form.row_bytes + view.n_strips * self.form.strip_bytes
             total += 8 * view.n_rows if view.block.ids is not None else 0
-            total += 8 * view.n_rows if view.block.origins is not None else 0
+            total += 8 * view.n_rows if view.began is not None else 0
             total += view.live.nbytes if view.live is not None else 0
         return total + self.id_map.nbytes
 
