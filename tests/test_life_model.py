@@ -37,6 +37,7 @@ class Life(RuleBasedStateMachine):
         self.index = fr.Index(DIM, metric=metric)
         self.model: dict[int, np.ndarray] = {}
         self.next_id = 0
+        self.kept: Any = None
         self.folder = tempfile.TemporaryDirectory()
 
     def teardown(self) -> None:
@@ -96,6 +97,27 @@ class Life(RuleBasedStateMachine):
         random = np.random.default_rng(seed)
         return random.choice(known, max(int(share * len(known)), 1), replace=False)
 
+    @rule(seed=SEEDS, n=SIZES, first=st.integers(400, 800))
+    def extend(self, seed: int, n: int, first: int) -> None:
+        """By an index of which rows were removed, updated and put to the end."""
+        free = np.array([i for i in range(first, first + 3 * n) if i not in self.model][:n], int)
+        other = fr.Index(DIM, metric=self.index.metric)
+        other.add(vectors(seed, len(free)), ids=free)
+        if len(free) > 2:
+            other.remove(free[:1])
+            other.update(free[1:-1][::-1], vectors(seed + 1, len(free) - 2))
+        if len(free) > 64:
+            other.add(vectors(seed + 2, 1), ids=free[:1])
+        self.index.extend(other)
+        self.put(other.ids, other.get(other.ids))
+
+    @rule()
+    def graph(self) -> None:
+        graph = self.index.knn_graph(2)
+        assert graph.rows.tolist() == list(self.model)
+        parts = [part.rows for part in self.index.iter_knn_graph(2, batch=50)]
+        assert np.concatenate([*parts, np.zeros(0, int)]).tolist() == list(self.model)
+
     @rule()
     def compact(self) -> None:
         self.index.compact()
@@ -104,8 +126,8 @@ class Life(RuleBasedStateMachine):
     def reserve(self, n: int) -> None:
         self.index.reserve(n)
 
-    @rule(mmap=st.booleans(), codes=st.booleans(), verify=st.booleans())
-    def save_and_load(self, mmap: bool, codes: bool, verify: bool) -> None:
+    @rule(mmap=st.booleans(), codes=st.booleans(), verify=st.sampled_from([False, True, "codes"]))
+    def save_and_load(self, mmap: bool, codes: bool, verify: Any) -> None:
         self.index.save(self.path, codes=codes)
         self.index = fr.Index.load(self.path, mmap=mmap, verify=verify)
 
@@ -119,6 +141,19 @@ class Life(RuleBasedStateMachine):
         mask = np.random.default_rng(seed).random((3, n) if each else n) < share
         self.check_search(mask, where=mask)
         self.check_search(~mask, exclude=mask)
+
+    @rule(seed=SEEDS, share=st.sampled_from([0.05, 0.5]), each=st.booleans())
+    def keep_a_mask(self, seed: int, share: float, each: bool) -> None:
+        """A mask that lies beside the index until rows are added or removed."""
+        n = len(self.index)
+        mask = np.random.default_rng(seed).random((3, n) if each else n) < share
+        self.kept = (list(self.model), mask)
+
+    @precondition(lambda self: self.kept is not None and self.kept[0] == list(self.model))
+    @rule()
+    def search_behind_the_kept_mask(self) -> None:
+        self.check_search(self.kept[1], where=self.kept[1])
+        self.check_search(~self.kept[1], exclude=self.kept[1])
 
     @precondition(lambda self: self.model)
     @rule(seed=SEEDS, share=st.sampled_from([0.01, 0.3]))
@@ -144,13 +179,13 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         ids = self.index.ids
-        assert sorted(ids.tolist()) == sorted(self.model)
+        assert ids.tolist() == list(self.model)  # a dictionary keeps the order of first additions
         rows = np.array([self.model[i] for i in ids.tolist()], np.float32).reshape(-1, DIM)
         np.testing.assert_array_equal(self.index.get(ids), rows)
         self.check_search()
 
 
 Life.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, derandomize=True, database=None
+    max_examples=80, stateful_step_count=40, deadline=None, derandomize=True, database=None
 )
 TestLife = Life.TestCase

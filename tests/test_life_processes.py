@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import multiprocessing.pool
 import os
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastretrieve as fr
+import forks
+from fastretrieve.locks import once
 
 
 def made(n: int = 3000) -> fr.Index:
@@ -81,6 +84,75 @@ def test_a_child_forked_during_a_change_can_search_and_change() -> None:
     release.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def outcome_of_a_child(work: Callable[[], object]) -> int:
+    """How a forked child ends that does this: 0, or what went wrong."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # where it waits for a thread that it has not
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_children_forked_beside_working_threads_end_well(tmp_path: Path) -> None:
+    assert forks.faults(20, tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_property_that_a_thread_is_making_holds_no_child_up() -> None:
+    making, release = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, waits: bool) -> None:
+            self.waits = waits
+
+        @once
+        def made(self) -> object:
+            if self.waits:
+                making.set()
+                release.wait()
+            return object()
+
+    slow, kept = Slow(True), []
+    thread = threading.Thread(target=lambda: kept.append(slow.made))
+    thread.start()
+    making.wait()
+    assert outcome_of_a_child(lambda: Slow(False).made) == 0
+    slow.waits = False
+    first = slow.made  # made twice, and what was kept first is everybody's
+    release.set()
+    thread.join()
+    assert kept == [first] == [slow.made]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_waits_for_imports_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slowly.py").write_text("import time; time.sleep(0.5)")
+    monkeypatch.setattr(fr, "__path__", [*fr.__path__, str(tmp_path)])
+
+    def imported() -> object:
+        return importlib.import_module("fastretrieve.slowly")
+
+    thread = threading.Thread(target=imported)
+    thread.start()
+    while "fastretrieve.slowly" not in sys.modules:
+        time.sleep(0.001)
+    assert outcome_of_a_child(imported) == 0
+    thread.join()
+    del sys.modules["fastretrieve.slowly"], fr.slowly  # type: ignore[attr-defined]
 
 
 LONG_SEARCH = """

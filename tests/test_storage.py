@@ -324,6 +324,14 @@ def test_a_header_that_is_wrong_is_named(name: str, tmp_path: Path) -> None:
     assert str(raised.value).startswith(f"{path}: ")
 
 
+def text_of(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+ONE_TENSOR = b'{"a":{"dtype":"U8","shape":[%s],"data_offsets":[0,0]}}'
+MANY_TENSORS = b"{%s}" % b",".join(
+    b'"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % i for i in range(900)
+)
 TEXTS = {
     "nothing": (b"", "at byte 0: expected 8 bytes"),
     "seven bytes": (bytes(7), "at byte 7: expected 8 bytes"),
@@ -333,7 +341,30 @@ TEXTS = {
     "a list": (b"\x02" + bytes(7) + b"[]", "JSON object, found list"),
     "not a number": (b"\x09" + bytes(7) + b'{"a":NaN}', "expected a header in JSON, found NaN"),
     "a name twice": (b"\x0d" + bytes(7) + b'{"a":1,"a":2}', "one of them twice"),
-    "deep": ((100_000).to_bytes(8, "little") + b"[" * 100_000, "expected a header in JSON"),
+    "deep": ((60_000).to_bytes(8, "little") + b"[" * 60_000, "expected a header in JSON"),
+    "a long header": (
+        (70_000).to_bytes(8, "little") + b"[" * 70_000,
+        "at byte 0: expected the length of a header of at most 65536 bytes, found 70000",
+    ),
+    "a deep tensor": (text_of(b'{"a":' + b"[" * 900 + b"]" * 900 + b"}"), "to have dtype, shape"),
+    "a deep fact": (
+        text_of(b'{"__metadata__":{"a":' + b"[" * 900 + b"]" * 900 + b"}}"),
+        "object of strings|in JSON",
+    ),
+    "many tensors": (text_of(MANY_TENSORS), "at most 64 tensors, found 900"),
+    "a shape of many sizes": (
+        text_of(ONE_TENSOR % (b"1," * 15_000 + b"1")),
+        "tensor 'a' to have at most 8 dimensions, found 15001",
+    ),
+    "large sizes": (text_of(ONE_TENSOR % (b"4611686018427387903," * 7 + b"1")), "to take [0-9]+ b"),
+    "half a character": (
+        text_of(rb'{"__metadata__":{"crc32.header":"\ud800"},"\ud800":{}}'),
+        r"tensor '\\ud800' to have dtype",
+    ),
+    "a checksum of half a character": (
+        text_of(rb'{"__metadata__":{"crc32.header":"\ud800"}}'),
+        r"a header with the checksum \\ud800",
+    ),
     "many digits": ((6000).to_bytes(8, "little") + b"1" * 6000, "at byte 8: expected"),
     "safetensors of others": (b"\x02" + bytes(7) + b"{}", "this file was not written here"),
 }
@@ -355,8 +386,27 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_what_is_no_index_file_is_refused(name: str, mmap: bool, tmp_path: Path) -> None:
     text, message = TEXTS[name]
     (tmp_path / "a").write_bytes(text)
-    with pytest.raises(StorageError, match=message):
+    with pytest.raises(StorageError, match=message) as raised:
         fr.Index.load(tmp_path / "a", mmap=mmap)
+    str(raised.value).encode()  # every terminal can print it
+
+
+def test_a_long_header_takes_no_time_in_a_large_file(tmp_path: Path) -> None:
+    """100 MB of nesting, sizes or empty tensors: what a header may ask for grows with the file,
+    whose bytes somebody has to send, and slowly.
+    """
+    for text in (
+        b"[" * 90_000_000,
+        b'{"a":{"dtype":"U8","shape":[' + b"4611686018427387903," * 60_000,
+        MANY_TENSORS * 2000,
+    ):
+        with open(tmp_path / "a", "wb") as file:
+            file.write(text_of(text))
+            file.truncate(1 << 33)  # no bytes on the disk
+        begin = time.monotonic()
+        with pytest.raises(StorageError, match="the length of a header of at most 65536 bytes"):
+            fr.Index.load(tmp_path / "a")
+        assert time.monotonic() - begin < 10  # 39 s and 900,000 tensors once
 
 
 def test_a_file_cut_anywhere_says_where_it_ends(tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def as_float(rows: Rows) -> NDArray[Any]:
     return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows
 
 
+def not_finite(rows: Any) -> NDArray[np.int64]:
+    """The numbers of the rows that hold NaN or infinity; of a tensor on a device this waits.
+
+    >>> not_finite(np.array([[1, 2], [np.inf, 0]], np.float32))
+    array([1])
+    """
+    if is_tensor(rows):
+        found: NDArray[np.int64] = (~rows.isfinite().all(dim=1)).nonzero().reshape(-1).cpu().numpy()
+        return found
+    if rows.dtype == np.uint16:  # bfloat16
+        return np.flatnonzero(((rows & 0x7F80) == 0x7F80).any(axis=1))
+    return np.flatnonzero(~np.isfinite(rows).all(axis=1))
+
+
 def like(result: NDArray[Any], original: Any) -> Any:
     """Return ``result`` as the kind of array that ``original`` is: a tensor where that tensor is,
     else NumPy or its namespace.

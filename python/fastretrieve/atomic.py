@@ -1,15 +1,28 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that appear whole or not at all, whatever happens while they are written.
+
+What is written lies beside its target as ``.name.xxxxxxxx.tmp``, locked by its writer. The lock
+ends with the process, so the next writer of that name knows what a killed one left, and removes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import tempfile
+import re
+import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_UNCONFIRMED = (
+    "{path} was written and is whole, but the disk did not confirm its name: "
+    "a power cut may bring the former file back"
+)
+MAX_NAME_BYTES = 200  # of the target's name in that of the temporary file: 255 are allowed
 
 
 @contextlib.contextmanager
@@ -28,28 +41,97 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise OSError(errno.EINVAL, f"{path} is no ordinary file, and only such are written")
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder; make it first", str(target))
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
-    )
+    temporary, is_there = None, False
     try:
+        _sweep(target)
+        temporary, handle = _new_file(target)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fchmod(file.fileno(), _mode(target))
             _sync(file.fileno())
-        os.replace(temporary, target)
+            os.replace(temporary, target)  # still locked, so that nobody takes it for a dead one's
+            is_there = True
+            _sync_folder(target.parent)
     except OSError as error:
         _forget(temporary)
-        reason = f"{error.strerror or error}: nothing was written, {path} is as it was"
+        state = _UNCONFIRMED if is_there else "nothing was written, {path} is as it was"
+        reason = f"{error.strerror or error}: {state.format(path=path)}"
         raise OSError(error.errno, reason) from error
     except BaseException:
         _forget(temporary)
         raise
-    folder = os.open(target.parent, os.O_RDONLY)
+
+
+def _new_file(target: Path) -> tuple[Path, int]:
+    """A new file beside the target, open and locked, with the permissions that this shall have."""
     try:
-        os.fsync(folder)  # the new name itself
-    finally:
-        os.close(folder)
+        mode: int | None = target.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mode = None
+    while True:
+        temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            handle = os.open(temporary, flags, 0o666 if mode is None else mode)
+        except FileExistsError:
+            continue
+        try:
+            if mode is not None:
+                os.fchmod(handle, mode)
+            if _lock(handle) and _is_at(temporary, handle):
+                return temporary, handle
+        except BaseException:
+            os.close(handle)
+            _forget(temporary)
+            raise
+        os.close(handle)  # another writer sweeps it away, as it was not locked yet
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed writers of this target left. What cannot be locked is being written, or
+    lies where there are no locks, and stays.
+    """
+    name = re.compile(re.escape(os.fsencode(_prefix(target))) + rb"[0-9a-z_]{8}\.tmp")
+    try:
+        entries = os.listdir(os.fsencode(target.parent))
+    except OSError:  # a folder that may be written to and not listed
+        return
+    for entry in filter(name.fullmatch, entries):
+        left = target.parent / os.fsdecode(entry)
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                is_file = stat.S_ISREG(os.fstat(handle).st_mode)
+                if is_file and _lock(handle, needed=True) and _is_at(left, handle):
+                    os.unlink(left)
+            finally:
+                os.close(handle)
+
+
+def _prefix(target: Path) -> str:
+    """How the names of the target's temporary files begin."""
+    return f".{os.fsdecode(os.fsencode(target.name)[:MAX_NAME_BYTES])}."
+
+
+def _lock(handle: int, *, needed: bool = False) -> bool:
+    """Lock the file, unless another process has. A network's file system may know no locks: then
+    a writer goes on without, and nobody who needs one removes anything.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return not needed
+    return True
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether the name still means the open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(handle: int) -> None:
@@ -71,16 +153,16 @@ def _sync(handle: int) -> None:
         raise errors[0]
 
 
-def _forget(temporary: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-
-
-def _mode(target: Path) -> int:
-    """The permissions of the file that is replaced, or those of any new file."""
+def _sync_folder(path: Path) -> None:
+    """Wait until the disk has the new name."""
+    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return target.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return 0o666 & ~mask
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _forget(temporary: Path | None) -> None:
+    if temporary is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)

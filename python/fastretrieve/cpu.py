@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve.arrays import Rows, as_rows
+from fastretrieve.backend import Ranges
+from fastretrieve.checking import refuse_doubtful
 from fastretrieve.memory import HOST, HostMemory
 
 
@@ -48,10 +50,21 @@ class CpuBackend(_core.CpuBackend):
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
         found = _search(self, queries, segments, k, counters, float64)
+        notes = segments.notes
+        if notes is not None and notes.doubtful:
+            refuse_doubtful(notes, *found)
         if out is None:
             return found
         out[0][...], out[1][...] = found
         return out
+
+    def range(self, *asked: Any, **options: Any) -> Ranges | None:
+        """Everything within a radius."""
+        found = super().range(*asked, **options)
+        notes = asked[1].notes
+        if found is not None and notes is not None and notes.doubtful:
+            refuse_doubtful(notes, *found[1:])
+        return found
 
     def workspace(self, segments: _core.Segments, n_queries: int, k: int) -> NDArray[np.uint8]:
         """None: a thread has memory of its own for its part of a search."""

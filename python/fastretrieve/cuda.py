@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core, arrays, tiers
-from fastretrieve.arrays import address, as_rows, core_matrix, is_tensor
+from fastretrieve.arrays import address, as_rows, core_matrix, not_finite
 from fastretrieve.device_memory import DeviceMemory, usable_device
 from fastretrieve.memory import HostMemory
 from fastretrieve.runtime import BackendUnavailable
@@ -269,13 +269,8 @@ class CudaBackend:
 
 def refuse_not_finite(rows: Any, name: str = "queries") -> None:
     """Raise where a row holds NaN or infinity; for what is on the device this waits for it."""
-    if is_tensor(rows):
-        bad = (~rows.isfinite().all(dim=1)).nonzero().reshape(-1).tolist()
-    elif rows.dtype == np.uint16:  # bfloat16
-        bad = np.flatnonzero(((rows & 0x7F80) == 0x7F80).any(axis=1)).tolist()
-    else:
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
-    if bad:
+    bad = not_finite(rows)
+    if len(bad):
         raise ValueError(
             f"{name} hold a value that is not finite in row {bad[0]}; remove NaN and infinity first"
         )

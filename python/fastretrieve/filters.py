@@ -37,10 +37,14 @@ def masked(
     step = max(n_queries, 1)
     if any(len(array) > 1 for array, _ in parts):
         bytes_per_query = 8 * sum(n_words(view) for view in state.views)
+        if state.order is not None:
+            bytes_per_query = max(bytes_per_query, len(state))  # booleans, put in order
         step = min(step, max(MAX_MASK_BYTES // max(bytes_per_query, 1), 1))
     for begin in range(0, max(n_queries, 1), step):
         end = min(begin + step, n_queries)
-        here = [(a[begin:end] if len(a) > 1 else a, allow) for a, allow in parts]
+        here = [
+            (_in_row_order(state, a[begin:end] if len(a) > 1 else a), allow) for a, allow in parts
+        ]
         yield begin, end, _in_place(state, here) or _segments(state, here)
 
 
@@ -66,6 +70,15 @@ def as_filter(given: Any, name: str, n_queries: int, n_rows: int) -> NDArray[Any
             f"of booleans, and integers are ids; call .astype(bool)"
         )
     return _as_id_rows(rows, name)
+
+
+def _in_row_order(state: State, array: NDArray[Any]) -> NDArray[Any]:
+    """A mask over the ids as they were added as one over the rows as they lie; ids as they are."""
+    if array.dtype != np.bool_ or state.order is None:
+        return array
+    mask = np.empty(array.shape, np.bool_)
+    mask[:, state.order] = array
+    return mask
 
 
 def _as_array(given: Any, name: str) -> NDArray[Any]:
@@ -118,6 +131,7 @@ def _in_place(state: State, parts: list[tuple[NDArray[Any], bool]]) -> _core.Seg
     strides = [array.strides[0]] * len(state.views)
     found = state.native.masked([address(array) + int(s) for s in starts], strides, array, True)
     found.notes = Notes(state.views, state.form.metric)
+    found.notes.booleans = array
     return found
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from fastretrieve import _core
 from fastretrieve.arguments import one_of, whole
 from fastretrieve.arrays import DType, as_dtype, as_float
-from fastretrieve.changes import appended, compacted, extended, reserved, without
+from fastretrieve.changes import appended, compacted, extended, reserved, updated, without
 from fastretrieve.ids import MAX_ID, IdMap, as_ids
 from fastretrieve.joins import Joins
 from fastretrieve.locating import (
+    ids_as_added,
     locate,
     refuse_known,
     refuse_twice,
@@ -90,8 +91,11 @@ class Index(Searches, Joins, Files):
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """The ids of all rows, in the order in which a mask over them is read."""
-        return row_ids(self._state)
+        """The ids of all rows, in the order in which they were first added and in which a mask over
+        them is read. Updating, compacting, saving and loading keep it; removing drops ids, and one
+        that is added again comes last.
+        """
+        return ids_as_added(self._state)
 
     def __len__(self) -> int:
         return len(self._state)
@@ -207,7 +211,8 @@ class Index(Searches, Joins, Files):
             self._state = without(self._state, gone)
 
     def update(self, ids: Any, vectors: Any) -> None:
-        """Give the rows with these ids new vectors, in one step for every search.
+        """Give the rows with these ids new vectors, in one step for every search. The order of
+        ``index.ids`` stays.
 
         >>> index = fr.Index(1, metric="l2")
         >>> _ = index.add([[0], [1]])
@@ -225,7 +230,7 @@ class Index(Searches, Joins, Files):
             )
         refuse_twice(changed)
         with self._writing:
-            self._state, _ = appended(without(self._state, changed), rows, changed)
+            self._state = updated(self._state, changed, rows)
 
     def reserve(self, n_rows: int) -> None:
         """Make room for ``n_rows`` more rows at once, so that adding them one by one allocates
@@ -241,8 +246,8 @@ class Index(Searches, Joins, Files):
             self._state = reserved(self._state, n_rows)
 
     def compact(self) -> None:
-        """Put all rows into one block and give the memory of removed ones back. Ids and answers do
-        not change.
+        """Put all rows into one block and give the memory of removed ones back. Ids, their order
+        and answers do not change.
 
         >>> index = fr.Index(2)
         >>> _ = index.add(np.eye(2), ids=[5, 3])

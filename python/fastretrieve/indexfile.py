@@ -78,9 +78,9 @@ class Facts:
         if (tensor.dtype, tensor.shape) != (dtype, shape):
             raise _wrong(name, f"{dtype} {shape}", f"{tensor.dtype} {tensor.shape}")
 
-    def wrong_numbers(self, name: str, expected: str, found: str) -> StorageError:
-        """The error for a tensor that does not hold what it should."""
-        at = self.header.data + self.header.tensors[name].begin
+    def wrong_numbers(self, name: str, expected: str, found: str, offset: int = 0) -> StorageError:
+        """The error for a tensor that does not hold what it should at this byte of it."""
+        at = self.header.data + self.header.tensors[name].begin + offset
         return StorageError(f"at byte {at}: expected {expected}, found {found}")
 
     def _check_format(self) -> None:
@@ -117,5 +117,5 @@ class Facts:
 
 
 def _wrong(name: str, expected: str, found: str | None) -> StorageError:
-    said = "none" if found is None else repr(found[:80])
+    said = "none" if found is None else ascii(found[:80])
     return StorageError(f"at byte 8: expected the header's {name} to be {expected}, found {said}")

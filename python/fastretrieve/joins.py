@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fastretrieve.arguments import whole
 from fastretrieve.arrays import Rows
 from fastretrieve.backend import NO_LIMIT, Counters
+from fastretrieve.checking import finite_rows
+from fastretrieve.locating import ids_as_added, rows_at, slots_as_added
 from fastretrieve.ordering import order_of, taken
 from fastretrieve.results import (
     Graph,
@@ -180,7 +182,7 @@ class _PairSearch(NamedTuple):
         ``limit``.
         """
         found = self.state.form.backend.range(
-            view.block.rows[begin : begin + n_rows],
+            finite_rows(view, begin, begin + n_rows),
             self.state.native,
             self.radius,
             self.counters,
@@ -225,12 +227,19 @@ class _GraphSearch(NamedTuple):
 
 
 def _live_batches(state: State, batch: int) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
-    """The live rows of a state and their ids; only batches with removed rows are copied."""
+    """The live rows of a state and their ids, in the order in which these were first added; only
+    batches with removed or updated rows are copied.
+    """
+    if state.order is not None:
+        ids, slots = ids_as_added(state), slots_as_added(state)
+        for begin in range(0, len(ids), batch):
+            yield rows_at(state, slots[begin : begin + batch]), ids[begin : begin + batch]
+        return
     for view in state.views:
         for begin in range(0, view.n_rows, batch):
             end = min(begin + batch, view.n_rows)
             ids = view.row_ids()[begin:end]
-            rows = view.block.rows[begin:end]
+            rows = finite_rows(view, begin, end)
             if view.live is not None:
                 live = view.alive(np.arange(begin, end))
                 ids, rows = ids[live], state.form.memory.taken(rows, live)

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastretrieve.arrays import Rows, storage_dtype
+from fastretrieve.arrays import Rows, joined, not_finite, storage_dtype
+from fastretrieve.checking import row_fault
 from fastretrieve.ids import Int64s, first_duplicate, named
-from fastretrieve.ordering import PIECE, PIECE_BYTES
-from fastretrieve.segments import State
+from fastretrieve.ordering import PIECE, PIECE_BYTES, taken
+from fastretrieve.segments import State, View
 
 
 def row_ids(state: State) -> Int64s:
     """The ids of all rows, in the order of the rows."""
-    parts = [
-        view.row_ids() if view.live is None else view.row_ids()[view.live_mask()]
-        for view in state.views
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+    return state.listed(View.row_ids)
+
+
+def ids_as_added(state: State) -> Int64s:
+    """The ids of all rows, in the order in which they were first added."""
+    ids = row_ids(state)
+    return ids if state.order is None else taken(ids, state.order)
+
+
+def slots_as_added(state: State) -> Int64s:
+    """The slots of all rows, in the order in which their ids were first added."""
+    slots = state.listed(lambda view: view.block.slots(0, view.n_rows))
+    return slots if state.order is None else taken(slots, state.order)
 
 
 def locate(state: State, ids: Int64s) -> Int64s:
@@ -66,12 +75,40 @@ def stored_rows(state: State, ids: Int64s) -> Rows:
     out = np.empty((len(ids), form.dim), dtype=storage_dtype(form.dtype))
     step = max(PIECE_BYTES // form.row_bytes, 1)
     for begin in range(0, len(ids), step):
-        some, part = slots[begin : begin + step], out[begin : begin + step]
-        for view in state.views:
-            here = view.holds(some)
-            rows = form.memory.taken(view.block.rows, some[here] - view.block.slot)
-            part[here] = form.memory.to_host(rows)
+        some = slots[begin : begin + step]
+        out[begin : begin + step] = form.memory.to_host(rows_at(state, some))
     return out
+
+
+def rows_at(state: State, slots: Int64s) -> Rows:
+    """The rows at these slots, at least one, where the index keeps them."""
+    memory = state.form.memory
+    parts, places = list[Rows](), list[Int64s]()
+    for view in state.views:
+        here = np.flatnonzero(view.holds(slots))
+        if len(here):
+            numbers = slots[here] - view.block.slot
+            rows: Rows = memory.taken(view.block.rows, numbers)
+            if not view.block.is_finite and len(bad := not_finite(rows)):
+                raise row_fault(int(view.row_ids()[numbers[bad[0]]]))
+            parts.append(rows)
+            places.append(here)
+    if len(parts) == 1:
+        return parts[0]
+    back = np.empty(len(slots), np.int64)
+    back[np.concatenate(places)] = np.arange(len(slots))
+    together: Rows = memory.taken(joined(parts), back)
+    return together
+
+
+def origins(state: State, slots: Int64s) -> Int64s:
+    """The slots at which the ids of the rows at these slots began."""
+    began: Int64s = slots.copy()
+    for view in state.views:
+        if view.began is not None:
+            here = view.holds(slots)
+            began[here] = view.began[slots[here] - view.block.slot]
+    return began
 
 
 def refuse_twice(ids: Int64s) -> None:

@@ -1,4 +1,5 @@
-"""A lock that a forked child finds open.
+"""What lets a forked child begin anew: a lock that it finds open, properties without one, and
+forks that wait for imports.
 
 A thread that holds a lock while another forks does not exist in the child, where nobody would ever
 open it. What an index's lock guards is whole at any moment, so the child may simply begin anew.
@@ -7,8 +8,15 @@ open it. What an index's lock guards is whole at any moment, so the child may si
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+MAX_IMPORT_SECONDS = 10  # that a fork waits for
 
 
 class ForkSafeLock:
@@ -36,6 +44,31 @@ class ForkSafeLock:
                 self._lock, self._generation = threading.RLock(), _generation
 
 
+class once(Generic[T]):
+    """A property that is made when it is first asked for, and kept.
+
+    Until Python 3.12 ``functools.cached_property`` holds one lock for all objects of the class
+    while it makes one, and a child forked meanwhile waits for it forever. Here threads that ask at
+    the same time may make it twice; all of them get the one that was kept.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make, self.__doc__ = make, make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> once[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object, owner: type) -> once[T] | T:
+        if instance is None:
+            return self
+        kept: T = instance.__dict__.setdefault(self._name, self._make(instance))
+        return kept
+
+
 _generation = 0  # forks between the first process and this one
 _renewing = threading.Lock()
 
@@ -45,5 +78,23 @@ def _after_fork() -> None:
     _generation, _renewing = _generation + 1, threading.Lock()
 
 
+def _before_fork() -> None:
+    """Wait until no other thread is importing a part of this package: the child could never import
+    it. Whoever imports and forks at once goes on, as it would wait for itself.
+    """
+    frame = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if frame.f_globals.get("__name__") in ("importlib._bootstrap", "_frozen_importlib"):
+            return
+    end = time.monotonic() + MAX_IMPORT_SECONDS
+    while _is_importing() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _is_importing() -> bool:
+    own = [module for name, module in list(sys.modules.items()) if name.startswith("fastretrieve.")]
+    return any(getattr(getattr(m, "__spec__", None), "_initializing", False) for m in own)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -5,11 +5,14 @@ what has been published is never written again, so a :class:`View` of its first 
 forever. A :class:`State` is a tuple of views: one assignment publishes it, and a search keeps the
 one it started with. Codes cover whole strips of 64 rows; the rows after the last whole strip are
 scored directly until the strip is full.
+
+An update writes a new row, at the end. Its origin says where the id began: the rows of an index are
+listed in order of their origins.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +22,9 @@ from fastretrieve import _core
 from fastretrieve.arrays import DType, Rows, address, core_matrix, storage_dtype
 from fastretrieve.backend import Backend
 from fastretrieve.ids import IdMap
+from fastretrieve.locks import once
 from fastretrieve.memory import HOST, HostMemory
+from fastretrieve.ordering import order_of
 
 STRIP_ROWS: int = _core.STRIP_ROWS
 MIN_BLOCK_ROWS = 1024
@@ -72,6 +77,8 @@ class Block:
         self.slot = slot
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
         self.ids = ids
+        # Not of what was loaded and not verified: checking.py.
+        self.is_finite = self.has_own_codes = True
         self.rows = rows
         self.codes = codes
         self._rows_at = address(rows)  # NumPy takes a microsecond to say it
@@ -81,11 +88,17 @@ class Block:
         """The same memory as a block of these rows alone, which has no room for more."""
         ids = None if self.ids is None else self.ids[:n_rows]
         rows, codes = self.rows[:n_rows], self.codes[:n_strips]
-        return Block(self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids)
+        block = Block(self.form, rows, codes, slot=slot, first_id=self.first_id, ids=ids)
+        block.is_finite, block.has_own_codes = self.is_finite, self.has_own_codes
+        return block
 
     def own_ids(self) -> None:
         """Give the rows ids of their own; only while none has been published."""
         self.ids = HOST.empty((self.capacity,), np.int64)  # what ids.py reads too
+
+    def slots(self, begin: int, end: int) -> NDArray[np.int64]:
+        """The slots of these rows."""
+        return np.arange(self.slot + begin, self.slot + end)
 
     def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
         """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
@@ -121,6 +134,8 @@ class View(NamedTuple):
     n_strips: int
     live: Bits | None  # None: none removed; else for the whole block, rows to come are live
     n_live: int
+    began: NDArray[np.int64] | None = None  # for the whole block, the slots at which ids began;
+    # None: each at that of its row
 
     @property
     def free(self) -> int:
@@ -149,6 +164,11 @@ class View(NamedTuple):
         if self.block.ids is None:
             return np.arange(self.block.first_id, self.block.first_id + self.n_rows)
         return self.block.ids[: self.n_rows]
+
+    def origins(self) -> NDArray[np.int64]:
+        """The slot at which the id of every row began, removed ones included."""
+        began = self.began
+        return self.block.slots(0, self.n_rows) if began is None else began[: self.n_rows]
 
     def live_mask(self) -> NDArray[np.bool_]:
         """Which rows have not been removed."""
@@ -181,13 +201,19 @@ class View(NamedTuple):
             live &= ~gone[0]
         return self._replace(live=live, n_live=self.n_live - len(rows))
 
-    def grown(self, added: int) -> View:
+    def grown(self, added: int, origins: NDArray[np.int64] | None = None) -> View:
         """The view with the next ``added`` rows, which have been written and have to be encoded
-        now.
+        now. Those that took the place of others have the origins of these.
         """
-        block, n_rows = self.block, self.n_rows + added
+        block, before, n_rows = self.block, self.n_rows, self.n_rows + added
+        began = self.began
+        if origins is not None and began is None:
+            began = HOST.empty((block.capacity,), np.int64)
+            began[:before] = block.slots(0, before)
+        if began is not None:
+            began[before:n_rows] = block.slots(before, n_rows) if origins is None else origins
         n_strips = block.encode(self.n_strips, n_rows)
-        return View(block, n_rows, n_strips, self.live, self.n_live + added)
+        return View(block, n_rows, n_strips, self.live, self.n_live + added, began)
 
 
 class Notes:
@@ -199,6 +225,8 @@ class Notes:
         self.views = views
         self.metric = metric
         self.words = words  # of the row mask: [1 or n_queries, n_words] for each view; None: none
+        self.booleans: NDArray[np.bool_] | None = None  # of a mask that is read where it is
+        self.doubtful = not all(v.block.is_finite and v.block.has_own_codes for v in views)
         self.keep: list[Any] = []  # memory of the device that kernels read
         self.table: Any = None  # of the segments, on the device
         self.streams: frozenset[int] = frozenset()  # that the allocator knows to read them
@@ -216,7 +244,7 @@ class State:
     def __len__(self) -> int:
         return sum(view.n_live for view in self.views)
 
-    @cached_property
+    @once
     def native(self) -> _core.Segments:
         """The state as the core sees it; made by the first search."""
         parts = [view.part() for view in self.views]
@@ -225,6 +253,23 @@ class State:
         native.notes.keep = [kept for _, placed in parts for kept in placed]
         return native
 
+    @once
+    def order(self) -> NDArray[np.int64] | None:
+        """The numbers of the live rows in the order in which their ids were first added; None
+        where the rows lie in that order, as they do unless some were updated.
+        """
+        if all(view.began is None for view in self.views):
+            return None
+        origins = self.listed(View.origins)
+        return None if bool((origins[1:] > origins[:-1]).all()) else order_of(origins)
+
+    def listed(self, of: Callable[[View], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """A number of each live row, in the order of the rows."""
+        parts = [
+            of(view) if view.live is None else of(view)[view.live_mask()] for view in self.views
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
     @property
     def nbytes(self) -> int:
         """Bytes that the rows hold: vectors, codes, ids and marks of removal."""
@@ -232,6 +277,7 @@ class State:
         for view in self.views:
             total += view.n_rows * self.form.row_bytes + view.n_strips * self.form.strip_bytes
             total += 8 * view.n_rows if view.block.ids is not None else 0
+            total += 8 * view.n_rows if view.began is not None else 0
             total += view.live.nbytes if view.live is not None else 0
         return total + self.id_map.nbytes
 

@@ -11,18 +11,20 @@ import io
 import mmap as mmap_module
 import os
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import indexfile
-from fastretrieve.arguments import file_name
+from fastretrieve import formats, indexfile
+from fastretrieve.arguments import file_name, shown
 from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive, live_rows
+from fastretrieve.checking import first_fault
 from fastretrieve.ids import IdMap
 from fastretrieve.indexfile import Facts
-from fastretrieve.locating import row_ids
+from fastretrieve.locating import ids_as_added
+from fastretrieve.memory import HOST, empty
 from fastretrieve.ordering import order_of
 from fastretrieve.segments import STRIP_ROWS, Block, Format, State, View, new_block
 from fastretrieve.tensorfile import (
@@ -73,13 +75,19 @@ class Files:
         *,
         mmap: bool = True,
         device: str = "cpu",
-        verify: bool = False,
+        verify: bool | Literal["codes"] = False,
+        progress: Progress | None = None,
     ) -> Self:
         """Read an index from a file.
 
         With ``mmap`` the rows stay in the file, are read when they are needed and shared by all
-        processes that load it; the index can be changed, the file is not. ``verify`` compares all
-        of it with its checksums first; sizes and the header are always checked.
+        processes that load it; the index can be changed, the file is not.
+
+        Sizes, the header and ids are always checked. ``verify=True`` compares every byte with its
+        checksum, which finds damage, and refuses rows that are not finite. ``verify="codes"`` also
+        encodes all rows again and compares every bit: a file from somebody else may have checksums
+        that fit and codes that lie, so that searches miss rows. ``progress`` is called with how
+        many bytes of these checks are done, and how many there are.
 
         >>> import tempfile
         >>> index = fr.Index(2)
@@ -90,24 +98,41 @@ class Files:
         Index(dim=2, metric='cosine', dtype='float32', device='cpu', rows=2)
         """
         name = file_name(path)
+        if verify not in (False, True, "codes"):
+            raise ValueError(f"verify must be False, True or 'codes', got {shown(verify)}")
         try:
             with open(name, "rb") as file:
                 if mmap and os.fstat(file.fileno()).st_size:
                     buffer: Any = mmap_module.mmap(file.fileno(), 0, access=mmap_module.ACCESS_READ)
                 else:
                     buffer = _read(file)
-            return cls._from_buffer(buffer, device, copy=not mmap, check=verify)
+            return cls._from_buffer(buffer, device, copy=not mmap, check=verify, progress=progress)
         except StorageError as error:
             raise StorageError(f"{name}: {error}{_hint(name)}") from None
 
     @classmethod
-    def _from_buffer(cls, buffer: Any, device: str, *, copy: bool, check: bool) -> Self:
+    def _from_buffer(
+        cls,
+        buffer: Any,
+        device: str,
+        *,
+        copy: bool,
+        check: bool | Literal["codes"],
+        progress: Progress | None = None,
+    ) -> Self:
         header = read_header(buffer)
         facts = Facts(header)
-        if check:
-            verify(buffer, header)
         made = cls(facts.dim, metric=facts.metric, dtype=facts.dtype, device=device)  # type: ignore[call-arg]
-        made._state = _state(facts, made._form, buffer, copy=copy)
+        form = made._form
+        n_bytes = sum(tensor.end - tensor.begin for tensor in header.tensors.values())
+        steps = _Steps((n_bytes if check else 0) + facts.n_rows * form.row_bytes, progress)
+        if check:
+            verify(buffer, header, steps.add)
+        made._state = _state(facts, form, buffer, copy=copy)
+        for view in made._state.views:
+            # Encoding reads all rows anyway, and so does a device, whose results would be too late.
+            if check or view.block.has_own_codes or form.memory is not HOST:
+                _prove(facts, view, check == "codes", steps)
         return made
 
     @classmethod
@@ -115,17 +140,13 @@ class Files:
         """Return an index with the vectors and ids of FAISS's ``IndexFlatL2``, ``IndexFlatIP`` or
         an ``IndexIDMap`` of one. FAISS's L2 is ``sqeuclidean``.
         """
-        from fastretrieve.formats import from_faiss
-
-        return cast("Self", from_faiss(flat, cast(Any, cls), device))
+        return cast("Self", formats.from_faiss(flat, cast(Any, cls), device))
 
     def to_faiss(self) -> Any:
         """Return FAISS's ``IndexFlatIP`` or ``IndexFlatL2`` with these vectors, in an
         ``IndexIDMap2`` where the ids are not 0, 1, 2 and so on.
         """
-        from fastretrieve.formats import to_faiss
-
-        return to_faiss(cast(Any, self))
+        return formats.to_faiss(cast(Any, self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the bytes of a file. Processes of one machine had better share a saved one."""
@@ -136,14 +157,28 @@ class Files:
 
 def _hint(name: str) -> str:
     """What else would read a file of this name."""
-    from fastretrieve.formats import SUFFIXES
-
-    is_vectors = name.lower().endswith(SUFFIXES)
+    is_vectors = name.lower().endswith(formats.SUFFIXES)
     return "; read_vectors() reads such a file, and add() takes what it returns" * is_vectors
 
 
 def _from_bytes(kind: type[Files], data: bytes, device: str) -> Files:
-    return kind._from_buffer(data, device, copy=True, check=True)
+    made = kind._from_buffer(data, device, copy=True, check=True)
+    for view in made._state.views:
+        view.block.has_own_codes = True  # whoever unpickles trusts the writer with more
+    return made
+
+
+class _Steps:
+    """Adds up how many bytes are done, for a progress bar."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def add(self, n: int) -> None:
+        """Say that ``n`` more are done."""
+        self._done += n
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -151,7 +186,7 @@ def _from_bytes(kind: type[Files], data: bytes, device: str) -> Files:
 
 def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
     """What a file of this state says and holds."""
-    form, n, ids = state.form, len(state), row_ids(state)
+    form, n, ids = state.form, len(state), ids_as_added(state)
     layout = form.backend.layout if codes else None
     first_id = (int(ids[0]) if n else 0) if consecutive(ids) else None
     sources = []
@@ -182,12 +217,12 @@ def _row_parts(state: State) -> Iterator[NDArray[Any]]:
 
 
 def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
-    """The codes of all whole strips: those in memory, or where rows were removed those of what is
-    left.
+    """The codes of all whole strips: those in memory, or where rows were removed or updated those
+    of the rows as they are written.
     """
     to_host = state.form.memory.to_host
     views = [view for view in state.views if view.n_rows]
-    if len(views) == 1 and views[0].live is None:
+    if len(views) == 1 and views[0].live is None and state.order is None:
         step = max(PART_BYTES // state.form.strip_bytes, 1)
         for begin in range(0, views[0].n_strips, step):
             yield to_host(views[0].block.codes[begin : min(begin + step, views[0].n_strips)])
@@ -229,8 +264,26 @@ def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
     block = Block(form, taken("rows"), codes, slot=0, first_id=facts.first_id or 0, ids=ids)
     if not has_codes:
         block.encode(0, n_rows)
+    block.is_finite, block.has_own_codes = False, not has_codes
     view = View(block, n_rows, n_strips, None, n_rows)
     return State(form, (view,), id_map, facts.next_id)
+
+
+def _prove(facts: Facts, view: View, codes: bool, steps: _Steps) -> None:
+    """Look at all rows of the file and, with ``codes``, at the codes that are taken from it."""
+    block, form = view.block, view.block.form
+    codes = codes and not block.has_own_codes
+    fault = first_fault(view, codes=codes, tell=lambda n: steps.add(n * form.row_bytes))
+    if fault.row >= 0:
+        row_id = int(view.row_ids()[fault.row])
+        wanted = f"finite numbers in the row with id {row_id}"
+        raise facts.wrong_numbers("rows", wanted, "others", fault.row * form.row_bytes)
+    if fault.code >= 0:
+        first = fault.code // form.strip_bytes * STRIP_ROWS
+        wanted = f"the codes that the vectors of rows {first} to {first + STRIP_ROWS - 1} give"
+        found = "others; load it without verify and compact() makes them anew"
+        raise facts.wrong_numbers("codes", wanted, found, fault.code)
+    block.is_finite, block.has_own_codes = True, block.has_own_codes or codes
 
 
 def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
@@ -256,8 +309,6 @@ def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], I
 
 
 def _copied(part: NDArray[Any]) -> NDArray[Any]:
-    from fastretrieve.memory import empty
-
     result = empty(part.shape, part.dtype)
     step = max(PART_BYTES // max(part[:1].nbytes, 1), 1)
     for begin in range(0, len(part), step):

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 CHUNK_BYTES = 16 << 20  # of a tensor that share a checksum
 ALIGNMENT = 64  # of the first tensor: a cache line
-MAX_HEADER_BYTES = 100_000_000  # as in safetensors
+# What is written here takes a kilobyte and eight bytes for each chunk; a reader allows many times
+# that and not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
+MAX_HEADER_BYTES = 1 << 16  # and as much again for every:
+BYTES_PER_HEADER = 1 << 34
+MAX_TENSORS = 64
+MAX_RANK = 8
 ITEM_BYTES = {"U8": 1, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"U8": "u1", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _HEADER_SUM = "crc32.header"
@@ -72,13 +77,15 @@ def read_header(buffer: Any) -> Header:
     if size < 8:
         raise _error(size, "8 bytes with the length of the header", "the end of the file")
     length = int.from_bytes(view[:8], "little")
-    if length > min(MAX_HEADER_BYTES, size - 8):
-        most = min(MAX_HEADER_BYTES, size - 8)
+    most = min(MAX_HEADER_BYTES * (1 + size // BYTES_PER_HEADER), size - 8)
+    if length > most:
         raise _error(0, f"the length of a header of at most {most} bytes", str(length))
     raw = _parsed(bytes(view[8 : 8 + length]))
     metadata = raw.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _error(8, "__metadata__ to be an object of strings", repr(metadata)[:80])
+        raise _error(8, "__metadata__ to be an object of strings", _short(metadata))
+    if len(raw) > MAX_TENSORS:
+        raise _error(8, f"at most {MAX_TENSORS} tensors", str(len(raw)))
     tensors = {name: _tensor(name, entry) for name, entry in raw.items()}
     _check_layout(tensors, 8 + length, size)
     _check_header_sum(metadata, raw)
@@ -98,28 +105,45 @@ def array(buffer: Any, header: Header, name: str) -> NDArray[Any]:
     return result if result.__array_interface__["data"][0] % 8 == 0 else result.copy()
 
 
-def verify(buffer: Any, header: Header) -> None:
-    """Compare every byte of the tensors with its checksum."""
+def verify(buffer: Any, header: Header, tell: Callable[[int], object] | None = None) -> None:
+    """Compare every byte of the tensors with its checksum; ``tell`` hears how many more are
+    done.
+    """
     view = memoryview(buffer)
     for name, tensor in header.tensors.items():
         begin, end = header.data + tensor.begin, header.data + tensor.end
         chunks = range(begin, end, CHUNK_BYTES)
         sums = header.metadata.get(_sum_name(name), "")
         if len(sums) != 8 * len(chunks):
-            raise _error(8, f"{len(chunks)} checksums for {name}", f"{len(sums) / 8:g}")
+            raise _error(8, f"{len(chunks)} checksums for {name[:40]}", f"{len(sums) / 8:g}")
         for i, at in enumerate(chunks):
             found = _hex(zlib.crc32(view[at : min(at + CHUNK_BYTES, end)]))
-            if found != sums[8 * i : 8 * i + 8]:
+            wanted, n_bytes = sums[8 * i : 8 * i + 8], min(CHUNK_BYTES, end - at)
+            if found != wanted:
                 raise _error(
                     at,
-                    f"{min(CHUNK_BYTES, end - at)} bytes of {name} with the checksum "
-                    f"{sums[8 * i : 8 * i + 8]}",
+                    f"{n_bytes} bytes of {name[:40]} with the checksum {_plain(wanted)}",
                     f"{found}; the file is damaged",
                 )
+            if tell is not None:
+                tell(n_bytes)
 
 
 def _error(at: int, expected: str, found: str) -> StorageError:
     return StorageError(f"at byte {at}: expected {expected}, found {found}")
+
+
+def _plain(text: str) -> str:
+    """Text of a file as every terminal can print it."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _short(value: Any) -> str:
+    """The beginning of what a file says."""
+    try:
+        return _plain(repr(value)[:80])
+    except RecursionError:  # the parser may go deeper than this
+        return f"a deep {type(value).__name__}"
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -150,14 +174,16 @@ def _no_constant(name: str) -> None:
 
 
 def _tensor(name: str, entry: Any) -> Tensor:
-    where = f"tensor {name[:40]!r}"
+    where = f"tensor {name[:40]!a}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _error(8, f"{where} to have dtype, shape and data_offsets", repr(entry)[:80])
+        raise _error(8, f"{where} to have dtype, shape and data_offsets", _short(entry))
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _error(8, f"{where} to have a dtype of {', '.join(ITEM_BYTES)}", repr(dtype)[:80])
+        raise _error(8, f"{where} to have a dtype of {', '.join(ITEM_BYTES)}", _short(dtype))
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise _error(8, f"{where} to have sizes and two offsets", repr((shape, offsets))[:80])
+        raise _error(8, f"{where} to have sizes and two offsets", _short((shape, offsets)))
+    if len(shape) > MAX_RANK:
+        raise _error(8, f"{where} to have at most {MAX_RANK} dimensions", str(len(shape)))
     begin, end = offsets
     n_bytes = math.prod(shape) * ITEM_BYTES[dtype]
     if end - begin != n_bytes:
@@ -175,7 +201,7 @@ def _check_layout(tensors: dict[str, Tensor], data: int, size: int) -> None:
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
         if tensor.begin != end:
-            raise _error(8, f"tensor {name[:40]!r} to begin at {end}", str(tensor.begin))
+            raise _error(8, f"tensor {name[:40]!a} to begin at {end}", str(tensor.begin))
         end = tensor.end
     if size < data + end:
         raise _error(size, f"{data + end - size} more bytes of tensors", "the end of the file")
@@ -190,7 +216,7 @@ def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
     if metadata[_HEADER_SUM] != wanted:
         raise _error(
             8,
-            f"a header with the checksum {metadata[_HEADER_SUM][:8]}",
+            f"a header with the checksum {_plain(metadata[_HEADER_SUM][:8])}",
             f"{wanted}; the file is damaged",
         )
 

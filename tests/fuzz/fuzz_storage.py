@@ -55,7 +55,8 @@ def main() -> int:
             kinds[kind(outcome)] += 1
             if options.keep and kinds[kind(outcome)] == 1 and len(blob) < 4096:
                 name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")[:48]
-                (CORPUS / name).write_bytes(blob)
+                if not (CORPUS / name).exists():
+                    (CORPUS / name).write_bytes(blob)
     print(f"{sum(kinds.values())} files, {len(kinds)} kinds of outcome:")
     for outcome, n in kinds.most_common():
         print(f"{n:8}  {outcome}")

@@ -10,7 +10,7 @@ import fastretrieve as fr
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.files import WEIGHTS, read_encoder
 from fastretrieve.indexfile import FORMAT
-from fastretrieve.tensorfile import read_header, verify
+from fastretrieve.tensorfile import read_header
 
 
 def index_file(path: Path, *, check: bool = False) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def index_file(path: Path, *, check: bool = False) -> dict[str, Any]:
     if check:
         facts["faults"] = []
         try:
-            verify(buffer, header)
+            fr.Index.load(path, verify="codes")
         except fr.StorageError as error:
-            facts["faults"] = [f"{path}: {error}"]
+            facts["faults"] = [str(error)]
     return facts
 
 

@@ -134,18 +134,30 @@ class Vectors:
         return index
 
     def check(self, connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
-        """Read every byte of every index file; returns what is wrong."""
+        """Read every byte of every index file, and make all codes again to compare them; returns
+        what is wrong.
+        """
         faults = []
         listed = db.segments(connection)
-        for number, segment in enumerate(listed, 1):
+        before, in_all = 0, sum(segment.n_bytes for segment in listed)
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress(before + segment.n_bytes * done // max(total, 1), in_all)
+
+        for segment in listed:
             path = self._folder / segment.file
             try:
                 if file_sha256(path) != segment.sha256:
                     faults.append(f"{path}: its SHA-256 is not the one that was committed")
+                else:
+                    fr.Index.load(path, verify="codes", progress=tell)
             except OSError as error:
                 faults.append(f"{path}: {error.strerror}")
-            if progress is not None:
-                progress(number, len(listed))
+            except fr.StorageError as error:
+                faults.append(str(error))
+            tell(1, 1)
+            before += segment.n_bytes
         return faults
 
     # --- writing: the caller holds the writer's lock and an open transaction ----------------------
