@@ -46,9 +46,10 @@ def serving(gallery: Gallery, **options: Any) -> Iterator[str]:
     """A real server in a thread; yields its address."""
     import uvicorn
 
-    from fastretrieve.server import create_app
+    from fastretrieve.server import Limits, app, create_app
 
-    config = uvicorn.Config(create_app(gallery, **options), port=0, log_level="warning")
+    settings = app.settings(options.get("limits") or Limits())
+    config = uvicorn.Config(create_app(gallery, **options), port=0, **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
