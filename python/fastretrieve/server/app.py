@@ -101,7 +101,7 @@ def _add_faults(app: FastAPI) -> None:
 
 
 def _add_for_operators(app: FastAPI, gallery: Gallery, figures: Figures) -> None:
-    broken = {421: EVERYWHERE[421], 503: {"description": "It cannot be searched."}}
+    broken = {**EVERYWHERE, 503: {"description": "It cannot be searched."}}
 
     @app.get("/healthz", responses=broken)
     def healthz() -> JSONResponse:

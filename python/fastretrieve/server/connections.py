@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 from collections import defaultdict
 from typing import Any, Literal
 
@@ -116,7 +117,11 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or has too large a head, is answered if an answer is still possible."""
-        self._end(400, msg)
+        waiting, _ = self.conn.trailing_data
+        if len(waiting) > self.register.limits.head_bytes:
+            self._end(431, f"a head has at most {self.register.limits.head_bytes} bytes")
+        else:
+            self._end(400, msg)
 
     def _now_in(self) -> Phase:
         if self.transport.is_closing() or self.transport.get_write_buffer_size() > 0:
@@ -147,11 +152,11 @@ class Connection(H11Protocol):
         is_new = self.cycle is None or self.cycle.response_complete
         is_silent = is_new and self._n_bytes == 0 and status == 408  # it was idle
         if not is_silent and (is_new or not self.cycle.response_started):
+            body = json.dumps({"detail": reason})
             self.transport.write(
-                f"HTTP/1.1 {status} -\r\nconnection: close\r\n"
-                "content-type: text/plain; charset=utf-8\r\n"
+                f"HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-type: application/json\r\n"
                 "cross-origin-resource-policy: same-origin\r\nx-content-type-options: nosniff\r\n"
-                f"content-length: {len(reason)}\r\n\r\n{reason}".encode("ascii")
+                f"content-length: {len(body)}\r\n\r\n{body}".encode("ascii")
             )
         self.transport.close()
 

@@ -51,7 +51,9 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
             fields = body["properties"]
             for field, maximum in most.items():
                 fields[field]["maximum"] = maximum
+            fields["image"]["format"] = "binary"
             fields["filters"] |= {
+                "format": "filters",  # so that a generator can be told what it is
                 "contentMediaType": "application/json",
                 "contentSchema": conditions,
             }

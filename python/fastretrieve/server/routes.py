@@ -26,7 +26,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _MEANINGS = {
-    400: "The body is no form.",
+    400: "This is no HTTP, or the body is no form.",
     401: "A token is needed.",
     403: "Another site asked for it.",
     404: "There is no such item.",
@@ -35,9 +35,10 @@ _MEANINGS = {
     415: "The upload is no image.",
     421: "This server has another name.",
     422: "A value is not as described.",
+    431: "The head is too large.",
     503: "Too many requests at the moment, or the gallery is broken.",
 }
-EVERYWHERE = _problems(401, 403, 413, 421, 503)
+EVERYWHERE = _problems(400, 401, 403, 408, 413, 421, 431, 503)
 
 router = APIRouter(prefix="/api", responses=EVERYWHERE)
 
@@ -99,7 +100,7 @@ def gallery(request: Request) -> Facts:
     return Facts(**_service(request).facts())
 
 
-@router.post("/search", responses=_problems(400, 408, 415, 422))
+@router.post("/search", responses=_problems(415, 422))
 async def search(
     request: Request,
     image: Annotated[UploadFile, File(description="The image to search with.")],
