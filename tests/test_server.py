@@ -207,8 +207,9 @@ def test_the_page_comes_with_its_parts_and_strict_headers(web: httpx.Client) -> 
     assert page.headers["x-content-type-options"] == "nosniff"
     assert "http://" not in page.text
     assert "https://" not in page.text  # nothing comes from elsewhere
-    for name in ("page.css", "page.js", "icon.svg"):
-        assert name in page.text
+    page_js = web.get("/page.js").text
+    for name in ("page.css", "page.js", "icon.svg", "pictures.js", "uploads.js"):
+        assert name in page.text + page_js
         assert web.get(f"/{name}").status_code == 200
 
 
