@@ -242,7 +242,14 @@ def test_other_names_for_this_machine_are_refused(web: httpx.Client) -> None:
 def test_a_token_is_asked_for(gallery: Gallery) -> None:
     with serving(gallery, token="s3cret") as address, httpx.Client(base_url=address) as web:
         assert web.get("/healthz").status_code == 200
-        for path in ("/", "/api/gallery", "/api/items/1/picture", "/page.js", "/openapi.json", "/metrics"):
+        for path in (
+            "/",
+            "/api/gallery",
+            "/api/items/1/picture",
+            "/page.js",
+            "/openapi.json",
+            "/metrics",
+        ):
             assert web.get(path).status_code == 401, path
         for wrong in ("wrong", "s3cre", "s3cret2", "Ä"):
             assert web.get("/", params={"token": wrong}).status_code == 401

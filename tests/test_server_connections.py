@@ -184,7 +184,9 @@ def test_too_large_heads_and_what_is_no_http_are_refused(gallery: Gallery) -> No
         "large": HALF_A_HEAD + b"x" * 200_000,
         "many": HALF_A_HEAD + b"\r\na: b" * 40_000 + b"\r\n\r\n",
         "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-        "bad chunks": HALF_AN_UPLOAD.replace(b"content-length: 9000", b"transfer-encoding: chunked"),
+        "bad chunks": HALF_AN_UPLOAD.replace(
+            b"content-length: 9000", b"transfer-encoding: chunked"
+        ),
         "two lengths": UNREAD_BODY.replace(b"\r\n\r\nx", b"\r\ncontent-length: 1\r\n\r\nx"),
     }
     with serving(gallery) as address:

@@ -66,7 +66,9 @@ def test_the_api_is_as_described(address: str) -> None:
             except Unsatisfiable:
                 assert mode is schemathesis.GenerationMode.NEGATIVE  # it has no parameters
             except FailureGroup as group:
-                faults += [f"{operation.label}, {mode}: {fault!s:.2000}" for fault in group.exceptions]
+                faults += [
+                    f"{operation.label}, {mode}: {fault!s:.2000}" for fault in group.exceptions
+                ]
     assert not faults, "\n\n".join(faults)
 
 

@@ -27,6 +27,7 @@ from gallery_helpers import class_folders, new_gallery, picture, serving
 
 pytest.importorskip("fastapi")
 
+NAMES = ("column", "operator", "value")
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=", "contains", "in", "is empty", "is not empty")
 
 
@@ -35,7 +36,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     folder = tmp_path_factory.mktemp("strangers")
     photos = class_folders(folder / "photos", 5)
     lines = [
-        f'{path},{path.parent.name},{i},{"007" if i % 2 else "a"},{i if i < 5 else "x"}'
+        f"{path},{path.parent.name},{i},{'007' if i % 2 else 'a'},{i if i < 5 else 'x'}"
         for i, path in enumerate(sorted(photos.rglob("*.png")))
     ]
     table = folder / "table.csv"
@@ -58,7 +59,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def listed(web: httpx.Client, *filters: Any) -> httpx.Response:
-    conditions = [dict(zip(("column", "operator", "value"), each)) for each in filters]  # noqa: B905
+    conditions = [dict(zip(NAMES, each)) for each in filters]  # noqa: B905
     return web.get("/api/items", params={"filters": json.dumps(conditions)})
 
 
@@ -68,7 +69,7 @@ def listed(web: httpx.Client, *filters: Any) -> httpx.Response:
 @pytest.mark.parametrize("operator", COMPARISONS)
 def test_a_hidden_column_is_no_column(web: httpx.Client, gallery: Gallery, operator: str) -> None:
     values: dict[str, Any] = {"in": ["/"], "is empty": None, "is not empty": None}
-    hidden = sorted({*FIXED_COLUMNS} - {*SHOWN}) + ["rowid", "PATH", "Key", "name"]
+    hidden = [*sorted({*FIXED_COLUMNS} - {*SHOWN}), "rowid", "PATH", "Key", "name"]
     for column in hidden:
         answer = listed(web, (column, operator, values.get(operator, "/")))
         detail = answer.json()["detail"]
@@ -228,7 +229,10 @@ BODIES = {
     "no boundary": ("multipart/form-data", b"--b\r\n\r\n--b--"),
     "another boundary": ("multipart/form-data; boundary=c", b"--b\r\n\r\n--b--"),
     "a boundary that is no ASCII": ("multipart/form-data; boundary=\xff", b"--\xff\r\n\r\n"),
-    "cut off": ("multipart/form-data; boundary=b", b'--b\r\ncontent-disposition: form-data; name="'),
+    "cut off": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\ncontent-disposition: form-data; name="',
+    ),
     "no disposition": ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--\r\n"),
     "an odd name": (
         "multipart/form-data; boundary=b",
@@ -260,10 +264,22 @@ def test_odd_bodies_are_refused(web: httpx.Client, name: str) -> None:
 
 
 def test_bytes_that_are_no_text_in_paths_queries_and_headers(web: httpx.Client) -> None:
-    for path in (b"/api/%ff%fe", b"/%00", b"/api/items?k=%ff&%fe=%00", b"/?token=%ff", b"//", b"/api/"):
+    for path in (
+        b"/api/%ff%fe",
+        b"/%00",
+        b"/api/items?k=%ff&%fe=%00",
+        b"/?token=%ff",
+        b"//",
+        b"/api/",
+    ):
         assert web.get(httpx.URL(web.base_url, raw_path=path)).status_code < 500, path
     odd = [(b"cookie", b"\xff=\xfe"), (b"if-none-match", b"\xff"), (b"authorization", b"\xff \xfe")]
-    for header in (*odd, (b"accept", b"\xff"), (b"origin", b"http://[\xff"), (b"range", b"bytes=z-")):
+    for header in (
+        *odd,
+        (b"accept", b"\xff"),
+        (b"origin", b"http://[\xff"),
+        (b"range", b"bytes=z-"),
+    ):
         assert web.get("/api/items/1/picture", headers=[header]).status_code < 500, header
 
 
@@ -284,7 +300,8 @@ def test_odd_metadata_is_still_json(tmp_path: Path) -> None:
         "nan", 2**70, "b'\\xff'", {"?": ["a"]}
     ]  # fmt: skip
     photos = class_folders(tmp_path / "photos", 2)
-    rows = [{"path": str(p), "value": v} for p, v in zip(sorted(photos.rglob("*.png")), [1e999, -1e999, 1.5, None], strict=True)]  # fmt: skip  # noqa: E501
+    paths, values = sorted(photos.rglob("*.png")), (1e999, -1e999, 1.5, None)
+    rows = [{"path": str(p), "value": v} for p, v in zip(paths, values, strict=True)]
     table = tmp_path / "t.jsonl"
     table.write_text("\n".join(map(json.dumps, rows)))
     gallery = new_gallery(tmp_path / "g")
@@ -319,7 +336,12 @@ def test_other_sites_make_no_work(web: httpx.Client, name: str) -> None:
 
 def test_the_page_itself_and_programs_may_ask(web: httpx.Client) -> None:
     own = str(web.base_url).rstrip("/")
-    for headers in ({}, {"origin": own}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+    for headers in (
+        {},
+        {"origin": own},
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+    ):
         assert web.get("/api/items", headers=headers).status_code == 200, headers
     proxied = {"origin": "https://photos.example", "sec-fetch-site": "same-origin"}
     assert web.get("/api/items", headers=proxied).status_code == 200
@@ -331,8 +353,8 @@ def test_every_answer_carries_the_headers(gallery: Gallery) -> None:
         answers = [
             web.get("/healthz"), web.get("/api/items"), web.get("/?token=s"), web.put("/"),
             web.get("/api/items/1/picture", headers=bearer), web.get("/nosuch", headers=bearer),
-            web.get("/api/items?k=x", headers=bearer), web.get("/", headers={"host": "evil.example"}),
-            web.get("/", headers=bearer), web.get("/page.js", headers=bearer),
+            web.get("/api/items?k=x", headers=bearer), web.get("/", headers=bearer),
+            web.get("/", headers={"host": "evil.example"}), web.get("/page.js", headers=bearer),
         ]  # fmt: skip
     for answer in answers:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin", answer.url
@@ -393,12 +415,15 @@ def test_a_token_that_cannot_protect_is_refused(gallery: Gallery, token: str) ->
 def test_galleries_with_other_tokens_on_one_machine_do_not_log_each_other_out(
     gallery: Gallery,
 ) -> None:
-    with serving(gallery, token="a") as one, serving(gallery, token="b") as other:
-        with httpx.Client(follow_redirects=True) as web:  # cookies know no port
-            assert web.get(f"{one}/?token=a").status_code == 200
-            assert web.get(f"{other}/?token=b").status_code == 200
-            assert web.get(f"{one}/api/gallery").status_code == 200
-            assert web.get(f"{other}/api/gallery").status_code == 200
+    with (
+        serving(gallery, token="a") as one,
+        serving(gallery, token="b") as other,
+        httpx.Client(follow_redirects=True) as web,  # its cookies know no port, as a browser's
+    ):
+        assert web.get(f"{one}/?token=a").status_code == 200
+        assert web.get(f"{other}/?token=b").status_code == 200
+        assert web.get(f"{one}/api/gallery").status_code == 200
+        assert web.get(f"{other}/api/gallery").status_code == 200
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -510,7 +535,10 @@ def test_pictures_are_made_a_few_at_a_time_and_others_wait(
     limits = Limits(pictures_at_once=2, pictures_in_flight=6)
     with serving(gallery, limits=limits) as address, httpx.Client(base_url=address) as web:
         answers: list[int] = []
-        ask = lambda i: answers.append(httpx.get(f"{address}/api/items/{i}/picture").status_code)  # noqa: E731
+
+        def ask(number: int) -> None:
+            answers.append(httpx.get(f"{address}/api/items/{number}/picture").status_code)
+
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(1, 11)]
         for thread in threads:
             thread.start()
@@ -524,7 +552,8 @@ def test_pictures_are_made_a_few_at_a_time_and_others_wait(
 
 def test_websockets_find_nothing(gallery: Gallery) -> None:
     ask = (
-        b"GET /api/items HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"GET /api/items HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\n"
+        b"upgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     with serving(gallery) as address:

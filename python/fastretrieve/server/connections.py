@@ -140,12 +140,12 @@ class Connection(H11Protocol):
         limits, waited = self.register.limits, self.loop.time() - self._since
         if self._phase == "body" and self._n_bytes >= limits.body_bytes:
             self._since, self._n_bytes = self.loop.time(), 0
-        elif self._phase == "body" and waited > limits.body_seconds:
-            self._end(408, "the request arrives too slowly")
-        elif self._phase == "head" and waited > limits.head_seconds:
-            self._end(408, "the request arrives too slowly")
         elif self._phase == "answer" and waited > limits.answer_seconds:
             self.abort()
+        elif (self._phase == "body" and waited > limits.body_seconds) or (
+            self._phase == "head" and waited > limits.head_seconds
+        ):
+            self._end(408, "the request arrives too slowly")
 
     def _end(self, status: int, reason: str) -> None:
         """Say why, unless something is said already, and hang up."""

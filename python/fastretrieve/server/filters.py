@@ -24,21 +24,20 @@ Kind = Literal["text", "number", "mixed"]
 One = StrictBool | StrictInt | StrictFloat | StrictStr
 
 # Of the fixed columns. The rest tells where files lie, what they hold, and what was removed.
-SHOWN = ("id", "label", "caption", "width", "height")
+SHOWN = ("label", "caption", "width", "height", "id")
 MAX_FILTERS = 20
 MAX_LISTED = 1000  # values of "in"
 MAX_TEXT = 1000
 _MAX_JSON = 100_000
 _FIXED_KINDS: dict[str, Kind] = {
-    "id": "number",
     "label": "text",
     "caption": "text",
     "width": "number",
     "height": "number",
+    "id": "number",
 }
 _SAMPLE = 1000  # items that tell what a column holds
 _LARGEST = 2**63 - 1  # what SQLite takes for a whole number
-
 
 
 class Condition(BaseModel):
@@ -54,14 +53,8 @@ class Condition(BaseModel):
 def shown(item: Item) -> dict[str, Any]:
     """What the page may know about an item: not where on the machine it lies."""
     fixed = {name: getattr(item, name) for name in SHOWN}
-    return plain(
-        {
-            **fixed,
-            "name": item.name,
-            "metadata": item.metadata,
-            "picture": f"api/items/{item.id}/picture",
-        }
-    )
+    more = {"name": item.name, "metadata": item.metadata}
+    return {**plain({**fixed, **more}), "picture": f"api/items/{item.id}/picture"}
 
 
 def plain(value: Any) -> Any:
@@ -122,8 +115,8 @@ class Columns:
         self._known: tuple[Any, dict[str, Kind]] = (None, {})
 
     def kinds(self) -> dict[str, Kind]:
-        """By name: text, number, or mixed. The first items tell; before a text is refused because of
-        that, all are asked.
+        """By name: text, number, or mixed. The first items tell; before a text is refused, all are
+        asked.
         """
         metadata = self._gallery.columns
         key = (tuple(metadata), len(self._gallery))
@@ -204,7 +197,9 @@ def _kind(values: Sequence[Any]) -> Kind:
 def _number(text: str) -> int | float | None:
     """The number that a text is, as a person writes it."""
     try:
-        return int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 19 else _real(text)
+        return (
+            int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 19 else _real(text)
+        )
     except ValueError:
         return None
 

@@ -103,9 +103,7 @@ def _pixels(path: Path, *, limit: int, all_frames: bool = False) -> int:
         n_bytes = os.fstat(file.fileno()).st_size
         if n_bytes > limit * _BYTES_A_PIXEL:
             raise Refused(404, f"its file is too large for a picture: {n_bytes} bytes")
-        _, n_frames, (width, height) = _looked_at(
-            file, formats=FILE_FORMATS, all_frames=all_frames
-        )
+        _, n_frames, (width, height) = _looked_at(file, formats=FILE_FORMATS, all_frames=all_frames)
     return n_frames * width * height
 
 

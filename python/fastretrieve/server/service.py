@@ -46,21 +46,27 @@ class Service:
         turn = time.perf_counter()
         modality = self.gallery.manifest.modality
         kind = check_upload(data, limit=self.limits.pixels, modality=modality)
-        options = {"k": k + 1, "offset": offset, "where": self.columns.filters(filters)}
-        try:
-            query: Any = data
-            if modality == "image":
-                query = decode(data, size=longest_side(self.gallery.encoder))
-        except GalleryError as error:  # it tells of the bytes only
-            raise Refused(422, str(plain(str(error)))) from None
+        options: dict[str, Any] = {
+            "k": k + 1,
+            "offset": offset,
+            "where": self.columns.filters(filters),
+        }
+        query = self._decoded(data) if modality == "image" else None
         decoded = time.perf_counter()
         with _without_paths():
-            if modality == "image":
+            if query is not None:
                 matches = self.gallery.search(query, **options)
             else:
                 matches = self._search_sequence(data, kind, options)
         timing = {"wait_ms": turn - started, "decode_ms": decoded - turn}
         return self._answer(matches, k=k, offset=offset, started=started, timing=timing)
+
+    def _decoded(self, data: bytes) -> Any:
+        size = longest_side(self.gallery.encoder)
+        try:
+            return decode(data, size=size)
+        except Exception:  # a damaged file makes a decoder raise anything at all
+            raise Refused(422, f"these {len(data)} bytes are a damaged image") from None
 
     def _search_sequence(self, data: bytes, kind: str, options: dict[str, Any]) -> Matches:
         with tempfile.NamedTemporaryFile(suffix=f".{kind.lower()}") as file:

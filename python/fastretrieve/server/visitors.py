@@ -66,7 +66,8 @@ def _checked(token: str) -> bytes:
     encoded = token.encode("utf-8", "surrogateescape")  # as the shell gave it
     if not 1 <= len(encoded) <= _LONGEST_TOKEN:
         raise ValueError(
-            f"a token has 1 to {_LONGEST_TOKEN} bytes, got {len(encoded)}; leave it out to ask for none"
+            f"a token has 1 to {_LONGEST_TOKEN} bytes, got {len(encoded)}; without --token none is "
+            "asked for"
         )
     return encoded
 
