@@ -309,7 +309,10 @@ def test_odd_metadata_is_still_json(tmp_path: Path) -> None:
     with serving(gallery) as address:
         answer = httpx.get(f"{address}/api/items")
     assert answer.status_code == 200
-    json.loads(answer.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    answered = json.loads(
+        answer.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    assert [item["metadata"]["value"] for item in answered["matches"]] == ["inf", "-inf", 1.5, None]
 
 
 # --- other sites, other applications --------------------------------------------------------------

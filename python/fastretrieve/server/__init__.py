@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastretrieve.server.app import create_app, run
+    from fastretrieve.server.app import create_app, run, settings
     from fastretrieve.server.limits import Limits
 
-__all__ = ["Limits", "create_app", "run"]
+__all__ = ["Limits", "create_app", "run", "settings"]
 
-_HOMES = {"Limits": "limits", "create_app": "app", "run": "app"}
+_HOMES = {"Limits": "limits", "create_app": "app", "run": "app", "settings": "app"}
 
 
 def __getattr__(name: str) -> Any:

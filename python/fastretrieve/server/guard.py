@@ -132,18 +132,15 @@ class Guard:
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = time.perf_counter(), 500
-        is_head = scope["method"] == "HEAD"
 
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", []), *SECURITY]}
-            elif is_head:
-                message = {**message, "body": b""}
             await send(message)
 
-        if is_head:
+        if scope["method"] == "HEAD":  # the server leaves the body out
             scope = {**scope, "method": "GET"}
         try:
             await self._answer(scope, receive, counted)
