@@ -46,10 +46,10 @@ def serving(gallery: Gallery, **options: Any) -> Iterator[str]:
     """A real server in a thread; yields its address."""
     import uvicorn
 
-    from fastretrieve.server import Limits, create_app, settings
+    from fastretrieve.server import create_app, settings
 
-    bounds = settings(options.get("limits") or Limits())
-    config = uvicorn.Config(create_app(gallery, **options), port=0, **bounds)
+    app = create_app(gallery, **options)
+    config = uvicorn.Config(app, port=0, **settings(app))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

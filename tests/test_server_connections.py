@@ -176,6 +176,9 @@ def test_where_no_connection_is_idle_the_new_one_is_refused(
         with opened(address) as fourth:
             assert rest(fourth).startswith(b"HTTP/1.1 503 ")
         hold.set()
+        counted = 'route="connection",status="503"} 1.0'
+        wait_until(lambda: _answers(address))
+        assert counted in httpx.get(f"{address}/metrics").text
         assert [rest(each)[:15] for each in busy] == [b"HTTP/1.1 200 OK"] * 3
 
 

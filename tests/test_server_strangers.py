@@ -79,6 +79,23 @@ def test_a_hidden_column_is_no_column(web: httpx.Client, gallery: Gallery, opera
         assert str(gallery.path.parent) not in detail
 
 
+def test_what_is_hidden_is_in_no_answer(web: httpx.Client, gallery: Gallery) -> None:
+    item = gallery.item(3)
+    paths = ("/api/items/3", "/api/items", "/api/items/3/similar", "/api/items/3/picture")
+    for path in (*paths, "/api/gallery", "/openapi.json", "/metrics"):
+        answer = web.get(path)
+        seen = f"{answer.headers}{answer.text}"
+        assert not [each for each in (item.hash, item.path, str(gallery.path)) if str(each) in seen]
+
+
+def test_an_encoder_in_a_file_is_shown_without_its_folder(
+    web: httpx.Client, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = gallery.info()
+    monkeypatch.setattr(Gallery, "info", lambda _: {**info, "encoder": "/home/me/my.py:MyEncoder"})
+    assert web.get("/api/gallery").json()["encoder"] == "my.py:MyEncoder"
+
+
 def test_what_is_shown_can_be_asked_for(web: httpx.Client) -> None:
     item = web.get("/api/items/3").json()
     for column in (*SHOWN, *item["metadata"]):

@@ -57,11 +57,13 @@ def create_app(
         version=version("fastretrieve"),
         description="Search a gallery of images by image.",
         lifespan=lifespan,
+        openapi_url=None,  # description.py has it
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # to wherever the request says that it is
     )
     app.state.service = service
+    app.state.figures = figures
     app.state.uploads = asyncio.Semaphore(service.limits.at_once)
     app.state.pictures = asyncio.Semaphore(service.limits.pictures_at_once)
     app.include_router(router)
@@ -87,7 +89,7 @@ def _add_faults(app: FastAPI) -> None:
         return answer(422, sentence(error.errors()))
 
     async def broken(request: Request, error: Any) -> JSONResponse:
-        log.error("%s %s: %s", request.method, request.url.path, plain(str(error)))
+        log.error("%s %r: %s", request.method, request.url.path, plain(str(error)))
         return answer(503, "the gallery cannot answer; the log of the server says why")
 
     async def fault(_: Request, __: Exception) -> JSONResponse:  # around the guard
@@ -143,7 +145,6 @@ def run(
     """Serve until interrupted. Port 0 takes any that is free."""
     import uvicorn
 
-    limits = limits or Limits()
     is_local = host in ("127.0.0.1", "localhost", "::1")
     app = create_app(gallery, limits=limits, token=token, only_local=is_local)
     with _listening(host, port) as listening:
@@ -153,15 +154,18 @@ def run(
         if not is_local and not token:
             print("anybody who reaches this machine can see the gallery; --token asks for a token")
         with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it
-            uvicorn.Server(uvicorn.Config(app, **settings(limits))).run(sockets=[listening])
+            uvicorn.Server(uvicorn.Config(app, **settings(app))).run(sockets=[listening])
 
 
-def settings(limits: Limits) -> dict[str, Any]:
-    """How uvicorn is to run an application of ``create_app``, so that no client holds it up."""
+def settings(app: FastAPI) -> dict[str, Any]:
+    """How uvicorn is to run an application of ``create_app``, so that no client holds it up:
+    ``uvicorn.Config(app, **settings(app))``.
+    """
     from fastretrieve.server.connections import protocol
 
+    limits: Limits = app.state.service.limits
     return {
-        "http": protocol(limits),
+        "http": protocol(limits, app.state.figures),
         "ws": "none",
         "log_level": "warning",
         "server_header": False,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fastretrieve.server.guard import Figures
 from fastretrieve.server.limits import Limits
 
 _TICK = 0.5  # seconds between two looks at a connection
@@ -28,8 +29,9 @@ Phase = Literal["head", "body", "answer", ""]
 class Connections:
     """The connections of one server, by address."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, figures: Figures) -> None:
         self.limits = limits
+        self.figures = figures
         self._by_address: defaultdict[str, set[Connection]] = defaultdict(set)
         self._n = 0
 
@@ -152,6 +154,7 @@ class Connection(H11Protocol):
         is_new = self.cycle is None or self.cycle.response_complete
         is_silent = is_new and self._n_bytes == 0 and status == 408  # it was idle
         if not is_silent and (is_new or not self.cycle.response_started):
+            self.register.figures.requests.labels("connection", str(status)).inc()
             body = json.dumps({"detail": reason})
             self.transport.write(
                 f"HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-type: application/json\r\n"
@@ -161,9 +164,9 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def protocol(limits: Limits) -> type[Connection]:
+def protocol(limits: Limits, figures: Figures) -> type[Connection]:
     """What ``uvicorn.Config(http=...)`` takes: connections with these limits, counted together."""
-    return type("Connection", (Connection,), {"register": Connections(limits)})
+    return type("Connection", (Connection,), {"register": Connections(limits, figures)})
 
 
 def _network(peer: Any) -> str:

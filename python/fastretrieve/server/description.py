@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
 
 from fastretrieve.server.filters import described
 from fastretrieve.server.service import Service
@@ -32,6 +33,10 @@ def describe(app: FastAPI, service: Service) -> None:
         return _completed(copy.deepcopy(plain), service)
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def description() -> JSONResponse:  # in a thread: it asks the gallery
+        return JSONResponse(openapi())
 
 
 def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:

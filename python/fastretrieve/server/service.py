@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import secrets
 import tempfile
 import threading
 import time
@@ -33,6 +35,7 @@ class Service:
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(16)
 
     def warm_up(self) -> None:
         """Load encoder and index before the first visitor has to wait for them."""
@@ -106,7 +109,9 @@ class Service:
     def tag(self, item_id: int, *, size: int) -> tuple[str, bytes | None]:
         """What a picture is known by, and the picture if it was made before."""
         item = self.item(item_id)
-        tag = f"{item.hash or ''}-{item.id}-{size}"
+        about = f"{item.hash or ''}-{item.id}-{size}".encode()
+        # Not the hash itself: it would tell whether a file that one has is the one that is here.
+        tag = hashlib.blake2b(about, key=self._secret, digest_size=16).hexdigest()
         with self._lock:
             if tag in self._cache:
                 self._cache.move_to_end(tag)
@@ -144,6 +149,7 @@ class Service:
         info = self.gallery.info()
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}
+        known["encoder"] = known["encoder"].rpartition("/")[2]  # of one in a file, not where it is
         own = {"kinds": self.columns.kinds(), "upload_bytes": self.limits.upload_bytes}
         return {**plain(known), **own}
 
