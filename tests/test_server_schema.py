@@ -41,7 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield where
 
 
-N_EXAMPLES = 40  # of each operation, right ones and wrong ones
+N_EXAMPLES = 25  # of each operation, right ones and wrong ones
 
 # Form fields and files of kinds that no generator knows.
 FILTERS = [
