@@ -46,9 +46,10 @@ def serving(gallery: Gallery, **options: Any) -> Iterator[str]:
     """A real server in a thread; yields its address."""
     import uvicorn
 
-    from fastretrieve.server import create_app
+    from fastretrieve.server import create_app, settings
 
-    config = uvicorn.Config(create_app(gallery, **options), port=0, log_level="warning")
+    app = create_app(gallery, **options)
+    config = uvicorn.Config(app, port=0, **settings(app))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -7,7 +7,6 @@ is set, as ``.ci/run`` does.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,8 @@ from typing import Any
 import pytest
 
 from fastretrieve.gallery import Gallery
-from gallery_helpers import new_gallery, picture, serving, write_pictures
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-
-try:
-    from playwright.sync_api import Page, expect, sync_playwright
-except ImportError:
-    CHROMIUM = None
-
-if CHROMIUM is None and not os.environ.get("FASTRETRIEVE_REQUIRE_BROWSER"):
-    pytest.skip("needs chromium and the package playwright", allow_module_level=True)
+from gallery_helpers import new_gallery, picture, serving
+from page_helpers import Page, chromium, expect, labelled_gallery, labelled_photos
 
 # A function, not an expression: the page's content policy forbids to evaluate text.
 ONLY_BAGS = "() => [...document.querySelectorAll('.name')].every(e => e.title >= '01000')"
@@ -33,20 +23,12 @@ ONLY_BAGS = "() => [...document.querySelectorAll('.name')].every(e => e.title >=
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    write_pictures(root / "boot", 30)
-    write_pictures(root / "bag", 30, first=1000)
-    return root
+    return labelled_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
 def gallery(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    made = new_gallery(tmp_path_factory.mktemp("galleries") / "photos.gallery")
-    rows = [f"{p},{p.parent.name},{int(p.stem)}" for p in sorted(photos.rglob("*.png"))]
-    table = photos / "table.csv"
-    table.write_text("\n".join(["path,label,number", *rows]))
-    assert made.add(table).added == 60
-    return made
+    return labelled_gallery(tmp_path_factory.mktemp("galleries"), photos)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +39,8 @@ def address(gallery: Gallery) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        # Without its own sandbox: tests run as root in containers.
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_search_on_from_an_item_and_browse(web: httpx.Client, gallery: Gallery) 
     facts = web.get("/api/gallery").json()
     assert facts["items"] == 40
     assert facts["labels"] == {"bag": 20, "boot": 20}
-    assert web.get("/healthz").json() == {"status": "ok", "items": 40}
+    assert web.get("/healthz").json() == {"status": "ok"}
 
 
 def test_pictures_are_made_anew_and_cached(web: httpx.Client, gallery: Gallery) -> None:
@@ -207,8 +207,9 @@ def test_the_page_comes_with_its_parts_and_strict_headers(web: httpx.Client) -> 
     assert page.headers["x-content-type-options"] == "nosniff"
     assert "http://" not in page.text
     assert "https://" not in page.text  # nothing comes from elsewhere
-    for name in ("page.css", "page.js", "icon.svg"):
-        assert name in page.text
+    page_js = web.get("/page.js").text
+    for name in ("page.css", "page.js", "icon.svg", "pictures.js", "uploads.js"):
+        assert name in page.text + page_js
         assert web.get(f"/{name}").status_code == 200
 
 
@@ -241,7 +242,14 @@ def test_other_names_for_this_machine_are_refused(web: httpx.Client) -> None:
 def test_a_token_is_asked_for(gallery: Gallery) -> None:
     with serving(gallery, token="s3cret") as address, httpx.Client(base_url=address) as web:
         assert web.get("/healthz").status_code == 200
-        for path in ("/", "/api/gallery", "/api/items/1/picture", "/page.js", "/openapi.json"):
+        for path in (
+            "/",
+            "/api/gallery",
+            "/api/items/1/picture",
+            "/page.js",
+            "/openapi.json",
+            "/metrics",
+        ):
             assert web.get(path).status_code == 401, path
         for wrong in ("wrong", "s3cre", "s3cret2", "Ä"):
             assert web.get("/", params={"token": wrong}).status_code == 401

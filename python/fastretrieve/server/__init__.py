@@ -1,8 +1,11 @@
 """A page and a JSON API on which a gallery is searched. Needs ``fastretrieve[serve]``.
 
-``app.py`` puts it together; ``routes.py`` is what can be asked; ``service.py`` answers, without
-HTTP; ``guard.py`` refuses what is too large, too much or not allowed; ``static/`` is the page;
-``commands.py`` is the verb ``serve``, which must load where FastAPI is missing.
+``app.py`` puts it together; ``routes.py`` is what can be asked, ``description.py`` says so;
+``service.py`` answers, without HTTP: ``filters.py`` knows what may be shown and compared,
+``pictures.py`` opens files of strangers. ``connections.py`` keeps slow clients in bounds, and
+``guard.py`` refuses what is too large or too much, ``visitors.py`` who may not enter; ``limits.py``
+has the numbers. ``static/`` is the page; ``commands.py`` is the verb ``serve``, which must load
+where FastAPI is missing.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastretrieve.server.app import create_app, run
-    from fastretrieve.server.service import Limits
+    from fastretrieve.server.app import create_app, run, settings
+    from fastretrieve.server.limits import Limits
 
-__all__ = ["Limits", "create_app", "run"]
+__all__ = ["Limits", "create_app", "run", "settings"]
 
-_HOMES = {"Limits": "service", "create_app": "app", "run": "app"}
+_HOMES = {"Limits": "limits", "create_app": "app", "run": "app", "settings": "app"}
 
 
 def __getattr__(name: str) -> Any:

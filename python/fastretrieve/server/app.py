@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from fastretrieve.gallery import Gallery, GalleryError
-from fastretrieve.server.guard import Figures, Guard
-from fastretrieve.server.routes import router
-from fastretrieve.server.service import Limits, Refused, Service
+from fastretrieve.server.description import describe
+from fastretrieve.server.filters import plain, sentence
+from fastretrieve.server.guard import SECURITY, Figures, Guard
+from fastretrieve.server.limits import Limits, Refused
+from fastretrieve.server.routes import EVERYWHERE, router
+from fastretrieve.server.service import Service, log
+from fastretrieve.server.visitors import address_of
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
+    "/uploads.js": ("uploads.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -48,39 +57,67 @@ def create_app(
         version=version("fastretrieve"),
         description="Search a gallery of images by image.",
         lifespan=lifespan,
+        openapi_url=None,  # description.py has it
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # to wherever the request says that it is
     )
     app.state.service = service
+    app.state.figures = figures
+    app.state.uploads = asyncio.Semaphore(service.limits.at_once)
+    app.state.pictures = asyncio.Semaphore(service.limits.pictures_at_once)
     app.include_router(router)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(GalleryError, _wrong)
+    _add_faults(app)
     _add_page(app)
     _add_for_operators(app, opened, figures)
+    describe(app, service)
     hosts = _LOCAL if only_local else None
     app.add_middleware(Guard, limits=service.limits, figures=figures, token=token, hosts=hosts)
     return app
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    status = error.status if isinstance(error, Refused) else 500
-    return JSONResponse({"detail": str(error)}, status)
+def _add_faults(app: FastAPI) -> None:
+    """Every fault is a sentence for who asked; what it has to do with files is in the log."""
 
+    def answer(status: int, reason: str) -> JSONResponse:
+        return JSONResponse({"detail": plain(reason)}, status)
 
-async def _wrong(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 422)
+    async def refused(_: Request, error: Any) -> JSONResponse:
+        return answer(error.status, str(error))
+
+    async def wrong(_: Request, error: Any) -> JSONResponse:
+        return answer(422, sentence(error.errors()))
+
+    async def broken(request: Request, error: Any) -> JSONResponse:
+        log.error("%s %r: %s", request.method, request.url.path, plain(str(error)))
+        return answer(503, "the gallery cannot answer; the log of the server says why")
+
+    async def fault(_: Request, __: Exception) -> JSONResponse:  # around the guard
+        made = answer(500, "a fault of the server; its log says more")
+        made.raw_headers.extend(SECURITY)
+        return made
+
+    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(RequestValidationError, wrong)
+    app.add_exception_handler(GalleryError, broken)
+    app.add_exception_handler(Exception, fault)
 
 
 def _add_for_operators(app: FastAPI, gallery: Gallery, figures: Figures) -> None:
-    @app.get("/healthz", responses={503: {"description": "It cannot be searched."}})
+    broken = {**EVERYWHERE, 503: {"description": "It cannot be searched."}}
+
+    @app.get("/healthz", responses=broken)
     def healthz() -> JSONResponse:
         """Whether the gallery can be searched."""
         try:
-            return JSONResponse({"status": "ok", "items": len(gallery)})
+            len(gallery)
         except GalleryError:  # its text names files, and this is answered to everybody
             return JSONResponse({"status": "broken"}, 503)
+        return JSONResponse({"status": "ok"})
 
-    @app.get("/metrics", response_class=Response)
+    text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+
+    @app.get("/metrics", response_class=Response, responses={200: text, **EVERYWHERE})
     def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(figures.text(), media_type="text/plain; version=0.0.4")
@@ -113,11 +150,29 @@ def run(
     with _listening(host, port) as listening:
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
         where = f"http://{name}:{listening.getsockname()[1]}/"
-        print(f"{gallery.path}: open {where}{f'?token={token}' if token else ''}", flush=True)
+        print(f"{gallery.path}: open {address_of(where, token)}", flush=True)
         if not is_local and not token:
             print("anybody who reaches this machine can see the gallery; --token asks for a token")
         with contextlib.suppress(KeyboardInterrupt):  # which is how one ends it
-            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+            uvicorn.Server(uvicorn.Config(app, **settings(app))).run(sockets=[listening])
+
+
+def settings(app: FastAPI) -> dict[str, Any]:
+    """How uvicorn is to run an application of ``create_app``, so that no client holds it up:
+    ``uvicorn.Config(app, **settings(app))``.
+    """
+    from fastretrieve.server.connections import protocol
+
+    limits: Limits = app.state.service.limits
+    return {
+        "http": protocol(limits, app.state.figures),
+        "ws": "none",
+        "log_level": "warning",
+        "server_header": False,
+        "proxy_headers": False,
+        "h11_max_incomplete_event_size": limits.head_bytes,
+        "timeout_graceful_shutdown": limits.shutdown_seconds,
+    }
 
 
 def _listening(host: str, port: int) -> socket.socket:

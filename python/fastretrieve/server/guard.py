@@ -1,36 +1,36 @@
-"""Refuses what is too large, too much, from elsewhere, or without the token; counts the rest.
+"""Refuses what is too large, too much, from elsewhere, or without the token; counts everything.
 
 One layer around the application, in plain ASGI, so that a body is counted while it arrives and
-never held.
+never held. ``visitors.py`` decides who may enter.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import time
 from collections.abc import Iterable
-from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastretrieve.server.service import Limits
+from fastretrieve.server.limits import Limits
+from fastretrieve.server.visitors import Visitors
 
-COOKIE = "fastretrieve_token"
 _FORM_BYTES = 100_000  # around the image: the other fields and the boundaries
-_HEADERS = [
+SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
     (
         b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
+        b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; "
+        b"form-action 'self'; object-src 'none'",
     ),
 ]
+_BUSY = "too many requests at the moment; try again in a second"
 
 
 class Figures:
@@ -55,6 +55,53 @@ class Figures:
         return generate_latest(self.registry)
 
 
+class Lane:
+    """Requests of one kind that are being answered or wait for their turn; so many go."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.n = 0
+
+
+class _Request:
+    """One request on its way: what has arrived of it, and whether it counts yet.
+
+    It counts from when its body is there: those that send slowly keep nobody out.
+    """
+
+    def __init__(self, guard: Guard, lane: Lane, receive: Receive) -> None:
+        self._guard, self._lane, self._receive = guard, lane, receive
+        self.counts = False
+        self._n_bytes = 0
+
+    def count(self) -> bool:
+        """Whether there is room for it."""
+        if not self.counts and self._lane.n < self._lane.limit:
+            self.counts = True
+            self._lane.n += 1
+            self._guard.figures.in_flight.inc()
+        return self.counts
+
+    async def receive(self) -> Message:
+        """Stops a body that is longer than it may be, whatever its header said."""
+        message = await self._receive()
+        n_bytes, limits = len(message.get("body", b"")), self._guard.limits
+        self._n_bytes += n_bytes
+        self._guard.arriving_bytes += n_bytes
+        if self._n_bytes > limits.upload_bytes + _FORM_BYTES:
+            raise HTTPException(413, _too_large(limits))
+        is_last = message["type"] == "http.request" and not message.get("more_body", False)
+        if self._guard.arriving_bytes > limits.arriving_bytes or (is_last and not self.count()):
+            raise HTTPException(503, _BUSY, {"retry-after": "1"})
+        return message
+
+    def end(self) -> None:
+        self._guard.arriving_bytes -= self._n_bytes
+        if self.counts:
+            self._lane.n -= 1
+            self._guard.figures.in_flight.dec()
+
+
 class Guard:
     """The layer around an application."""
 
@@ -68,72 +115,20 @@ class Guard:
         hosts: Iterable[str] | None,
     ) -> None:
         self._app = app
-        self._limits = limits
-        self._figures = figures
-        self._token = token
-        # Names under which this machine may be asked; a page elsewhere that points its own name
-        # here would read the gallery otherwise.
-        self._hosts = None if hosts is None else frozenset(hosts)
-        self._in_flight = 0
+        self._visitors = Visitors(token=token, hosts=hosts)
+        self.limits = limits
+        self.figures = figures
+        self.arriving_bytes = 0
+        self._requests = Lane(limits.in_flight)
+        self._pictures = Lane(limits.pictures_in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
-        if refusal := self._refusal(scope, headers):
-            await _send_json(send, *refusal)
-            return
-        if self._token and scope["path"] == "/" and "token=" in scope["query_string"].decode():
-            await self._send_cookie(scope, send)
-            return
-        await self._count(scope, self._limited(receive), send)
-
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        host = headers.get("host", "").rsplit(":", 1)[0] if "host" in headers else ""
-        if self._hosts is not None and host not in self._hosts:
-            return 421, f"this server is not called {host!r}"
-        if scope["path"] == "/healthz":
-            return None
-        if self._token and not self._may_enter(scope, headers):
-            return 401, "a token is needed: open /?token=... or send 'Authorization: Bearer ...'"
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._limits.upload_bytes + _FORM_BYTES:
-            return 413, f"an upload has at most {self._limits.upload_bytes} bytes"
-        if self._in_flight >= self._limits.in_flight:
-            return 503, "too many requests at the moment; try again in a second"
-        return None
-
-    def _may_enter(self, scope: Scope, headers: dict[str, str]) -> bool:
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if not given:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            given = cookie.value if cookie else ""
-        if not given and scope["path"] == "/":
-            given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        return hmac.compare_digest(given.encode(), (self._token or "").encode())
-
-    async def _send_cookie(self, scope: Scope, send: Send) -> None:
-        """The token goes from the address, where it would be seen and kept, into a cookie."""
-        cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-        location = scope.get("root_path", "") + "/"
-        headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode())]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-
-    def _limited(self, receive: Receive) -> Receive:
-        """Stops a body that is longer than it may be, whatever its header said."""
-        n_bytes = 0
-
-        async def limited() -> Message:
-            nonlocal n_bytes
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > self._limits.upload_bytes + _FORM_BYTES:
-                raise HTTPException(413, f"an upload has at most {self._limits.upload_bytes} bytes")
-            return message
-
-        return limited
+        elif scope["type"] == "http":
+            await self._count(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = time.perf_counter(), 500
@@ -142,26 +137,67 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+                message = {**message, "headers": [*message.get("headers", []), *SECURITY]}
             await send(message)
 
-        self._in_flight += 1
-        self._figures.in_flight.inc()
+        if scope["method"] == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
         try:
-            await self._app(scope, receive, counted)
+            await self._answer(scope, receive, counted)
         finally:
-            self._in_flight -= 1
-            self._figures.in_flight.dec()
             route: Any = scope.get("route")
             name = getattr(route, "path", "other")
-            self._figures.requests.labels(name, str(status)).inc()
-            self._figures.seconds.labels(name).observe(time.perf_counter() - started)
+            self.figures.requests.labels(name, str(status)).inc()
+            self.figures.seconds.labels(name).observe(time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:  # of cookies there may be several
+            headers[name] = headers[name] + b"; " + value if name in headers else value
+        path = scope["path"]
+        if refusal := self._visitors.refusal(scope, headers) or self._too_long(headers):
+            await send_json(send, *refusal)
+            return
+        if cookie := self._visitors.cookie(scope, headers):
+            location = scope.get("root_path", "") + "/"
+            moved = [(b"location", location.encode()), (b"set-cookie", cookie)]
+            await send({"type": "http.response.start", "status": 303, "headers": moved})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        lane = self._pictures if path.endswith("/picture") else self._requests
+        request = _Request(self, lane, receive)
+        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        reads_body = scope["method"] == "POST" and has_body
+        try:
+            if path == "/healthz" or reads_body or request.count():
+                await self._app(scope, request.receive, send)
+            else:
+                await send_json(send, 503, _BUSY)
+        finally:
+            request.end()
+
+    def _too_long(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        length = headers.get(b"content-length", b"0")
+        is_known = length.isdigit() and len(length) < 16
+        if is_known and int(length) <= self.limits.upload_bytes + _FORM_BYTES:
+            return None
+        return 413, _too_large(self.limits)
 
 
-async def _send_json(send: Send, status: int, reason: str) -> None:
+def _too_large(limits: Limits) -> str:
+    return f"an upload has at most {limits.upload_bytes} bytes"
+
+
+async def send_json(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"detail": reason}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *_HEADERS]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     if status == 503:
         headers.append((b"retry-after", b"1"))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

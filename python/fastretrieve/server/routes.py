@@ -1,26 +1,46 @@
 """What can be asked over HTTP. Every route is described in /openapi.json."""
 
-import json
+import asyncio
+import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from fastretrieve.gallery.conditions import Filter, Operator
+from fastretrieve.server import filters as conditions
+from fastretrieve.server.limits import Refused
 from fastretrieve.server.service import Service
 
-router = APIRouter(prefix="/api")
-
-MAX_FILTERS = 20
+_LARGEST = 2**63 - 1  # of the ids of an index
 
 
-class Condition(BaseModel):
-    """One condition on a column; several are joined by and."""
+class Problem(BaseModel):
+    """Why there is no answer."""
 
-    column: str
-    operator: Operator
-    value: str | float | int | list[str | float | int] | None = None
+    detail: str
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+
+
+_MEANINGS = {
+    400: "This is no HTTP, or the body is no form.",
+    401: "A token is needed.",
+    403: "Another site asked for it.",
+    404: "There is no such item.",
+    408: "The request arrives too slowly.",
+    413: "The upload is too large.",
+    415: "The upload is no image.",
+    421: "This server has another name.",
+    422: "A value is not as described.",
+    431: "The head is too large.",
+    503: "Too many requests at the moment, or the gallery is broken.",
+}
+EVERYWHERE = _problems(400, 401, 403, 408, 413, 421, 431, 503)
+
+router = APIRouter(prefix="/api", responses=EVERYWHERE)
 
 
 class Shown(BaseModel):
@@ -57,8 +77,13 @@ class Facts(BaseModel):
     modality: str
     labels: dict[str, int]
     columns: list[str]
+    kinds: dict[str, conditions.Kind] = Field(
+        description="What the columns hold with which items can be filtered."
+    )
+    upload_bytes: int = Field(description="The largest upload.")
 
 
+ItemId = Annotated[int, Path(ge=1, le=_LARGEST)]
 K = Annotated[int, Query(ge=1, description="How many items.")]
 Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out.")]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
@@ -75,7 +100,7 @@ def gallery(request: Request) -> Facts:
     return Facts(**_service(request).facts())
 
 
-@router.post("/search")
+@router.post("/search", responses=_problems(415, 422))
 async def search(
     request: Request,
     image: Annotated[UploadFile, File(description="The image to search with.")],
@@ -86,56 +111,69 @@ async def search(
     """The items nearest to an uploaded image."""
     service = _service(request)
     options = _options(service, k, offset, filters)
-    data = await image.read()
-    return Page(**await run_in_threadpool(service.search_upload, data, **options))
+    started = time.perf_counter()
+    turns: asyncio.Semaphore = request.app.state.uploads
+    async with turns:  # here, so that one who waits takes no thread
+        data = await image.read()
+        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
+    return Page(**found)
 
 
-@router.get("/items")
+@router.get("/items", responses=_problems(422))
 def items(request: Request, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]") -> Page:
     """The items of the gallery in order."""
     service = _service(request)
     return Page(**service.browse(**_options(service, k, offset, filters)))
 
 
-@router.get("/items/{item_id}")
-def item(request: Request, item_id: int) -> Shown:
+@router.get("/items/{item_id}", responses=_problems(404, 422))
+def item(request: Request, item_id: ItemId) -> Shown:
     """One item."""
-    service = _service(request)
-    return Shown(**service.shown(service.item(item_id)))
+    return Shown(**conditions.shown(_service(request).item(item_id)))
 
 
-@router.get("/items/{item_id}/similar")
+@router.get("/items/{item_id}/similar", responses=_problems(404, 422))
 def similar(
-    request: Request, item_id: int, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
+    request: Request, item_id: ItemId, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
 ) -> Page:
     """The items nearest to one of the gallery."""
     service = _service(request)
     return Page(**service.search_item(item_id, **_options(service, k, offset, filters)))
 
 
-@router.get("/items/{item_id}/picture", response_class=Response)
-def picture(
-    request: Request, item_id: int, size: Annotated[int, Query(ge=1, le=1024)] = 256
+@router.get(
+    "/items/{item_id}/picture",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "It is still the one that is known."},
+        **_problems(404, 422),
+    },
+)
+async def picture(
+    request: Request, item_id: ItemId, size: Annotated[int, Query(ge=1, le=1024)] = 256
 ) -> Response:
     """A picture of an item as JPEG: 256 pixels a side, or 1024 where more are asked for."""
-    data, tag = _service(request).picture(item_id, size=256 if size <= 256 else 1024)
+    service, size = _service(request), 256 if size <= 256 else 1024
+    tag, data = await run_in_threadpool(service.tag, item_id, size=size)
     headers = {"etag": f'"{tag}"', "cache-control": "private, max-age=600"}
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
+    if data is None:
+        turns: asyncio.Semaphore = request.app.state.pictures
+        async with turns:
+            data = await run_in_threadpool(service.picture, item_id, size=size)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _options(service: Service, k: int, offset: int, filters: str) -> dict[str, Any]:
     limits = service.limits
-    if k > limits.results or offset + k > limits.depth:
-        raise HTTPException(
-            422, f"k is at most {limits.results}, and offset + k at most {limits.depth}"
+    if k > limits.results:
+        raise Refused(422, f"k is at most {limits.results}")
+    if offset > limits.depth - limits.results:
+        raise Refused(
+            422,
+            f"offset is at most {limits.depth - limits.results}, so that offset and k make "
+            f"at most {limits.depth}",
         )
-    try:
-        listed = [Condition.model_validate(each) for each in json.loads(filters)]
-    except (ValueError, TypeError) as error:
-        raise HTTPException(422, f"filters is a JSON list of conditions: {error}") from error
-    if len(listed) > MAX_FILTERS:
-        raise HTTPException(422, f"at most {MAX_FILTERS} filters, got {len(listed)}")
-    chosen = [Filter(one.column, one.operator, one.value) for one in listed]
-    return {"k": k, "offset": offset, "filters": chosen}
+    return {"k": k, "offset": offset, "filters": conditions.parsed(filters)}

@@ -1,33 +1,31 @@
 // The page of a gallery. What is asked (an uploaded image, an item, or nothing: all items), the
-// filters and the offset make the state; every change of it asks the API and draws the answer.
+// filters and the offset make the state; every change of it asks the API and draws the answer. The
+// address holds the state, so that a reload, a step back and a link find the same page.
+
+import { element, picture } from "./pictures.js";
+import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0 };
 const $ = (id) => document.getElementById(id);
-const state = { upload: null, item: null, filters: [], offset: 0 };
+const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
+let file = null; // that file
 let running = null; // aborts the request before this one
 let gallery = null; // what the gallery is
 let shown = []; // the items on the page
 let enlarged = -1; // the position of the one in the dialog
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
 async function call(path, options = {}) {
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the server does not answer");
+  });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    const detail = answer.detail;
-    throw new Error(typeof detail === "string" ? detail : `the server says ${response.status}`);
-  }
+  if (!response.ok) throw new Error(answer.detail ?? `the server says ${response.status}`);
   return answer;
 }
 
 function conditions() {
-  const label = $("label").value;
-  const chosen = label ? [{ column: "label", operator: "=", value: label }] : [];
+  const chosen = state.label ? [{ column: "label", operator: "=", value: state.label }] : [];
   return [...chosen, ...state.filters];
 }
 
@@ -36,13 +34,14 @@ function request(signal) {
   if (state.upload) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
-    body.append("image", state.upload);
+    body.append("image", file);
     return call("api/search", { method: "POST", body, signal });
   }
   const path = state.item ? `api/items/${state.item}/similar` : "api/items";
   return call(`${path}?${new URLSearchParams(fields)}`, { signal });
 }
 
+// True if there is an answer, false if there is none, null if another request went first.
 async function refresh() {
   running?.abort();
   const mine = (running = new AbortController());
@@ -50,12 +49,14 @@ async function refresh() {
   $("results").ariaBusy = true;
   try {
     const answer = await request(mine.signal);
+    if (mine !== running) return null;
     draw(answer, performance.now() - started);
   } catch (error) {
-    if (error.name === "AbortError") return; // the next request is under way
+    if (error.name === "AbortError" || mine !== running) return null; // the next is under way
     say(error.message, true);
   }
   $("results").ariaBusy = false;
+  return !$("status").classList.contains("bad");
 }
 
 function say(text, isBad = false) {
@@ -80,9 +81,13 @@ function draw(answer, waited) {
 }
 
 function card(item, position) {
-  const image = element("img", { src: item.picture, alt: item.caption ?? item.label ?? item.name, loading: "lazy" });
-  const line = element("span", { className: "line" }, element("b", { textContent: item.label ?? item.caption ?? item.name }));
-  const parts = [image, line, element("span", { className: "name", textContent: item.name, title: item.name })];
+  const title = item.label ?? item.caption ?? item.name;
+  // What stands below the picture is not said twice.
+  const [frame, image] = picture(item.caption && item.caption !== title ? item.caption : "");
+  image.loading = "lazy";
+  image.src = item.picture;
+  const line = element("span", { className: "line" }, element("b", { textContent: title }));
+  const parts = [frame, line, element("span", { className: "name", textContent: item.name, title: item.name })];
   if (item.score !== null) {
     line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
     if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
@@ -104,8 +109,9 @@ function enlarge(position) {
   const item = shown[position];
   if (!item) return;
   enlarged = position;
-  $("large-picture").src = `${item.picture}?size=1024`;
-  $("large-picture").alt = item.caption ?? item.name;
+  const [frame, image] = picture(item.caption ?? item.name);
+  image.src = `${item.picture}?size=1024`;
+  $("large-picture").replaceChildren(frame);
   const size = item.width ? `${item.width} × ${item.height}` : null;
   const score = item.score === null ? null : item.score.toFixed(6);
   const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, Size: size, ...item.metadata };
@@ -118,41 +124,85 @@ function enlarge(position) {
 
 // --- what is asked ------------------------------------------------------------------------------
 
-function show(source, name) {
+function showAsked() {
+  const isAsked = Boolean(state.upload || state.item);
   if ($("query").src.startsWith("blob:")) URL.revokeObjectURL($("query").src);
-  $("query").hidden = $("asked").hidden = !source;
-  $("hint").hidden = Boolean(source);
-  $("asked-name").textContent = name ?? "";
+  $("query").hidden = $("asked").hidden = !isAsked;
+  $("hint").hidden = isAsked;
+  $("unseen").hidden = true;
+  $("asked-name").textContent = state.name ?? "";
   $("file").value = ""; // so that the same file can be chosen again
-  if (source) $("query").src = source;
+  if (state.upload) $("query").src = URL.createObjectURL(file);
+  else if (state.item) $("query").src = `api/items/${state.item}/picture`;
   else $("query").removeAttribute("src");
 }
 
-function ask({ upload = null, item = null, name = null }, remember = true) {
-  Object.assign(state, { upload, item, offset: 0 });
-  show(upload ? URL.createObjectURL(upload) : item ? `api/items/${item}/picture` : null, name ?? upload?.name);
-  if (remember) history.pushState({ item }, "", item ? `#item=${item}` : location.pathname + location.search);
-  refresh();
+function address() {
+  const fields = new URLSearchParams();
+  for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
+  return fields.size ? `#${fields}` : location.pathname + location.search;
 }
 
+function showState() {
+  showAsked();
+  const label = $("label");
+  const isKnown = [...label.options].some((option) => option.value === state.label);
+  if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
+  label.value = state.label;
+  drawFilters();
+}
+
+async function go(changes, remember = true) {
+  Object.assign(state, { offset: 0 }, changes);
+  showState();
+  if (remember) history.pushState(null, "", address());
+  return await refresh();
+}
+
+const clear = () => go({ upload: null, item: null, name: null });
+
 function searchItem(item) {
-  ask({ item: item.id, name: item.name });
+  go({ upload: null, item: item.id, name: item.name });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
-function searchFile(file) {
-  if (!file) return;
-  if (file.type && !file.type.startsWith("image/")) say(`${file.name} is no image`, true);
-  else ask({ upload: file });
+async function searchFile(chosen) {
+  if (!chosen) return;
+  const most = gallery.upload_bytes;
+  if (chosen.type && !chosen.type.startsWith("image/")) return say(`${chosen.name} is no image`, true);
+  if (chosen.size > most) return say(`${chosen.name} has ${chosen.size.toLocaleString()} bytes, at most ${most.toLocaleString()} go`, true);
+  const before = [{ ...state }, file];
+  file = chosen;
+  const upload = await keep(chosen);
+  const found = await go({ upload, item: null, name: chosen.name }, false);
+  if (found) history.pushState(null, "", address());
+  if (found !== false || state.upload !== upload) return;
+  Object.assign(state, before[0]); // it was refused: what was there before is still there
+  file = before[1];
+  showState();
 }
 
 async function fromAddress() {
-  const id = Number(new URLSearchParams(location.hash.slice(1)).get("item"));
-  const item = Number.isInteger(id) && id > 0 ? id : null;
-  ask({ item, name: item && `item ${item}` }, false);
-  if (!item) return;
-  const found = await call(`api/items/${item}`).catch(() => null); // the search says what is wrong
-  if (found && state.item === item) $("asked-name").textContent = found.name;
+  const fields = new URLSearchParams(location.hash.slice(1));
+  const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
+  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  try {
+    asked.filters = JSON.parse(fields.get("filters") ?? "[]");
+    if (!Array.isArray(asked.filters)) asked.filters = [];
+  } catch {} // somebody wrote it by hand
+  const upload = fields.get("upload");
+  const found = upload && (await find(upload));
+  if (found) {
+    file = found;
+    Object.assign(asked, { upload, name: found.name });
+  }
+  asked.name ??= asked.item && `item ${asked.item}`;
+  await go(asked, false);
+  if (upload && !found) say("The image of this search is only in the browser that chose it; choose it again.", true);
+  if (!asked.item) return;
+  const item = await call(`api/items/${asked.item}`).catch(() => null); // the search says what is wrong
+  if (item && state.item === asked.item) $("asked-name").textContent = state.name = item.name;
 }
 
 // --- filters ------------------------------------------------------------------------------------
@@ -161,31 +211,30 @@ function addFilter() {
   const [column, operator] = [$("column").value, $("operator").value];
   const text = $("value").value.trim();
   const isNumber = text !== "" && Number.isFinite(Number(text));
-  const value = operator.startsWith("is ") ? null : isNumber && operator !== "contains" ? Number(text) : text;
-  state.filters.push({ column, operator, value });
+  const kind = operator === "contains" ? "text" : gallery.kinds[column];
+  const isEmptiness = operator.startsWith("is ");
+  const isWrong = !isEmptiness && kind === "number" && !isNumber;
+  $("wrong").textContent = isWrong ? `${column} holds numbers; ${text ? `“${text}” is none` : "give one"}` : "";
+  $("value").ariaInvalid = isWrong;
+  if (isWrong) return $("value").focus();
+  const value = isEmptiness ? null : isNumber && kind !== "text" ? Number(text) : text;
   $("value").value = "";
-  filtersChanged();
+  go({ filters: [...state.filters, { column, operator, value }] });
 }
 
-function filtersChanged() {
-  state.offset = 0;
+function drawFilters() {
   $("chosen").replaceChildren(
     ...state.filters.map((filter, i) => {
-      const text = `${filter.column} ${filter.operator} ${filter.value ?? ""}`.trim();
+      const text = `${filter?.column} ${filter?.operator} ${filter?.value ?? ""}`.trim();
       const remove = element("button", { type: "button", textContent: `${text} ✕`, title: "Take this condition away" });
-      remove.addEventListener("click", () => {
-        state.filters.splice(i, 1);
-        filtersChanged();
-      });
+      remove.addEventListener("click", () => go({ filters: state.filters.filter((_, j) => j !== i) }));
       return element("li", {}, remove);
     }),
   );
-  refresh();
 }
 
-function page(step) {
-  state.offset = Math.max(0, state.offset + step * K);
-  refresh();
+async function page(step) {
+  await go({ offset: Math.max(0, state.offset + step * K) });
   $("status").scrollIntoView({ block: "nearest" });
 }
 
@@ -214,7 +263,7 @@ function pressed(event) {
   if (event.key === "i" && here) enlarge([...$("results").children].indexOf(here));
   else if (event.key === "n" && !$("next").disabled) page(1);
   else if (event.key === "p" && !$("previous").disabled) page(-1);
-  else if (event.key === "Escape" && (state.upload || state.item)) ask({});
+  else if (event.key === "Escape" && (state.upload || state.item)) clear();
   else moveFocus(event);
 }
 
@@ -232,7 +281,7 @@ async function start() {
   }
   document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
   document.addEventListener("keydown", pressed);
-  for (const id of ["home", "clear"]) $(id).addEventListener("click", () => ask({}));
+  for (const id of ["home", "clear"]) $(id).addEventListener("click", clear);
   $("large-search").addEventListener("click", () => {
     $("large").close();
     searchItem(shown[enlarged]);
@@ -244,7 +293,11 @@ async function start() {
   $("query").addEventListener("load", (event) => {
     event.target.classList.toggle("small", event.target.naturalWidth <= 80); // sharp pixels
   });
-  $("label").addEventListener("change", filtersChanged);
+  $("query").addEventListener("error", () => {
+    $("unseen").hidden = !($("query").hidden = true); // browsers show no TIFF
+  });
+  $("label").addEventListener("change", () => go({ label: $("label").value }));
+  $("operator").addEventListener("change", () => ($("value").disabled = $("operator").value.startsWith("is ")));
   $("filters").addEventListener("submit", (event) => {
     event.preventDefault();
     addFilter();
@@ -252,13 +305,14 @@ async function start() {
   $("previous").addEventListener("click", () => page(-1));
   $("next").addEventListener("click", () => page(1));
   addEventListener("popstate", fromAddress);
+  forgetOld().catch(() => {});
   try {
     const facts = (gallery = await call("api/gallery"));
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
     $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} dimensions · ${facts.metric}`;
     $("label").append(...Object.entries(facts.labels).map(([name, n]) => element("option", { value: name, textContent: `${name} (${n})` })));
-    $("column").append(...["label", "caption", "path", "width", "height", ...facts.columns].map((name) => element("option", { textContent: name })));
+    $("column").append(...Object.keys(facts.kinds).map((name) => element("option", { textContent: name })));
   } catch (error) {
     say(error.message, true);
     return;

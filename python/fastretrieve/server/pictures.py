@@ -1,0 +1,122 @@
+"""Open what strangers upload and what the gallery names, within the limits of the page.
+
+The one place of the server that decodes pictures: only formats that we mean, and pixels are counted
+before they are decoded, those of all frames together where all are decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fastretrieve.data import read_item
+from fastretrieve.data.pictures import picture_of
+from fastretrieve.data.readers import (
+    ARRAY_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Box,
+    frame_numbers,
+    list_images,
+    read_sequence,
+)
+from fastretrieve.gallery.pictures import jpeg
+from fastretrieve.server.limits import Refused
+
+Image.init()
+_UPLOADS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_FILES = (*_UPLOADS, "PPM", "JPEG2000", "ICO", "TGA")
+FORMATS = tuple(name for name in _UPLOADS if name in Image.OPEN)  # as Pillow was built
+FILE_FORMATS = tuple(name for name in _FILES if name in Image.OPEN)
+_BYTES_A_PIXEL = 8  # the most that a file needs; larger ones hold something else
+
+
+def check_upload(data: bytes, *, limit: int, modality: str) -> str:
+    """The format, found by content, of bytes that are safe to decode."""
+    try:
+        kind, n_frames, (width, height) = _looked_at(
+            io.BytesIO(data), formats=FORMATS, all_frames=modality == "sequence"
+        )
+    except Image.DecompressionBombError as error:
+        raise Refused(413, f"the image is too large: {error}") from None
+    except UnidentifiedImageError:
+        raise Refused(415, f"this is no image; known are {', '.join(FORMATS)}") from None
+    except Exception:  # a damaged file makes a decoder raise anything at all
+        raise Refused(415, "this is no image, or a damaged one") from None
+    if width * height * n_frames > limit:
+        times = f" in {n_frames} frames" if n_frames > 1 else ""
+        raise Refused(413, f"the image has {width} x {height} pixels{times}, at most {limit} go")
+    return kind
+
+
+def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limit: int) -> bytes:
+    """A new JPEG of the item in a file, or why there is none."""
+    if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise Refused(404, "its file is gone")
+    try:
+        if modality == "sequence":
+            image = _of_sequence(path, size=size, limit=limit)
+        else:
+            _refuse_pixels(_pixels(path, limit=limit), limit)
+            image = picture_of(read_item(path, size=size, box=box))
+    except Refused:
+        raise
+    except Image.DecompressionBombError:
+        raise Refused(
+            404, f"its file is too large for a picture: more than {limit} pixels"
+        ) from None
+    except Exception:  # as above
+        raise Refused(404, "its file cannot be read") from None
+    if max(image.size) <= size // 4:  # a small picture keeps its sharp pixels
+        factor = size // 2 // max(image.size)
+        image = image.resize(
+            (image.width * factor, image.height * factor), Image.Resampling.NEAREST
+        )
+    image.thumbnail((size, size))
+    return jpeg(image)
+
+
+def _of_sequence(path: Path, *, size: int, limit: int) -> Image.Image:
+    """The middle frame, or numbers as shades."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:  # its frames are large, and three of them have a middle one
+        return picture_of(read_sequence(path, max_frames=3), modality="sequence")
+    if path.is_dir():
+        frames = list(list_images(path))
+        chosen = [frames[i] for i in frame_numbers(len(frames))]
+        n_pixels = sum(_pixels(each, limit=limit) for each in chosen)
+    elif suffix in ARRAY_SUFFIXES:
+        n_pixels = int(np.load(path, mmap_mode="r", allow_pickle=False).size)
+    else:
+        n_pixels = _pixels(path, limit=limit, all_frames=True)
+    _refuse_pixels(n_pixels, limit)
+    return picture_of(read_item(path, modality="sequence", size=size), modality="sequence")
+
+
+def _pixels(path: Path, *, limit: int, all_frames: bool = False) -> int:
+    """How many pixels reading a file decodes."""
+    with path.open("rb") as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        if n_bytes > limit * _BYTES_A_PIXEL:
+            raise Refused(404, f"its file is too large for a picture: {n_bytes} bytes")
+        _, n_frames, (width, height) = _looked_at(file, formats=FILE_FORMATS, all_frames=all_frames)
+    return n_frames * width * height
+
+
+def _looked_at(
+    file: IO[bytes], *, formats: tuple[str, ...], all_frames: bool
+) -> tuple[str, int, tuple[int, int]]:
+    with Image.open(file, formats=formats) as image:
+        n_frames = getattr(image, "n_frames", 1) if all_frames else 1
+        return image.format or "", n_frames, image.size
+
+
+def _refuse_pixels(n_pixels: int, limit: int) -> None:
+    if n_pixels > limit:
+        raise Refused(
+            404, f"its file is too large for a picture: {n_pixels} pixels, at most {limit} go"
+        )
