@@ -1,4 +1,4 @@
-"""Frames of a video file, through PyAV (the extra ``fastretrieve[video]``)."""
+"""Frames of a video file, through PyAV (the package ``av``)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from PIL import Image
 
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.readers import MAX_FRAMES, frame_numbers
+from fastretrieve.needs import wanting
 
 
 def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> list[Image.Image]:
     """Decode at most ``max_frames`` frames of the first video stream, spread evenly."""
-    try:
+    with wanting("video", f"{path}: reading video files", error=DataError):
         import av
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading video files needs PyAV; pip install 'fastretrieve[video]'"
-        ) from error
     try:
         # Frame counts in headers are often missing or wrong, so the packets are counted first:
         # demuxing costs a hundredth of decoding.
