@@ -87,4 +87,4 @@ def _are_sizes(value: Any, most: int) -> bool:
 
 
 def _fault(path: Path, what: str) -> EncoderError:
-    return EncoderError(f"{path} is damaged: {what}; save the encoder again, or restore the file")
+    return EncoderError(f"{path} is damaged: {what}; restore it")
