@@ -53,8 +53,8 @@ def check_encoder(
     ``encoder`` is a class, a function that makes a new encoder, or a name. ``items`` and ``labels``
     replace the small images or sequences that are used otherwise; ``load`` reads a saved copy back
     where the class needs more than the directory; ``steps`` of training must improve the figure of
-    a trainable one. One check encodes in another process, which runs the file that calls this as far
-    as the call, if the class is defined in it: no ``if __name__ == "__main__":`` is needed.
+    a trainable one. One check encodes in another process. If the class is defined in the file that
+    calls this, it runs that file as far as the call: no ``if __name__ == "__main__":`` is needed.
 
     >>> results = check_encoder("pixels")
     >>> sorted({result.outcome for result in results})
@@ -117,6 +117,8 @@ def check_names() -> list[str]:
 def _checks() -> tuple[dict[str, Check], dict[str, Check]]:
     """The checks of every encoder, and those of a capability."""
     with wanting("networks", "checking an encoder"):
+        import safetensors  # noqa: F401, what every encoder is saved with
+
         from fastretrieve.encoders.capability_checks import CAPABILITY_CHECKS
         from fastretrieve.encoders.checks import CHECKS
     return CHECKS, CAPABILITY_CHECKS

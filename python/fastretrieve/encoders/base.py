@@ -138,9 +138,7 @@ class TorchEncoder(torch.nn.Module):
         self.classes = tuple(str(name) for name in names)
 
 
-def restored(
-    saved: files.SavedEncoder, make: Callable[[], Self], cls: type[TorchEncoder]
-) -> Self:
+def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[TorchEncoder]) -> Self:
     """The encoder that ``make`` builds from the options of a file, with the file's weights.
 
     What is built may take no more than the file explains, and the caller's random state comes back.

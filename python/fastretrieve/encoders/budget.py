@@ -13,7 +13,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.weights import Entry
 
 SHARE = 8  # times the file: float16 weights in a float32 network, and what initialising needs
@@ -21,11 +20,11 @@ _OBJECT_BYTES = 16 << 10  # that Python takes for the modules around a tensor, a
 _PER_TENSOR_BYTES = 64 << 10  # allowed for each tensor of the file, in place of the former
 
 
-class Budget(TorchDispatchMode):
+class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses new tensors once they would take more than the budget together."""
 
     def __init__(self, entries: dict[str, Entry], *, file_bytes: int, unsaved_bytes: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.n_bytes = SHARE * file_bytes + _PER_TENSOR_BYTES * len(entries) + unsaved_bytes
         self._spent = 0
 
@@ -47,7 +46,7 @@ class Budget(TorchDispatchMode):
 
     def _refuse_beyond(self, n_bytes: int) -> None:
         if n_bytes > self.n_bytes:
-            raise EncoderError(
+            raise ValueError(
                 f"its options ask for {n_bytes:,} bytes of weights, and what the file holds allows "
                 f"{self.n_bytes:,}"
             )

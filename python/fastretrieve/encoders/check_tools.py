@@ -105,7 +105,7 @@ def random_states() -> dict[str, bytes]:
         "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002, the global one is meant
         "random": pickle.dumps(random.getstate()),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         states["torch.cuda"] = torch.cuda.get_rng_state().cpu().numpy().tobytes()
     return states
 

@@ -34,7 +34,9 @@ WEIGHTS = "weights.safetensors"
 MAX_CONFIG_BYTES = 8 << 20  # the names of 100,000 classes are half of it
 _HEX = re.compile(r"[0-9a-f]{64}")
 # What a name that comes from data may be: an entry point's, alone or behind its distribution's.
-_NAME = re.compile(r"(?:(?P<distribution>[A-Za-z0-9][A-Za-z0-9._-]{0,99}):)?[A-Za-z0-9_][\w. -]{0,99}")
+_NAME = re.compile(
+    r"(?:(?P<distribution>[A-Za-z0-9][A-Za-z0-9._-]{0,99}):)?[A-Za-z0-9_][\w. -]{0,99}"
+)
 
 
 class SavedEncoder(NamedTuple):

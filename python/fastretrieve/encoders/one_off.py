@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.needs import sentence
 
 __path__: list[str] = []  # makes this module a package for the import system
 _named: set[str] = set()  # what class_from_file was asked for, as the last part of a module's name
@@ -49,6 +50,8 @@ def class_from_file(path: Path, attribute: str) -> Any:
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever a file does when it runs
+        if isinstance(error, ImportError) and (told := sentence(error, what=str(path))):
+            raise EncoderError(told) from error
         raise EncoderError(f"{path} fails when run: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if found is None:

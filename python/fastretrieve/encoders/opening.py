@@ -7,7 +7,6 @@ wrong is an ``EncoderError`` that names the file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import stat

@@ -99,9 +99,7 @@ def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
     if isinstance(encoder, type):
         encoder = encoder()
     if not hasattr(encoder, "encode") and hasattr(encoder, "forward"):
-        from fastretrieve.encoders.module import ModuleEncoder
-
-        encoder = ModuleEncoder(encoder)
+        encoder = _module_encoder()(encoder)
     name = getattr(encoder, "name", None)
     check_instance(encoder, name if isinstance(name, str) else type(encoder).__name__)
     return cast(Encoder, encoder if device is None else encoder.to(device))
@@ -110,10 +108,7 @@ def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
 def encoder_class(name: str) -> type[Any]:
     """The class behind a name, imported and checked."""
     if name.startswith(MODULE_PREFIX):
-        from fastretrieve.encoders.module import ModuleEncoder
-
-        cls: type[Any] = ModuleEncoder
-        return cls
+        return _module_encoder()
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
         from fastretrieve.encoders.one_off import class_from_file
@@ -123,6 +118,12 @@ def encoder_class(name: str) -> type[Any]:
             raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
         return cast("type[Any]", made)
     return _imported(discovery.find_plugin(name))
+
+
+def _module_encoder() -> type[Any]:
+    with needs.wanting("networks", "a torch module"):
+        from fastretrieve.encoders.module import ModuleEncoder
+    return ModuleEncoder
 
 
 def plugin_class(name: str) -> type[Any]:
@@ -223,8 +224,7 @@ def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
 
 def _try_import(plugin: Plugin, timeout: float) -> Plugin:
     code = (
-        "import sys; from fastretrieve.encoders import registry; "
-        "registry.plugin_class(sys.argv[1])"
+        "import sys; from fastretrieve.encoders import registry; registry.plugin_class(sys.argv[1])"
     )
     try:
         done = subprocess.run(

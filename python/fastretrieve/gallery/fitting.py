@@ -19,8 +19,8 @@ def kept_encoder(storage: Storage, given: Any, *, device: str) -> Encoder:
         return fitting(as_encoder(given, device=device), folder, manifest)
     if (folder / ENCODER).is_symlink():
         raise GalleryError(
-            f"{folder / ENCODER} is a link, and the parts of a gallery are opened without following "
-            "any; put the encoder's directory itself there"
+            f"{folder / ENCODER} is a link, and no part of a gallery may lead elsewhere; put "
+            " the encoder's directory itself there"
         )
     saved = files.read_encoder(folder / ENCODER)
     if saved.weights_sha256 != manifest.weights_sha256:
