@@ -3,7 +3,7 @@
 Prints what it found and exits with 1 at the first outcome that is neither an encoder nor an
 EncoderError, or takes too long or too much memory; that directory is then in ``encoders``, where
 ``tests/test_encoders_hostile.py`` tries it ever after. ``--keep`` adds one small directory for
-every kind of error that is not there yet; ``--replay`` tries what is there and stops.
+every kind of error that is not there yet; ``--files 0`` tries what is there and stops.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ CORPUS = Path(__file__).parent / "encoders"
 
 def kind(outcome: str) -> str:
     """An outcome without its numbers and quotations."""
-    return re.sub(r"SHA-256 is.*|'[^']*'|\[.*|\(.*|[\d,]+(\.\d+)?", "#", outcome)[:80]
+    plain = re.sub(r"FOLDER\S*|\w+Encoder|does not fit|was saved by", "", outcome)
+    plain = re.sub(r"SHA-256 is.*|'[^']*'|\[.*|\(.*|[\d,]+(\.\d+)?", "#", plain)
+    return plain.strip(" :")[:48]
 
 
 def tried(files: Files, folder: Path) -> tuple[str, bool]:
@@ -47,7 +49,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--replay", action="store_true")
+    parser.add_argument("--files", type=int, help="how many directories beside the kept ones")
     options = parser.parse_args()
     chance, kinds, n_kept = random.Random(options.seed), Counter[str](), 0
     with tempfile.TemporaryDirectory() as name:
@@ -58,8 +60,8 @@ def main() -> int:
         encoder_fuzz.limit_memory()
         kept = [encoder_fuzz.files_of(path) for path in sorted(CORPUS.glob("*"))]
         end = time.monotonic() + 60 * options.minutes
-        waiting = list(kept)
-        while waiting or (time.monotonic() < end and not options.replay):
+        waiting, most = list(kept), sys.maxsize if options.files is None else options.files
+        while waiting or (time.monotonic() < end and sum(kinds.values()) < len(kept) + most):
             files = (
                 waiting.pop()
                 if waiting
@@ -74,8 +76,8 @@ def main() -> int:
             kinds[kind(outcome)] += 1
             small = sum(map(len, files.values())) < 8192
             if options.keep and kinds[kind(outcome)] == 1 and small and files not in kept:
-                name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")[-48:]
-                encoder_fuzz.write(files, CORPUS / name.strip("-"))
+                name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")
+                encoder_fuzz.write(files, CORPUS / name)
                 n_kept += 1
     print(f"{sum(kinds.values())} directories, {len(kinds)} kinds of outcome, {n_kept} kept:")
     for outcome, n in kinds.most_common():

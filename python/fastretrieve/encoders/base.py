@@ -17,10 +17,12 @@ import torch
 from fastretrieve.encoders import files
 from fastretrieve.encoders.images import as_size, image_batch
 from fastretrieve.encoders.opening import naming
+from fastretrieve.encoders.optionkinds import refuse_other_kinds
 from fastretrieve.encoders.protocol import API_VERSION, Batch, Figure, Items, Modality
 from fastretrieve.encoders.weights import Entry
 
 Self = TypeVar("Self", bound="TorchEncoder")
+_OURS = ("cnn", "autoencoder", "vae", "gan", "autoregressive", "rnn", "pretrained", "module")
 UNSAVED_BYTES = 32 << 20  # of the built-in encoders, which save all that they build
 
 
@@ -149,6 +151,8 @@ def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[Torc
     file_bytes = (saved.directory / files.WEIGHTS).stat().st_size
     budget = Budget(entries, file_bytes=file_bytes, unsaved_bytes=cls.unsaved_bytes)
     with naming(saved.directory, cls.__name__), torch.random.fork_rng(devices=[]):
+        if cls.__module__ in [f"fastretrieve.encoders.{name}" for name in _OURS]:
+            refuse_other_kinds(cls, saved.config)
         with budget:
             encoder = make()
             if classes := saved.extra.get("classes"):

@@ -191,7 +191,7 @@ def name_fault(name: str) -> str:
     """
     found = _NAME.fullmatch(name)
     package = (found and found["distribution"]) or ""
-    if found and package != "module" and not package.endswith(".py"):
+    if found and package.lower() != "module" and not package.endswith(".py"):
         return ""
     return (
         f"{printable(name[:120])!r} is no name of an installed encoder; what a directory names is "
