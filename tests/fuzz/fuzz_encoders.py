@@ -74,7 +74,7 @@ def main() -> int:
                 print(f"after {sum(kinds.values())} directories: {outcome}; kept as {path}")
                 return 1
             kinds[kind(outcome)] += 1
-            small = sum(map(len, files.values())) < 8192
+            small = sum(map(len, files.values())) < 4096
             if options.keep and kinds[kind(outcome)] == 1 and small and files not in kept:
                 name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")
                 encoder_fuzz.write(files, CORPUS / name)
