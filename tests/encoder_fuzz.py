@@ -15,6 +15,7 @@ import resource
 import shutil
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,19 @@ def write(files: Files, folder: Path) -> None:
     folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
+
+
+def pack(files: Files, path: Path) -> None:
+    """Keep a directory as one file, which no tool takes for a text to mend."""
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+
+
+def unpack(path: Path) -> Files:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in (CONFIG, WEIGHTS)}
 
 
 def damaged(files: Files, chance: random.Random) -> Files:

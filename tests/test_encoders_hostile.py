@@ -492,7 +492,7 @@ def test_loading_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
 
 def test_a_kept_corpus_and_new_damage_give_answers_in_little_time_and_memory() -> None:
     done = subprocess.run(
-        [sys.executable, str(FUZZ), "--files", "150"],
+        [sys.executable, str(FUZZ), "--files", "60"],
         capture_output=True,
         text=True,
         timeout=300,

@@ -58,7 +58,7 @@ def main() -> int:
         for files in seeds:  # what is imported once and for all does not count
             encoder_fuzz.survives(files, folder / "whole")
         encoder_fuzz.limit_memory()
-        kept = [encoder_fuzz.files_of(path) for path in sorted(CORPUS.glob("*"))]
+        kept = [encoder_fuzz.unpack(path) for path in sorted(CORPUS.glob("*.zip"))]
         end = time.monotonic() + 60 * options.minutes
         waiting, most = list(kept), sys.maxsize if options.files is None else options.files
         while waiting or (time.monotonic() < end and sum(kinds.values()) < len(kept) + most):
@@ -69,15 +69,15 @@ def main() -> int:
             )
             outcome, is_right = tried(files, folder / "damaged")
             if not is_right:
-                path = CORPUS / f"crash-{options.seed}-{sum(kinds.values())}"
-                encoder_fuzz.write(files, path)
+                path = CORPUS / f"crash-{options.seed}-{sum(kinds.values())}.zip"
+                encoder_fuzz.pack(files, path)
                 print(f"after {sum(kinds.values())} directories: {outcome}; kept as {path}")
                 return 1
             kinds[kind(outcome)] += 1
             small = sum(map(len, files.values())) < 4096
             if options.keep and kinds[kind(outcome)] == 1 and small and files not in kept:
                 name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")
-                encoder_fuzz.write(files, CORPUS / name)
+                encoder_fuzz.pack(files, CORPUS / f"{name}.zip")
                 n_kept += 1
     print(f"{sum(kinds.values())} directories, {len(kinds)} kinds of outcome, {n_kept} kept:")
     for outcome, n in kinds.most_common():
