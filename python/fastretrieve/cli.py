@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import typer
 import typer.core
 
-from fastretrieve.needs import MissingPackage, sentence
-
 
 class Verb(NamedTuple):
     target: str  # "module:attribute"
@@ -101,8 +99,11 @@ def main() -> None:
         app(prog_name="fastretrieve")
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         told = str(error)
-        if isinstance(error, ImportError) and not isinstance(error, MissingPackage):
-            told = sentence(error) or ""
+        if isinstance(error, ImportError):
+            from fastretrieve.needs import MissingPackage, sentence
+
+            if not isinstance(error, MissingPackage):
+                told = sentence(error) or ""
         if os.environ.get("FASTRETRIEVE_DEBUG") or not told:
             raise
         typer.echo(f"fastretrieve: {told}", err=True)
