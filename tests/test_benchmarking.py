@@ -355,7 +355,7 @@ def test_without_matplotlib_the_picture_says_which_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(plots.PlotUnavailable, match=r"fastretrieve\[plot\]"):
+    with pytest.raises(plots.PlotUnavailable, match=r"pip install matplotlib$"):
         plots.draw_sweep(sweep(), tmp_path / "x.png", caption="")
 
 

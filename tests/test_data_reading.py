@@ -319,7 +319,7 @@ def test_video_files(tmp_path):
 def test_video_without_pyav_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     (tmp_path / "a.mp4").write_bytes(b"")
-    with pytest.raises(DataError, match=r"fastretrieve\[video\]"):
+    with pytest.raises(DataError, match=r"pip install av$"):
         read_item(tmp_path / "a.mp4", modality="sequence")
 
 

@@ -1,7 +1,10 @@
 """``check_encoder`` passes a right encoder and finds every planted fault by the check for it."""
 
+import subprocess
+import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +16,14 @@ from fastretrieve.testing import (
     run_check,
     run_checks,
 )
-from wrong_encoders import WRONG, GreyOnly, RightEncoder
+from wrong_encoders import (
+    WRONG,
+    GreyOnly,
+    RightEncoder,
+    SeedsNumpy,
+    SeedsRandom,
+    SeedsTorch,
+)
 
 
 @parametrize_checks(RightEncoder)
@@ -74,3 +84,60 @@ def test_a_preprocess_that_raises_is_a_failed_check_with_the_error():
     failed = [result for result in run_checks(GreyOnly) if result.outcome == "failed"]
     assert failed
     assert {result.reason for result in failed} == {"ValueError: colour"}
+
+
+@pytest.mark.parametrize("wrong", [SeedsTorch, SeedsNumpy, SeedsRandom])
+def test_an_encoder_that_always_seeds_alike_is_found_after_other_checks(wrong):
+    """It leaves the generators as it found them, where it was the last to touch them."""
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    encoder = wrong()
+    encoder.encode(encoder.preprocess([np.zeros((8, 8), np.uint8)]))
+    with pytest.raises(AssertionError, match="changed the global random state of"):
+        run_check("random state", wrong)
+    torch.set_rng_state(before[0])
+
+
+SCRIPT = """
+import torch
+from torch import nn
+from fastretrieve.encoders.base import TorchEncoder, seeded
+from fastretrieve.testing import check_encoder, run_checks
+
+class Mine(TorchEncoder):
+    name, capabilities = "mine", frozenset()
+
+    def __init__(self, *, dim=4):
+        super().__init__(dim=dim, config={"dim": dim})
+        self.image_size, self.channels = (8, 8), 1
+        with seeded(0):
+            self.layer = nn.Linear(64, dim)
+
+    def embed(self, batch):
+        return self.layer(batch.flatten(1))
+
+{call}
+"""
+UNGUARDED = "print('passed', len(check_encoder(Mine)))"
+TWICE = UNGUARDED + "\nclass Other(Mine): pass\nprint(run_checks(Other)[13])"
+
+
+def test_a_file_without_a_guard_may_call_the_checks(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SCRIPT.replace("{call}", TWICE))
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "passed 21",
+        "Result(check='workers', outcome='passed', reason='')",
+    ], done.stderr
+
+
+def test_a_session_without_a_file_is_told_to_write_one():
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=SCRIPT.replace("{call}", "print(run_checks(Mine)[13].reason)"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "interactive session" in done.stdout
+    assert "write it into a file" in done.stdout

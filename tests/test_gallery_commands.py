@@ -222,7 +222,7 @@ def test_serve_without_its_extra_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "fastapi", None)
     shown = RUNNER.invoke(cli.app, ["serve", str(made)])
     assert shown.exit_code == 1
-    assert "pip install 'fastretrieve[serve]'" in str(shown.exception)
+    assert "pip install fastapi uvicorn python-multipart prometheus-client" in str(shown.exception)
 
 
 def test_info_check_exits_with_1_on_damage(made: Path) -> None:

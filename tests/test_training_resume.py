@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,73 @@ def test_a_checkpoint_of_another_run_is_refused(
     with pytest.raises(CheckpointError, match="cannot be read"):
         fit(small(), out=tmp_path, batch_size=8)
     fit(small(), out=tmp_path, batch_size=8, resume=False)
+
+
+def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of a run that was interrupted."""
+    with monkeypatch.context() as patch:
+        stopped_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small(), out=folder, batch_size=8)
+    return folder / "training" / "checkpoint.safetensors"
+
+
+def with_header(data: bytes, **changes: str | None) -> bytes:
+    """The file with other metadata."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] |= changes
+    header["__metadata__"] = {n: v for n, v in header["__metadata__"].items() if v is not None}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a bit of the weights": lambda d: d[:-100] + bytes([d[-100] ^ 1]) + d[-99:],
+    "a bit of the header": lambda d: d.replace(b'"step', b'"stop', 1).replace(b"step", b"stop", 1),
+    "cut short": lambda d: d[:-10],
+    "empty": lambda d: b"",
+    "other progress": lambda d: with_header(d, progress="{}"),
+    "no checksum": lambda d: with_header(d, sha256=None),
+    "no progress, as of old": lambda d: with_header(d, format_version="1", progress=None),
+    "progress of another kind": lambda d: with_header(
+        d, format_version="1", progress=json.dumps({"step": "many"})
+    ),
+    "progress of other fields": lambda d: with_header(
+        d, format_version="1", progress=json.dumps({"steps": 1})
+    ),
+    "another tensor's name": lambda d: with_header(d, format_version="1").replace(
+        b'"weights/', b'"weight_/', 1
+    ),
+    "optimizers of other tensors": lambda d: with_header(d, format_version="1").replace(
+        b"optimizer/loss/0", b"optimizer/loss/x"
+    ),
+}
+
+
+def test_a_damaged_checkpoint_names_itself_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stopped(tmp_path, monkeypatch)
+    whole = path.read_bytes()
+    for case, damage in DAMAGE.items():
+        path.write_bytes(damage(whole))
+        assert path.read_bytes() != whole
+        with pytest.raises(CheckpointError, match="delete it, or start over") as caught:
+            fit(small(), out=tmp_path, batch_size=8)
+        assert str(path) in str(caught.value), case
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="is a link"):
+        fit(small(), out=tmp_path, batch_size=8)
+
+
+def test_a_checkpoint_from_before_there_were_checksums_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stopped(tmp_path, monkeypatch)
+    path.write_bytes(with_header(path.read_bytes(), format_version="1", sha256=None))
+    resumed, whole = small(), small()
+    fit(resumed, out=tmp_path, batch_size=8)
+    fit(whole, batch_size=8)
+    assert same_weights(whole, resumed)

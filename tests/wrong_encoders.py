@@ -171,6 +171,18 @@ class SeedsTorch(RightEncoder):
         return super().encode(batch)
 
 
+class SeedsNumpy(RightEncoder):
+    def encode(self, batch):
+        np.random.seed(0)  # noqa: NPY002
+        return super().encode(batch)
+
+
+class SeedsRandom(RightEncoder):
+    def preprocess(self, items):
+        random.seed(0)
+        return super().preprocess(items)
+
+
 class DrawsFromNumpy(RightEncoder):
     def preprocess(self, items):
         np.random.rand()  # noqa: NPY002, the fault in question
@@ -356,7 +368,7 @@ WRONG = {
     "empty": [NoEmptyBatch],
     "inputs": [WritesToItems, WritesToBatch],
     "gradients": [KeepsGradients, LeavesGradients, LeavesEvalMode, SwitchesGradientsOff],
-    "random state": [SeedsTorch, DrawsFromNumpy, DrawsFromRandom],
+    "random state": [SeedsTorch, SeedsNumpy, SeedsRandom, DrawsFromNumpy, DrawsFromRandom],
     "device": [LeavesTensorBehind, ToReturnsNothing],
     "save": [ForgetsWeights, ForgetsTraining, Pickles, SavesAnotherName],
     "workers": [CannotBeSent, KeepsStateOutside],

@@ -178,20 +178,19 @@ class Pool {
 std::atomic<Pool*> current{nullptr};
 std::mutex creating;
 
+// When the module is loaded, so that no fork meets a lock that only the first pool would guard.
+[[maybe_unused]] const int registered =
+    pthread_atfork([] { creating.lock(); }, [] { creating.unlock(); },
+                   [] {
+                     current.store(nullptr, std::memory_order_relaxed);
+                     creating.unlock();
+                   });
+
 Pool& pool() {
   Pool* existing = current.load(std::memory_order_acquire);
   if (existing) return *existing;
   std::lock_guard<std::mutex> lock(creating);
-  if (!current.load(std::memory_order_relaxed)) {
-    static const int registered =
-        pthread_atfork([] { creating.lock(); }, [] { creating.unlock(); },
-                       [] {
-                         current.store(nullptr, std::memory_order_relaxed);
-                         creating.unlock();
-                       });
-    (void)registered;
-    current.store(new Pool, std::memory_order_release);
-  }
+  if (!current.load(std::memory_order_relaxed)) current.store(new Pool, std::memory_order_release);
   return *current.load(std::memory_order_relaxed);
 }
 

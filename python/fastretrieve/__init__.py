@@ -63,7 +63,10 @@ def __getattr__(name: str) -> object:
         return version("fastretrieve")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fastretrieve' has no attribute {name!r}")
-    value = getattr(import_module(f"fastretrieve.{_PUBLIC[name]}"), name)
+    from fastretrieve.needs import wanting
+
+    with wanting("networks", f"fastretrieve.{name}"):
+        value = getattr(import_module(f"fastretrieve.{_PUBLIC[name]}"), name)
     globals()[name] = value
     return value
 

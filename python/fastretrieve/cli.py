@@ -97,8 +97,14 @@ def main() -> None:
     """Run the command line. An error is one sentence; FASTRETRIEVE_DEBUG=1 shows where it arose."""
     try:
         app(prog_name="fastretrieve")
-    except (OSError, ValueError, RuntimeError) as error:
-        if os.environ.get("FASTRETRIEVE_DEBUG"):
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        told = str(error)
+        if isinstance(error, ImportError):
+            from fastretrieve.needs import MissingPackage, sentence
+
+            if not isinstance(error, MissingPackage):
+                told = sentence(error) or ""
+        if os.environ.get("FASTRETRIEVE_DEBUG") or not told:
             raise
-        typer.echo(f"fastretrieve: {error}", err=True)
+        typer.echo(f"fastretrieve: {told}", err=True)
         sys.exit(1)

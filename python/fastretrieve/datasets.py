@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import caches
+from fastretrieve.needs import remedy
 
 DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 DOWNLOAD_MB = 30
@@ -169,7 +170,7 @@ def load_digits() -> Pictures:
         raise DatasetError(
             "no Fashion-MNIST here and no scikit-learn for its digits; install the Debian package "
             "dataset-fashion-mnist, or name a folder with its four files in FASTRETRIEVE_DATA, or "
-            "pip install scikit-learn"
+            f"{remedy('digits')}"
         ) from error
     bunch = sklearn_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)

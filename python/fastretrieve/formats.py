@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve.arguments import file_name
 from fastretrieve.atomic import replacing
 from fastretrieve.changes import consecutive
+from fastretrieve.needs import wanting
 from fastretrieve.tensorfile import StorageError
 
 if TYPE_CHECKING:
@@ -192,8 +193,6 @@ def to_faiss(index: Index) -> Any:
 
 
 def _faiss() -> Any:
-    try:
+    with wanting("faiss", "a FAISS index"):
         import faiss
-    except ImportError as error:
-        raise ImportError("this needs FAISS: pip install faiss-cpu") from error
     return faiss

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fastretrieve.benchmarking.measure import OURS, Result
+from fastretrieve.needs import wanting
 
 INK, OUR_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#24292f", "#0b6e4f", "#c2571a", "#8c959f"
 
@@ -19,12 +20,8 @@ def draw_sweep(results: Sequence[Result], path: Path, *, caption: str) -> None:
     sweep = sorted((r for r in results if r.operation == "sweep"), key=lambda r: r.n_rows)
     if not sweep:
         raise PlotUnavailable("these results hold no sweep over rows; run the gaussian case")
-    try:
+    with wanting("plot", "a picture", error=PlotUnavailable):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PlotUnavailable(
-            "pictures need matplotlib; pip install 'fastretrieve[plot]'"
-        ) from error
 
     figure = Figure(figsize=(8, 4.6), dpi=144, layout="constrained")
     axes = figure.subplots()

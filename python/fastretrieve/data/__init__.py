@@ -4,12 +4,15 @@
 network. Nothing here imports torch: labels and orders are NumPy arrays.
 """
 
-from fastretrieve.data.dataset import Dataset, Skipped
-from fastretrieve.data.errors import DataError
-from fastretrieve.data.loader import Loaded, Loader, longest_side
-from fastretrieve.data.open import open_dataset
-from fastretrieve.data.readers import read_image, read_item
-from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
+from fastretrieve.needs import wanting
+
+with wanting("networks", "reading images"):
+    from fastretrieve.data.dataset import Dataset, Skipped
+    from fastretrieve.data.errors import DataError
+    from fastretrieve.data.loader import Loaded, Loader, longest_side
+    from fastretrieve.data.open import open_dataset
+    from fastretrieve.data.readers import read_image, read_item
+    from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
 
 __all__ = [
     "DataError",

@@ -1,4 +1,4 @@
-"""Frames of a video file, through PyAV (the extra ``fastretrieve[video]``).
+"""Frames of a video file, through PyAV (the package ``av``).
 
 FFmpeg knows hundreds of formats, and some of them name other files or addresses to open. Only those
 that hold their own pictures are tried, whatever the file is called, and from an open file, so that
@@ -14,6 +14,7 @@ from PIL import Image
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.frames import MAX_FRAMES, Budget, fitted, frame_numbers
 from fastretrieve.data.opening import open_file, pixel_limit, refuse_pixels
+from fastretrieve.needs import wanting
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
 _OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
@@ -23,12 +24,8 @@ def read_video(
     path: Path, *, size: int | None = None, max_frames: int = MAX_FRAMES
 ) -> list[Image.Image]:
     """Decode at most ``max_frames`` frames of the first video stream, spread evenly."""
-    try:
+    with wanting("video", f"{path}: reading video files", error=DataError):
         import av
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading video files needs PyAV; pip install 'fastretrieve[video]'"
-        ) from error
     frames: list[Image.Image] = []
     try:
         # Frame counts in headers are often missing or wrong, so the packets are counted first:

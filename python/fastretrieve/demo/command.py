@@ -20,13 +20,14 @@ from fastretrieve.demo import sheet
 from fastretrieve.demo.comparing import Found, Space, compare, footnote, space_of, table_of
 from fastretrieve.demo.lines import say
 from fastretrieve.demo.sheet import Group, Tile
+from fastretrieve.needs import remedy
 
 if TYPE_CHECKING:
     from fastretrieve.demo.learning import Learned
 
 COLUMNS = 10  # neighbours of a query on the sheet
 PIXELS = "raw pixels"
-TORCH = "pip install torch, then run this again"
+TORCH = f"{remedy('networks')}, then run this again"
 
 
 def demo(
@@ -149,7 +150,7 @@ def tell_next_steps(console: Console, gallery: Path, out: Path) -> None:
     """What to type next."""
     command, needs = own_command(), ""
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        needs = "pip install 'fastretrieve[serve]' && "
+        needs = f"{remedy('serve')} && "
     result = out / "found.png"
     say(console, "page", f"{needs}{command} serve {gallery}")
     say(console, "search", f"{command} search {gallery} {out / 'query.png'} --save {result}")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from fastretrieve.encoders.discovery import Plugin, list_encoders
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.files import read_encoder, write_encoder
-from fastretrieve.encoders.images import image_batch
 from fastretrieve.encoders.protocol import API_VERSION, Encoder, Figure
 from fastretrieve.encoders.registry import (
     as_encoder,
@@ -21,9 +20,11 @@ from fastretrieve.encoders.registry import (
     encoder_class,
     load_encoder,
 )
+from fastretrieve.needs import wanting
 
 if TYPE_CHECKING:
     from fastretrieve.encoders.base import TorchEncoder
+    from fastretrieve.encoders.images import image_batch
     from fastretrieve.encoders.module import ModuleEncoder
 
 __all__ = [
@@ -45,12 +46,14 @@ __all__ = [
     "write_encoder",
 ]
 
-_NEEDS_TORCH = {"TorchEncoder": "base", "ModuleEncoder": "module"}
+# These import torch or Pillow.
+_LAZY = {"TorchEncoder": "base", "ModuleEncoder": "module", "image_batch": "images"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEEDS_TORCH:
+    if name in _LAZY:
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+        with wanting("networks", name):
+            return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

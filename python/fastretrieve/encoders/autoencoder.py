@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import TorchEncoder, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, seeded
 from fastretrieve.encoders.networks import ConvPyramid, Decoder, checked_size, initialise
 from fastretrieve.encoders.protocol import Batch, Figure
 from fastretrieve.encoders.recipe import Recipe
@@ -35,6 +35,7 @@ class AutoencoderEncoder(TorchEncoder):
 
     name = "autoencoder"
     capabilities = frozenset({"trainable", "reconstruct"})
+    unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=3e-3)
     augmentable = False  # it would learn to rebuild the changes

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import TorchEncoder, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, seeded
 from fastretrieve.encoders.images import Size
 from fastretrieve.encoders.mixture import LogisticMixture, to_levels
 from fastretrieve.encoders.networks import checked_size, grid_pool, initialise
@@ -72,6 +72,7 @@ class AutoregressiveEncoder(TorchEncoder):
 
     name = "autoregressive"
     capabilities = frozenset({"trainable", "generate", "layers"})
+    unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("bits_per_dim", "lower")
     recipe = Recipe(lr=3e-3, batch_size=64)
     augmentable = False  # the density of changed images is another one

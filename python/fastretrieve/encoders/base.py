@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from fastretrieve.encoders import files
-from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.images import as_size, image_batch
+from fastretrieve.encoders.opening import naming
+from fastretrieve.encoders.optionkinds import refuse_other_kinds
 from fastretrieve.encoders.protocol import API_VERSION, Batch, Figure, Items, Modality
+from fastretrieve.encoders.weights import Entry
 
 Self = TypeVar("Self", bound="TorchEncoder")
+_OURS = ("cnn", "autoencoder", "vae", "gan", "autoregressive", "rnn", "pretrained", "module")
+UNSAVED_BYTES = 32 << 20  # of the built-in encoders, which save all that they build
 
 
 class TorchEncoder(torch.nn.Module):
@@ -45,6 +49,9 @@ class TorchEncoder(torch.nn.Module):
     api_version: int = API_VERSION
     capabilities: frozenset[str] = frozenset({"trainable"})
     progress_figure: ClassVar[Figure] = Figure("loss", "lower")
+    # What the constructor may allocate when it is called with the options of a file, beside what
+    # the file's size explains: a frozen backbone that is not saved, say.
+    unsaved_bytes: ClassVar[int] = 4 << 30
     classes: tuple[str, ...] = ()
 
     def __init__(self, *, dim: int, config: Mapping[str, Any]) -> None:
@@ -126,22 +133,51 @@ class TorchEncoder(torch.nn.Module):
     def load(cls: type[Self], directory: str | Path, *, device: str = "cpu") -> Self:
         """Read back what ``save`` wrote, in evaluation mode."""
         saved = files.read_encoder(directory)
-        try:
-            encoder = cls(**saved.config)
-            if saved.extra.get("classes"):
-                encoder.set_classes(saved.extra["classes"])
-            encoder.load_state_dict(saved.tensors())
-        except (TypeError, RuntimeError) as error:
-            raise EncoderError(
-                f"{saved.directory} does not fit {cls.__name__}: {error}; it was saved by another "
-                "version or another encoder, so load it with the one that saved it"
-            ) from error
-        encoder.is_trained = saved.trained
-        return encoder.eval().to(device)
+        return restored(saved, lambda: cls(**saved.config), cls).to(device)
 
     def set_classes(self, names: Sequence[str]) -> None:
         """Remember the names; an encoder with a head overrides this and sizes the head."""
         self.classes = tuple(str(name) for name in names)
+
+
+def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[TorchEncoder]) -> Self:
+    """The encoder that ``make`` builds from the options of a file, with the file's weights.
+
+    What is built may take no more than the file explains, and the caller's random state comes back.
+    """
+    from fastretrieve.encoders.budget import Budget
+
+    entries = saved.entries()
+    file_bytes = (saved.directory / files.WEIGHTS).stat().st_size
+    budget = Budget(entries, file_bytes=file_bytes, unsaved_bytes=cls.unsaved_bytes)
+    with naming(saved.directory, cls.__name__), torch.random.fork_rng(devices=[]):
+        if cls.__module__ in [f"fastretrieve.encoders.{name}" for name in _OURS]:
+            refuse_other_kinds(cls, saved.config)
+        with budget:
+            encoder = make()
+            if classes := saved.extra.get("classes"):
+                encoder.set_classes(_names(classes))
+        _refuse_other_kinds(encoder.state_dict(), entries)
+        encoder.load_state_dict(saved.tensors())
+        encoder.is_trained = saved.trained
+        return encoder.eval()
+
+
+def _refuse_other_kinds(own: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
+    """Raise where floats would take the place of whole numbers, or the other way about; torch
+    itself compares names and shapes, but converts in silence.
+    """
+    for name in sorted(set(own) & set(entries)):
+        dtype, tensor = entries[name].dtype, own[name]
+        is_float = dtype[0] in "FB" and dtype != "BOOL"
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() != is_float:
+            raise ValueError(f"tensor {name!r} is {dtype}, the network's {tensor.dtype}")
+
+
+def _names(classes: Any) -> list[str]:
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("the classes of a saved encoder are a list of names")
+    return classes
 
 
 def batch_length(batch: Batch) -> int:

@@ -5,6 +5,8 @@ The checks are in ``checks.py`` and ``capability_checks.py``.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -23,6 +25,22 @@ TOLERANCE = 1e-5  # by which an item's vector may depend on its batch, relative 
 
 class CheckFailed(AssertionError):
     """An encoder breaks a promise of the protocol."""
+
+
+class CheckReached(BaseException):
+    """A worker process has come to the check that it works for; ``except Exception`` lets it by."""
+
+
+@dataclass
+class Running:
+    """How far this process is."""
+
+    n_checks: int = 0  # calls that ask for checks
+    in_worker: bool = False  # it runs the main file of its parent ...
+    last: int = 0  # ... as far as this call
+
+
+running = Running()
 
 
 @dataclass(frozen=True)
@@ -81,11 +99,15 @@ def held_tensors(encoder: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]
 
 
 def random_states() -> dict[str, bytes]:
-    return {
+    """The global generators, as far as they are there."""
+    states = {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002, the global one is meant
         "random": pickle.dumps(random.getstate()),
     }
+    if torch.cuda.is_available():
+        states["torch.cuda"] = torch.cuda.get_rng_state().cpu().numpy().tobytes()
+    return states
 
 
 class RestoredRandomness:
@@ -100,3 +122,26 @@ class RestoredRandomness:
         torch.set_rng_state(self._torch)
         np.random.set_state(self._numpy)  # noqa: NPY002
         random.setstate(self._random)
+
+
+@contextlib.contextmanager
+def untouched_generators(what: str) -> Iterator[None]:
+    """Fail where ``what``, which runs inside, changes a global generator.
+
+    The generators start at a place that no encoder can know: one that seeds them with 0 would else
+    leave them as an earlier call of it did, and pass.
+    """
+    with RestoredRandomness():
+        seed = int.from_bytes(os.urandom(4), "little")
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        before = random_states()
+        yield
+        after = random_states()
+    changed = [name for name, state in before.items() if after[name] != state]
+    require(
+        not changed,
+        f"{what} changed the global random state of {', '.join(changed)}; use a generator of your "
+        "own, or fastretrieve.encoders.base.seeded",
+    )

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fastretrieve.encoders.base import seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, seeded
 from fastretrieve.encoders.classifier import PrototypeClassifier
 from fastretrieve.encoders.contrast import same_label_loss, two_views_loss
 from fastretrieve.encoders.networks import (
@@ -44,6 +44,7 @@ class CnnEncoder(PrototypeClassifier):
 
     name = "cnn"
     capabilities = frozenset({"trainable", "classify", "layers"})
+    unsaved_bytes = UNSAVED_BYTES
     recipe = Recipe(lr=3e-3, weight_decay=5e-3)
 
     def __init__(

@@ -98,7 +98,10 @@ def _entry_points() -> Iterator[Plugin]:
 
 def _described(entry: metadata.EntryPoint, name: str) -> str:
     """A field of the distribution's metadata; one that is half installed has none."""
-    fields = entry.dist.metadata if entry.dist else None
+    try:
+        fields = entry.dist.metadata if entry.dist else None
+    except (OSError, ValueError):  # a file that cannot be read, or is not UTF-8
+        fields = None
     return fields[name] if fields is not None and name in fields else "unknown"
 
 
@@ -142,7 +145,7 @@ def _visible_fault(target: str) -> str:
         return ""  # compiled or frozen: only running it can tell
     try:
         tree = ast.parse(Path(spec.origin).read_bytes(), spec.origin)
-    except (SyntaxError, ValueError, OSError) as error:
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
         return f"{spec.origin} does not parse: {error}"
     return _missing_import(tree) or _wrong_version(tree, attribute)
 

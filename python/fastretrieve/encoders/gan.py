@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
 from fastretrieve.encoders.contrast import two_views_loss
 from fastretrieve.encoders.images import Size
 from fastretrieve.encoders.networks import (
@@ -91,6 +91,7 @@ class GanEncoder(TorchEncoder):
 
     name = "gan"
     capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
+    unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
     recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999))
     augmentable = False  # it makes its own views, alike for real and drawn images

@@ -8,7 +8,7 @@ positions. It serves as it is, or is fine-tuned on labels.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,12 +19,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.encoders import files
-from fastretrieve.encoders.base import TorchEncoder, batch_length
+from fastretrieve.encoders.base import TorchEncoder, batch_length, restored
 from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.opening import naming, printable
 from fastretrieve.encoders.protocol import Batch
+from fastretrieve.needs import wanting
 
 TIMM = "timm/"
+_TIMM_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 OUTPUT = "output"
+MAX_LOADED_SIDE = 2048  # of the image that a constructor tries the module on, where a file says
 
 # What the hooks of one forward pass have seen. A context variable, so that threads that share an
 # encoder do not see each other's.
@@ -161,29 +165,22 @@ class ModuleEncoder(TorchEncoder):
         whatever a file names would run code on the word of a data file.
         """
         saved = files.read_encoder(directory)
+        arguments = saved.config.get("arguments") or {}
         if target is None and module is None:
-            target = saved.config.get("target")
-            if target is None or not _is_plain(target, saved.config.get("arguments", {})):
-                wanted = f"encoder='module:{target}'" if target else "module=..."
-                loader = "load_encoder" if target else "ModuleEncoder.load"
-                raise EncoderError(
-                    f"{saved.directory} holds the weights of a torch module, which a file may not "
-                    f"choose; say which: {loader}(directory, {wanted})"
-                )
-        config = {**saved.config, "target": target}
-        if target is not None and target.startswith(TIMM):
-            config["arguments"] = {**config["arguments"], "pretrained": False}
-        encoder = cls(module, **config)
-        if saved.extra.get("classes"):
-            encoder.set_classes(saved.extra["classes"])
-        try:
-            encoder.load_state_dict(saved.tensors())
-        except RuntimeError as error:
+            target = _named_by_file(saved, arguments)
+        if target is not None and not _are_harmless(target, arguments):
             raise EncoderError(
-                f"the weights in {saved.directory} do not fit this module: {error}"
-            ) from error
-        encoder.is_trained = saved.trained
-        return encoder.eval().to(device)
+                f"{saved.directory} has arguments for {target} that are more than numbers and "
+                "words, or are not for a file to give, so they could name files; make the module, "
+                "and call ModuleEncoder.load(directory, module=module)"
+            )
+        if target is not None and target.startswith(TIMM):
+            arguments = {**arguments, "pretrained": False}
+        with naming(saved.directory, cls.__name__):
+            if max(_sides(saved.config.get("image_size"))) > MAX_LOADED_SIDE:
+                raise ValueError(f"image_size is over {MAX_LOADED_SIDE} pixels a side")
+        config = {**saved.config, "target": target, "arguments": arguments}
+        return restored(saved, lambda: cls(module, **config), cls).to(device)
 
     def _watch(self) -> None:
         inner = dict(self.module.named_modules())
@@ -217,9 +214,45 @@ class ModuleEncoder(TorchEncoder):
         return found
 
 
+def _named_by_file(saved: files.SavedEncoder, arguments: Any) -> str:
+    """The target that the directory names, where it is one of timm's; else the caller must."""
+    target = saved.config.get("target")
+    if isinstance(target, str) and isinstance(arguments, dict) and _is_plain(target, arguments):
+        return target
+    wanted = f"encoder='module:{printable(target)}'" if isinstance(target, str) else "module=..."
+    loader = "load_encoder" if isinstance(target, str) else "ModuleEncoder.load"
+    raise EncoderError(
+        f"{saved.directory} holds the weights of a torch module, which a file may not "
+        f"choose; say which: {loader}(directory, {wanted})"
+    )
+
+
+def _are_harmless(target: str, arguments: Any) -> bool:
+    """What a file hands to a module: numbers and plain words, no paths and no URLs."""
+    if not isinstance(arguments, dict) or not all(map(_is_harmless, arguments.values())):
+        return False
+    return not (target.startswith(TIMM) and set(arguments) & _TIMM_FILES)
+
+
+def _is_harmless(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(v, (int, float, str)) and _is_harmless(v) for v in value)
+    is_word = isinstance(value, str) and re.fullmatch(r"\w{0,64}", value, re.ASCII) is not None
+    return is_word or value is None or isinstance(value, (bool, int, float))
+
+
+def _sides(size: Any) -> list[int]:
+    sides = size if isinstance(size, list) else [size]
+    if not sides or not all(type(side) is int for side in sides):
+        raise ValueError(f"image_size is a side or [height, width], got {size!r}")
+    return sides
+
+
 def _is_plain(target: str, arguments: Mapping[str, Any]) -> bool:
     """Whether it names one of timm's own architectures: no hub, no folder, no checkpoint file."""
-    return target.startswith(TIMM) and ":" not in target and set(arguments) <= {"pretrained"}
+    name = target.removeprefix(TIMM)
+    is_name = re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name) is not None
+    return target.startswith(TIMM) and is_name and set(arguments) <= {"pretrained"}
 
 
 def _pool(value: Any) -> torch.Tensor | None:
@@ -249,9 +282,8 @@ def _build(target: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _build_timm(model: str, arguments: dict[str, Any]) -> nn.Module:
-    if importlib.util.find_spec("timm") is None:
-        raise EncoderError(f"module:timm/{model} needs timm; pip install 'fastretrieve[timm]'")
-    import timm
+    with wanting("timm", f"module:timm/{model}", error=EncoderError):
+        import timm
 
     try:
         # No classes: the pooled features are the output.

@@ -2,6 +2,9 @@
 
 The file becomes a module below this one whose name holds its path. So a worker process that is sent
 such an encoder imports this module, and with it the finder that reads the path from the name.
+
+A path in a name is no licence to run it: the finder knows the files that this process has named
+itself, and in a worker process what its parent sends, which has named them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import base64
 import importlib
 import importlib.util
+import multiprocessing
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -17,8 +21,10 @@ from types import ModuleType
 from typing import Any
 
 from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.needs import sentence
 
 __path__: list[str] = []  # makes this module a package for the import system
+_named: set[str] = set()  # what class_from_file was asked for, as the last part of a module's name
 
 
 class _Finder:
@@ -29,7 +35,7 @@ class _Finder:
         name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         parent, _, encoded = name.rpartition(".")
-        if parent != __name__:
+        if parent != __name__ or not (encoded in _named or _is_sent_by_parent()):
             return None
         return importlib.util.spec_from_file_location(name, _decoded(encoded))
 
@@ -38,16 +44,36 @@ def class_from_file(path: Path, attribute: str) -> Any:
     """Run the file, once for each process, and return one of its classes."""
     if not path.is_file():
         raise EncoderError(f"{path} does not exist; the form is ./my.py:MyEncoder")
-    name = f"{__name__}.{_encoded(path.resolve())}"
+    encoded = _encoded(path.resolve())
+    _named.add(encoded)
+    name = f"{__name__}.{encoded}"
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever a file does when it runs
+        if isinstance(error, ImportError) and (told := sentence(error, what=str(path))):
+            raise EncoderError(told) from error
         raise EncoderError(f"{path} fails when run: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if found is None:
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise EncoderError(f"{path} has no {attribute!r}; its classes are {classes}")
     return found
+
+
+def named_files() -> list[str]:
+    """What this process has named, for a worker process of ours: ``also_named`` takes it."""
+    return sorted(_named)
+
+
+def also_named(files: Sequence[str]) -> None:
+    """Take over what the parent process has named."""
+    _named.update(files)
+
+
+def _is_sent_by_parent() -> bool:
+    """Whether this is a process of multiprocessing: it exists to run what its parent sends."""
+    starting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    return starting or multiprocessing.parent_process() is not None
 
 
 def _encoded(path: Path) -> str:

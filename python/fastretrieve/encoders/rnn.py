@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from fastretrieve.encoders.base import seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, seeded
 from fastretrieve.encoders.classifier import PrototypeClassifier
 from fastretrieve.encoders.contrast import same_label_loss
 from fastretrieve.encoders.images import as_size, image_batch
@@ -58,6 +58,7 @@ class RnnEncoder(PrototypeClassifier):
     name = "rnn"
     modality: Modality = "sequence"
     capabilities = frozenset({"trainable", "classify"})
+    unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("loss", "lower")
     # A recurrence of small steps spends more on converting to bfloat16 than it gains.
     recipe = Recipe(lr=3e-3, weight_decay=1e-2, batch_size=32, steps=600, clip=1.0, half=False)

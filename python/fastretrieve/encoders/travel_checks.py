@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fastretrieve.encoders import files
 from fastretrieve.encoders.check_tools import (
@@ -26,6 +23,7 @@ from fastretrieve.encoders.check_tools import (
     same,
     vectors,
 )
+from fastretrieve.encoders.check_worker import encoded_elsewhere
 
 _PICKLES = ("*.pt", "*.pth", "*.pkl", "*.pickle", "*.bin", "*.ckpt", "*.npy")
 
@@ -93,8 +91,7 @@ def check_workers(subject: Subject) -> None:
             f"the encoder cannot be sent to a worker process: {error}; define its class at the top "
             "of a module, and hold no locks, lambdas or open files"
         ) from error
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        batch, found = pool.submit(_encode_packed, packed).result()
+    batch, found = encoded_elsewhere(packed)
     here = parts(encoder.preprocess(subject.sample.items))
     require(
         len(batch) == len(here) and all(same(a, b) for a, b in zip(here, batch, strict=True)),
@@ -121,11 +118,6 @@ def check_threads(subject: Subject) -> None:
         all(same(a, b, tolerance=TOLERANCE) for a, b in zip(expected, found, strict=True)),
         "threads that share the encoder get other vectors; keep intermediate results in locals",
     )
-
-
-def _encode_packed(packed: bytes) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
-    encoder, items = pickle.loads(packed)  # made by this test a moment ago
-    return parts(encoder.preprocess(items)), vectors(encoder, items)
 
 
 def _check_files(folder: Path, encoder: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
 from fastretrieve.encoders.networks import ConvPyramid, Decoder, checked_size, initialise
 from fastretrieve.encoders.protocol import Batch, Figure
 from fastretrieve.encoders.recipe import Recipe
@@ -28,6 +28,7 @@ class VaeEncoder(TorchEncoder):
 
     name = "vae"
     capabilities = frozenset({"trainable", "reconstruct", "generate"})
+    unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=2e-3)
     augmentable = False  # the density of changed images is another one

@@ -4,8 +4,11 @@
 is made one by ``labelled.py``. (No module is called ``evaluate``: it would shadow the function.)
 """
 
-from fastretrieve.evaluation.retrieval import Evaluation, evaluate
-from fastretrieve.evaluation.voting import Classification, classify
+from fastretrieve.needs import wanting
+
+with wanting("networks", "evaluation"):
+    from fastretrieve.evaluation.retrieval import Evaluation, evaluate
+    from fastretrieve.evaluation.voting import Classification, classify
 
 __all__ = [
     "Classification",

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.needs import wanting
 
 if TYPE_CHECKING:
     from fastretrieve.gallery.added import Added
@@ -35,5 +36,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with wanting("networks", "a gallery"):
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from typing import Any
 import fastretrieve as fr
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.files import WEIGHTS, read_encoder
+from fastretrieve.encoders.opening import printable
 from fastretrieve.indexfile import FORMAT
 from fastretrieve.tensorfile import read_header
 
@@ -57,11 +58,18 @@ def saved_encoder(path: Path, *, check: bool = False) -> dict[str, Any]:
     facts = {
         "path": str(path),
         "kind": "encoder",
-        "encoder": saved.encoder,
-        "from": saved.provider or "unknown",
+        "encoder": printable(saved.encoder),
+        "from": printable(saved.provider) or "unknown",
         "trained": saved.trained,
-        "options": [f"{name}={value}" for name, value in saved.config.items()],
+        "options": [_option(name, value) for name, value in saved.config.items()],
         "weights_bytes": (path / WEIGHTS).stat().st_size,
         "weights_sha256": saved.weights_sha256,
     }
-    return {**facts, "faults": []} if check else facts
+    return {**facts, "faults": saved.faults()} if check else facts
+
+
+def _option(name: str, value: Any) -> str:
+    try:
+        return printable(f"{name}={value}")
+    except RecursionError:
+        return f"{printable(name)}=..."

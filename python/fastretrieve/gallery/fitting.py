@@ -17,6 +17,11 @@ def kept_encoder(storage: Storage, given: Any, *, device: str) -> Encoder:
     folder, manifest = storage.folder, storage.manifest
     if given is not None and not isinstance(given, str):
         return fitting(as_encoder(given, device=device), folder, manifest)
+    if (folder / ENCODER).is_symlink():
+        raise GalleryError(
+            f"{folder / ENCODER} is a link, and no part of a gallery may lead elsewhere; put "
+            " the encoder's directory itself there"
+        )
     saved = files.read_encoder(folder / ENCODER)
     if saved.weights_sha256 != manifest.weights_sha256:
         raise GalleryError(

@@ -1,4 +1,4 @@
-"""A page and a JSON API on which a gallery is searched. Needs ``fastretrieve[serve]``.
+"""A page and a JSON API on which a gallery is searched. Needs FastAPI and what goes with it.
 
 ``app.py`` puts it together; ``routes.py`` is what can be asked, ``description.py`` says so;
 ``service.py`` answers, without HTTP: ``filters.py`` knows what may be shown and compared,
@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastretrieve.needs import wanting
+
 if TYPE_CHECKING:
     from fastretrieve.server.app import create_app, run, settings
     from fastretrieve.server.limits import Limits
@@ -24,5 +26,6 @@ _HOMES = {"Limits": "limits", "create_app": "app", "run": "app", "settings": "ap
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with wanting("serve", "serve"):
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

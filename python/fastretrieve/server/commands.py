@@ -13,6 +13,7 @@ from fastretrieve.gallery.terminal import (
     open_gallery,
     sentences,
 )
+from fastretrieve.needs import wanting
 
 
 def serve(
@@ -38,9 +39,7 @@ def serve(
     Example: fastretrieve serve photos.gallery --port 8000
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        try:
+        with wanting("serve", "serve"):
             from fastretrieve.server import Limits, run
-        except ImportError as error:
-            raise RuntimeError(f"{error}; pip install 'fastretrieve[serve]'") from error
         limits = Limits(upload_bytes=int(max_upload_mb * 1e6))
         run(opened, host=host, port=port, token=token, limits=limits)

@@ -1,8 +1,8 @@
 """The state of a run in one file, from which it goes on as if it had never stopped.
 
 A safetensors file: weights, optimizers and best weights as tensors, everything else as JSON in its
-header. It is written beside its name, flushed and renamed, so a kill leaves the one before.
-Random numbers need no state: every step seeds them by its number.
+header, with a SHA-256 of the whole file. It is written beside its name, flushed and renamed, so a
+kill leaves the one before. Random numbers need no state: every step seeds them by its number.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from fastretrieve.atomic import replacing
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.opening import brief, ordinary_file
+from fastretrieve.encoders.weights import entries_of
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+_WITHOUT_SUM = "1"  # as it was before there was a checksum; such a run still goes on
+_NO_SUM = "0" * 64
 _WEIGHTS, _BEST, _OPTIMIZER = "weights/", "best/", "optimizer/"
 
 
@@ -62,11 +67,18 @@ def weights_of(encoder: Any) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def set_weights(encoder: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Copy the tensors into the encoder."""
-    own = weights_of(encoder)
-    if set(own) != set(weights):
-        raise CheckpointError("the checkpoint holds other weights than this encoder has")
-    for name, tensor in own.items():
+    for name, tensor in weights_of(encoder).items():
         tensor.copy_(weights[name])
+
+
+def _refuse_other_weights(own: Mapping[str, torch.Tensor], found: Mapping[str, Any]) -> None:
+    """Raise where tensors are not those of the encoder, in name, shape or kind."""
+    kinds = [
+        {name: (t.shape, t.is_floating_point()) for name, t in tensors.items()}
+        for tensors in (own, found)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError("it holds other weights than this encoder has")
 
 
 def write_checkpoint(
@@ -83,38 +95,94 @@ def write_checkpoint(
         "format_version": FORMAT_VERSION,
         "run": run,
         "progress": json.dumps(asdict(state.progress)),
+        "sha256": _NO_SUM,
     }
     # Clones: safetensors refuses tensors that share memory.
     data = save({name: t.cpu().clone().contiguous() for name, t in tensors.items()}, header)
     with replacing(path) as file:
-        file.write(data)
+        file.write(_summed(data, _NO_SUM))
 
 
 def read_checkpoint(
-    path: Path, *, run: str, optimizers: Mapping[str, torch.optim.Optimizer]
+    path: Path,
+    *,
+    run: str,
+    encoder: Any,
+    optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> State | None:
     """The state to go on from (the optimizers are set to it), or None where there is no file."""
-    if not path.is_file():
-        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        header, tensors = _read(path)
+        if header.get("run") != run:
+            raise CheckpointError(
+                f"{path} is the checkpoint of another run (other data, options or encoder); choose "
+                "another folder, or start over with resume=False (--fresh)"
+            )
+        weights, best = _with_prefix(tensors, _WEIGHTS), _with_prefix(tensors, _BEST)
+        for found in (weights, best) if best else (weights,):
+            _refuse_other_weights(weights_of(encoder), found)
+        state = State(_progress(header), weights, best)
+        _set_optimizers(optimizers, tensors)
+        return state
+    except FileNotFoundError:
+        return None
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file may be wrong in any way
         raise CheckpointError(
-            f"{path} cannot be read ({error}); delete it, or train with resume=False"
+            f"{path} is damaged and cannot be read ({brief(error)}); delete it, or start over with "
+            "resume=False (--fresh)"
         ) from error
-    if header.get("format_version") != FORMAT_VERSION or header.get("run") != run:
-        raise CheckpointError(
-            f"{path} is the checkpoint of another run (other data, options or encoder); choose "
-            "another folder, or start over with resume=False"
-        )
-    _set_optimizers(optimizers, tensors)
-    return State(
-        progress=Progress(**json.loads(header["progress"])),
-        weights=_with_prefix(tensors, _WEIGHTS),
-        best=_with_prefix(tensors, _BEST),
-    )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Header and tensors of an ordinary file whose bytes are those that were written."""
+    with ordinary_file(path) as file:
+        entries_of(file, path)
+        with safe_open(path, framework="pt") as tensors:
+            header = tensors.metadata() or {}
+            version = header.get("format_version")
+            if version not in (FORMAT_VERSION, _WITHOUT_SUM):
+                raise EncoderError(f"its format version is {version!r}, not {FORMAT_VERSION}")
+            if version == FORMAT_VERSION:
+                _verify(file, str(header.get("sha256")))
+            return header, {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+
+def _summed(data: bytes, placeholder: str) -> bytes:
+    """The file with its own SHA-256, taken while a placeholder stood there, in its header."""
+    at = data.index(placeholder.encode())
+    digest = hashlib.sha256(data).hexdigest().encode()
+    return data[:at] + digest + data[at + len(digest) :]
+
+
+def _verify(file: IO[bytes], wanted: str) -> None:
+    """Compare the bytes with their SHA-256."""
+    file.seek(0)
+    length = file.read(8)
+    head = length + file.read(int.from_bytes(length, "little"))
+    digest = hashlib.sha256(head.replace(wanted.encode(), _NO_SUM.encode(), 1))
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        raise EncoderError(f"its SHA-256 is {digest.hexdigest()[:12]}..., not {wanted[:12]}...")
+
+
+def _progress(header: dict[str, str]) -> Progress:
+    """Where the run was; every field is of its kind."""
+    progress = Progress(**json.loads(header["progress"]))
+    counts = (progress.step, progress.n_summed, progress.n_stale, progress.best_epoch or 0)
+    numbers = (progress.seconds, progress.cpu_seconds, progress.best_value or 0.0)
+    if (
+        not all(type(count) is int and count >= 0 for count in counts)
+        or not all(isinstance(number, (int, float)) for number in numbers)
+        or not isinstance(progress.epochs, list)
+        or not all(isinstance(epoch, dict) for epoch in progress.epochs)
+        or not isinstance(progress.sums, dict)
+        or not all(isinstance(number, (int, float)) for number in progress.sums.values())
+    ):
+        raise ValueError("its progress is not what a run writes")
+    return progress
 
 
 def run_fingerprint(**facts: Any) -> str:
@@ -139,8 +207,11 @@ def _set_optimizers(
 ) -> None:
     for player, optimizer in optimizers.items():
         state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for path, tensor in _with_prefix(tensors, f"{_OPTIMIZER}{player}/").items():
             index, name = path.split("/")
+            if tensor.ndim and tensor.shape != parameters[int(index)].shape:
+                raise ValueError(f"{_OPTIMIZER}{player}/{path} has another shape than its weights")
             state.setdefault(int(index), {})[name] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 

@@ -241,6 +241,7 @@ class Run:
         state = read_checkpoint(
             self.journal.folder / "checkpoint.safetensors",
             run=self.fingerprint,
+            encoder=self.encoder,
             optimizers=self.stepper.optimizers,
         )
         if state is not None:
