@@ -12,26 +12,23 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from fastretrieve.data import read_item
+from fastretrieve.data import DataError, read_item
+from fastretrieve.data.errors import TooLarge
+from fastretrieve.data.frames import frame_numbers
+from fastretrieve.data.opening import FORMATS, UPLOAD_FORMATS, open_file, open_picture
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import (
     ARRAY_SUFFIXES,
     VIDEO_SUFFIXES,
     Box,
-    frame_numbers,
     list_images,
     read_sequence,
 )
 from fastretrieve.gallery.pictures import jpeg
 from fastretrieve.server.limits import Refused
 
-Image.init()
-_UPLOADS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FILES = (*_UPLOADS, "PPM", "JPEG2000", "ICO", "TGA")
-FORMATS = tuple(name for name in _UPLOADS if name in Image.OPEN)  # as Pillow was built
-FILE_FORMATS = tuple(name for name in _FILES if name in Image.OPEN)
 _BYTES_A_PIXEL = 8  # the most that a file needs; larger ones hold something else
 
 
@@ -39,14 +36,13 @@ def check_upload(data: bytes, *, limit: int, modality: str) -> str:
     """The format, found by content, of bytes that are safe to decode."""
     try:
         kind, n_frames, (width, height) = _looked_at(
-            io.BytesIO(data), formats=FORMATS, all_frames=modality == "sequence"
+            io.BytesIO(data), formats=UPLOAD_FORMATS, all_frames=modality == "sequence"
         )
-    except Image.DecompressionBombError as error:
-        raise Refused(413, f"the image is too large: {error}") from None
-    except UnidentifiedImageError:
-        raise Refused(415, f"this is no image; known are {', '.join(FORMATS)}") from None
-    except Exception:  # a damaged file makes a decoder raise anything at all
-        raise Refused(415, "this is no image, or a damaged one") from None
+    except TooLarge:
+        raise Refused(413, "the image is too large") from None
+    except DataError:
+        known = ", ".join(UPLOAD_FORMATS)
+        raise Refused(415, f"this is no image, or a damaged one; known are {known}") from None
     if width * height * n_frames > limit:
         times = f" in {n_frames} frames" if n_frames > 1 else ""
         raise Refused(413, f"the image has {width} x {height} pixels{times}, at most {limit} go")
@@ -63,13 +59,11 @@ def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limi
         else:
             _refuse_pixels(_pixels(path, limit=limit), limit)
             image = picture_of(read_item(path, size=size, box=box))
-    except Refused:
-        raise
-    except Image.DecompressionBombError:
+    except TooLarge:
         raise Refused(
             404, f"its file is too large for a picture: more than {limit} pixels"
         ) from None
-    except Exception:  # as above
+    except (DataError, ValueError, OSError):
         raise Refused(404, "its file cannot be read") from None
     if max(image.size) <= size // 4:  # a small picture keeps its sharp pixels
         factor = size // 2 // max(image.size)
@@ -99,18 +93,18 @@ def _of_sequence(path: Path, *, size: int, limit: int) -> Image.Image:
 
 def _pixels(path: Path, *, limit: int, all_frames: bool = False) -> int:
     """How many pixels reading a file decodes."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         n_bytes = os.fstat(file.fileno()).st_size
         if n_bytes > limit * _BYTES_A_PIXEL:
             raise Refused(404, f"its file is too large for a picture: {n_bytes} bytes")
-        _, n_frames, (width, height) = _looked_at(file, formats=FILE_FORMATS, all_frames=all_frames)
+        _, n_frames, (width, height) = _looked_at(file, formats=FORMATS, all_frames=all_frames)
     return n_frames * width * height
 
 
 def _looked_at(
     file: IO[bytes], *, formats: tuple[str, ...], all_frames: bool
 ) -> tuple[str, int, tuple[int, int]]:
-    with Image.open(file, formats=formats) as image:
+    with open_picture(file, name="the image", formats=formats) as image:
         n_frames = getattr(image, "n_frames", 1) if all_frames else 1
         return image.format or "", n_frames, image.size
 
