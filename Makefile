@@ -28,7 +28,7 @@ help: ## list the targets
 build: $(STAMPS)/build ## build the package into .venv
 
 demo: $(STAMPS)/demo $(STAMPS)/faiss ## train a small encoder on real pictures, search with it, draw what was found
-	@$(BIN)/python -m fastretrieve.datasets --quiet || $(INSTALL) scikit-learn
+	@$(BIN)/python -m fastretrieve.data.fashion_mnist --quiet || $(INSTALL) scikit-learn
 	@$(BIN)/fastretrieve demo --no-download $(ARGS)
 
 test: $(STAMPS)/test ## run the tests; ARGS="-k name" chooses

@@ -41,13 +41,13 @@ from encoders_figures import accuracy, baselines, density, nearest_accuracy, tra
 from encoders_judge import judge_samples
 from fastretrieve.benchmarking.environment import describe
 from fastretrieve.data import open_dataset
-from fastretrieve.encoders.autoencoder import AutoencoderEncoder
-from fastretrieve.encoders.autoregressive import AutoregressiveEncoder
-from fastretrieve.encoders.cnn import CnnEncoder
+from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
+from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
+from fastretrieve.encoders.models.cnn import CnnEncoder
 from fastretrieve.encoders.encoding import encode_dataset
-from fastretrieve.encoders.gan import GanEncoder
-from fastretrieve.encoders.rnn import RnnEncoder
-from fastretrieve.encoders.vae import VaeEncoder
+from fastretrieve.encoders.models.gan import GanEncoder
+from fastretrieve.encoders.models.rnn import RnnEncoder
+from fastretrieve.encoders.models.vae import VaeEncoder
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
 OVER_UNTRAINED = 0.02

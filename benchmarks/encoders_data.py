@@ -15,7 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastretrieve.datasets import download_fashion_mnist, find_fashion_mnist, load_fashion_mnist
+from fastretrieve.data.fashion_mnist import (
+    download_fashion_mnist,
+    find_fashion_mnist,
+    load_fashion_mnist,
+)
 
 STEPS = 20  # to which sequences are resampled for the baseline
 WHEEL = "aeon==1.6.0"

@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 import cuda_backends
-from fastretrieve import _core, runtime
-from fastretrieve.cpu import CpuBackend
+from fastretrieve import _core
+from fastretrieve._backends import runtime
+from fastretrieve._backends.cpu import CpuBackend
 
 
 @pytest.fixture(params=_core.instruction_sets())

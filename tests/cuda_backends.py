@@ -13,7 +13,9 @@ import pytest
 
 import fastretrieve as fr
 import oracle
-from fastretrieve import _core, arrays, runtime
+from fastretrieve import _core
+from fastretrieve._backends import runtime
+from fastretrieve._common import arrays
 
 TIERS = ("dp4a", "mma", "wgmma")
 
@@ -67,8 +69,8 @@ def install(
     monkeypatch: pytest.MonkeyPatch, tier: str, *, tensors: bool, small_plans: bool = False
 ) -> Place:
     """Let ``device="cuda"`` mean this tier for the rest of a test."""
-    from fastretrieve.cuda import CudaBackend
-    from fastretrieve.device_memory import DeviceMemory
+    from fastretrieve._backends.cuda import CudaBackend
+    from fastretrieve._backends.device_memory import DeviceMemory
 
     backend = CudaBackend("cuda", tier=tier, emulated=emulated(), small_plans=small_plans)
     if emulated() and tensors:

@@ -23,8 +23,8 @@ import numpy as np
 
 import storage_fuzz
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
-from fastretrieve.encoders.files import CONFIG, WEIGHTS
-from fastretrieve.encoders.opening import brief
+from fastretrieve.encoders.saved.files import CONFIG, WEIGHTS
+from fastretrieve.encoders.saved.opening import brief
 from storage_fuzz import WORDS
 
 KINDS: dict[str, dict[str, Any]] = {

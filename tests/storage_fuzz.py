@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fastretrieve as fr
-from fastretrieve.tensorfile import StorageError
+from fastretrieve._files.tensorfile import StorageError
 
 Blob = bytes
 WORDS = (

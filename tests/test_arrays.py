@@ -12,7 +12,7 @@ import torch
 import cases
 import fastretrieve as fr
 import oracle
-from fastretrieve.arrays import as_rows
+from fastretrieve._common.arrays import as_rows
 
 QUERIES, ROWS = cases.gaussian(150, 12, seed=50)
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 import fastretrieve as fr
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 
 WRITES_FOREVER = """
 import sys, time
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 with replacing(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()

@@ -10,9 +10,9 @@ import pytest
 
 import cases
 import fastretrieve as fr
-from fastretrieve.backend import Backend
-from fastretrieve.cpu import CpuBackend
-from fastretrieve.cuda import CudaBackend
+from fastretrieve._backends.cpu import CpuBackend
+from fastretrieve._backends.cuda import CudaBackend
+from fastretrieve._backends.interface import Backend
 
 CALLS = sorted(
     name for name, what in vars(Backend).items() if inspect.isfunction(what) and name[0] != "_"
@@ -35,7 +35,7 @@ def test_the_cpu_writes_results_where_it_is_told(isa: str) -> None:
     queries, rows = cases.gaussian(300, 16, n_queries=5, seed=3)
     index = fr.Index(16, metric="ip")
     index.add(rows)
-    backend, segments = index._form.backend, index._state.native
+    backend, segments = index._form.backend, index._state.snapshot
     assert (type(backend), backend.name) == (CpuBackend, isa)
     expected = index.search(queries, k=4)
     out = (np.zeros((5, 4), np.float32), np.zeros((5, 4), np.int64))

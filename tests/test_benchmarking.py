@@ -118,7 +118,7 @@ def test_a_smaller_case_has_fewer_rows_and_never_more() -> None:
 
 
 def test_a_case_without_its_data_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastretrieve.datasets.find_fashion_mnist", lambda: None)
+    monkeypatch.setattr("fastretrieve.data.fashion_mnist.find_fashion_mnist", lambda: None)
     with pytest.raises(cases.CaseUnavailable, match="dataset-fashion-mnist"):
         cases.FASHION.load()
 

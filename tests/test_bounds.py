@@ -20,7 +20,7 @@ import cases
 import fastretrieve as fr
 import oracle
 from fastretrieve import _core
-from fastretrieve.cpu import CpuBackend
+from fastretrieve._backends.cpu import CpuBackend
 
 BACKENDS = [CpuBackend(isa) for isa in _core.instruction_sets()]
 STRIP = _core.STRIP_ROWS
@@ -64,7 +64,7 @@ def index_of(rows: np.ndarray, metric: str, isa: int) -> tuple[fr.Index, np.ndar
 
 
 def scan(index: fr.Index, queries: np.ndarray, thresholds: np.ndarray) -> Scan:
-    backend, segments = index._form.backend, index._state.native
+    backend, segments = index._form.backend, index._state.snapshot.native
     return Scan(*_core.scan_intervals(backend, queries, segments, thresholds.tolist()))
 
 
@@ -151,9 +151,9 @@ def test_instruction_sets_agree_on_codes_and_intervals(name: str, metric: str) -
     first, *others = (encoded(name, metric, isa)[0] for isa in range(len(BACKENDS)))
     nothing_dropped = np.full(len(queries), -np.inf)
     for index in others:
-        for view, same in zip(first._state.views, index._state.views, strict=True):
+        for segment, same in zip(first._state.segments, index._state.segments, strict=True):
             np.testing.assert_array_equal(
-                view.block.codes[: view.n_strips], same.block.codes[: same.n_strips]
+                segment.slab.codes[: segment.n_strips], same.slab.codes[: same.n_strips]
             )
         for one, other in zip(
             scan(first, queries, nothing_dropped),

@@ -104,7 +104,7 @@ def test_doctor_obeys_the_forced_instruction_set() -> None:
 
 
 def test_doctor_for_people_gives_reasons_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastretrieve import doctor
+    from fastretrieve.machine import doctor
 
     monkeypatch.setattr(doctor, "huge_pages", lambda: "never")
     shown = RUNNER.invoke(cli.app, ["doctor"])
@@ -114,7 +114,10 @@ def test_doctor_for_people_gives_reasons_and_advice(monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_imports_no_torch() -> None:
-    code = "import sys; from fastretrieve.doctor import examine; examine(); print(*sys.modules)"
+    code = (
+        "import sys; from fastretrieve.machine.doctor import examine; "
+        "examine(); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()
 

@@ -11,8 +11,8 @@ import cuda_backends
 import fastretrieve as fr
 import oracle
 from cuda_backends import NEEDS_CUDA, PRESENT, Place
-from fastretrieve import device_memory
-from fastretrieve.device_memory import DeviceMemory, usable_device
+from fastretrieve._backends import device_memory
+from fastretrieve._backends.device_memory import DeviceMemory, usable_device
 from search_checks import on_cuda, search
 
 pytestmark = NEEDS_CUDA
@@ -111,11 +111,15 @@ def test_the_allocator_knows_all_that_a_stream_uses(
     index.remove([6])
     search(index, sent, 5)
     state, counters = index._state, index._counters
-    (view,) = state.views
-    marks = [kept.data_ptr() for kept in state.native.notes.keep if kept is not None]
+    (segment,) = state.segments
+    marks = [kept.data_ptr() for kept in state.snapshot.kept]
     assert len(marks) == 2  # ids and who was removed
-    used = {view.block.rows.data_ptr(), view.block.codes.data_ptr(), counters.numbers.data_ptr()}
-    used |= {state.native.notes.table.data_ptr(), *marks}
+    used = {
+        segment.slab.rows.data_ptr(),
+        segment.slab.codes.data_ptr(),
+        counters.numbers.data_ptr(),
+    }
+    used |= {index._form.backend._tables[state.snapshot].numbers.data_ptr(), *marks}
     assert lent >= used
     lent.clear()
     search(index, sent, 5)
@@ -145,7 +149,7 @@ def test_errors_say_what_was_wrong(there: Place) -> None:
 
 
 def test_a_tier_is_forced_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastretrieve.cuda import CudaBackend
+    from fastretrieve._backends.cuda import CudaBackend
 
     for tier in PRESENT:
         monkeypatch.setenv("FASTRETRIEVE_CUDA_TIER", tier)

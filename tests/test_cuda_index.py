@@ -17,8 +17,8 @@ import cuda_backends
 import fastretrieve as fr
 import oracle
 from cuda_backends import KINDS, NEEDS_CUDA, PRESENT, Place
-from fastretrieve.cpu import CpuBackend
-from fastretrieve.tensorfile import read_header
+from fastretrieve._backends.cpu import CpuBackend
+from fastretrieve._files.tensorfile import read_header
 from search_checks import build, on_cuda
 
 pytestmark = NEEDS_CUDA

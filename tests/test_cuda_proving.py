@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 import cuda_backends
 import fastretrieve as fr
 from cuda_backends import NEEDS_CUDA
-from fastretrieve import _core, cli, proving, tiers
-from fastretrieve.tiers import Choice, Trial
+from fastretrieve import _core, cli
+from fastretrieve._backends import tiers
+from fastretrieve._backends.tiers import Choice, Trial
+from fastretrieve.machine import proving
 
 EMULATED = pytest.mark.skipif(
     not cuda_backends.emulated(), reason="faults are planted in an emulated build"
@@ -26,7 +28,8 @@ HERE = "NVIDIA H100 80GB HBM3"
 # A tier's own process, with few cases, and with something planted for the tier `mma`.
 PROCESS = """
 import os, sys, time
-from fastretrieve import cuda, proving
+from fastretrieve._backends import cuda
+from fastretrieve.machine import proving
 few = [case for case in proving.cases() if case.dim in (33, 48)]
 proving.cases = lambda: iter(few)
 search = cuda.CudaBackend.search

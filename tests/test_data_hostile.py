@@ -418,7 +418,8 @@ def _add_as_somebody_else(folder: Path) -> None:
     folder.chmod(0o777)
     program = (
         "import os, sys\n"
-        "import numpy, PIL.Image, fastretrieve.gallery.gallery, fastretrieve.encoders.pixels\n"
+        "import numpy, PIL.Image, fastretrieve.gallery.gallery\n"
+        "import fastretrieve.encoders.models.pixels\n"
         "from fastretrieve.data import open_dataset\n"
         "from fastretrieve.gallery import Gallery\n"
         "gallery = Gallery.create(sys.argv[2], encoder='pixels', image_size=8)\n"

@@ -14,7 +14,7 @@ from fastretrieve.data import (
     epoch_order,
     open_dataset,
 )
-from fastretrieve.encoders.images import image_batch
+from fastretrieve.data.images import image_batch
 
 
 def to_batch(items):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastretrieve import datasets
-from fastretrieve.datasets import SUFFIX, DatasetError
+from fastretrieve.data import fashion_mnist as datasets
+from fastretrieve.data.fashion_mnist import SUFFIX, DatasetError
 
 
 def idx(array: np.ndarray) -> bytes:

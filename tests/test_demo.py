@@ -13,9 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import fastretrieve as fr
-from fastretrieve import cli, datasets
+from fastretrieve import cli
 from fastretrieve.benchmarking import oracle
-from fastretrieve.datasets import Pictures, Split
+from fastretrieve.data import fashion_mnist as datasets
+from fastretrieve.data.fashion_mnist import Pictures, Split
 from fastretrieve.demo import command, comparing, sheet
 from fastretrieve.demo.sheet import Group, Tile
 

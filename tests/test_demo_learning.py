@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fastretrieve.datasets import Pictures, Split
+from fastretrieve.data.fashion_mnist import Pictures, Split
 from fastretrieve.demo import learning
 from fastretrieve.demo.learning import Learned, learn
-from fastretrieve.encoders.files import WEIGHTS
+from fastretrieve.encoders.saved.files import WEIGHTS
 from fastretrieve.gallery import Gallery
 from fastretrieve.training.journal import Journal
 

@@ -116,11 +116,23 @@ def test_the_steps_of_ci_are_in_the_table() -> None:
     assert listed == steps[1].split()
 
 
-def test_the_modules_on_the_page_of_the_architecture_exist() -> None:
-    """The first block of the page names them, before two spaces."""
+ARCHITECTURE = "docs/architecture.md"
+
+
+def test_the_tree_on_the_page_of_the_architecture_is_the_tree() -> None:
+    """The first block of the page: every folder and module of the top, and no other."""
     block = BLOCK.findall(text("docs/architecture.md"))[0][1]
-    rows = [line[22:].split("  ")[0] for line in block.splitlines()[:5]]
-    names = [name.removesuffix(".py") for row in rows for name in re.findall(r"[a-z.]+", row)]
-    assert len(names) > 12
-    for name in names:
-        assert (ROOT / "python" / "fastretrieve" / f"{name}.py").exists(), name
+    python, native = block.partition("csrc/\n")[::2]
+    listed = re.findall(r"^  ([\w.]+)/?  ", python, re.MULTILINE)
+    package = ROOT / "python" / "fastretrieve"
+    there = {path.name for path in package.iterdir() if not path.name.startswith("__")}
+    left_out = {"_core.pyi", "py.typed", "testing.py"}
+    assert {*listed} == {name for name in there - left_out if not name.endswith(".so")}
+    listed = re.findall(r"^  ([\w.]+)/?  ", native, re.MULTILINE)
+    assert {*listed} == {path.name for path in (ROOT / "csrc").iterdir()}
+
+
+def test_files_that_the_page_of_the_architecture_names_exist() -> None:
+    for name in re.findall(r"`((?:_\w+|core|cpu|cuda|bindings)/[\w./]+\.\w+)`", text(ARCHITECTURE)):
+        home = ROOT / "python" / "fastretrieve" if name.startswith("_") else ROOT / "csrc"
+        assert (home / name).exists(), name

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fastretrieve import _core, doctor, tiers
+from fastretrieve import _core
+from fastretrieve._backends import tiers
+from fastretrieve.machine import doctor
 
 OPEN_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
 CLOSED_MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 2025\nGCC\n"

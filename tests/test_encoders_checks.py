@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastretrieve.encoders.pixels import PixelsEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
 from fastretrieve.testing import (
     check_encoder,
     check_names,

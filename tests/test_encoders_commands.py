@@ -55,9 +55,8 @@ def test_checking_one(tmp_path):
     good = runner.invoke(app, ["check", "pixels", "--json"])
     assert good.exit_code == 0
     assert {"check": "shape", "outcome": "passed", "reason": ""} in json.loads(good.output)
-    source = (
-        "from fastretrieve.encoders.pixels import PixelsEncoder\nclass Encoder(PixelsEncoder):\n"
-    )
+    source = "from fastretrieve.encoders.models.pixels import PixelsEncoder\n"
+    source += "class Encoder(PixelsEncoder):\n"
     source += "    def encode(self, batch):\n        return super().encode(batch).astype('f8')\n"
     (tmp_path / "my.py").write_text(source)
     bad = runner.invoke(app, ["check", f"{tmp_path}/my.py:Encoder"])

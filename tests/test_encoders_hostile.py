@@ -32,10 +32,10 @@ from fastretrieve.encoders import (
     read_encoder,
     write_encoder,
 )
-from fastretrieve.encoders.cnn import CnnEncoder
+from fastretrieve.encoders.models.cnn import CnnEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
+from fastretrieve.encoders.models.pretrained import refuse_old_torch
 from fastretrieve.encoders.one_off import _encoded
-from fastretrieve.encoders.pixels import PixelsEncoder
-from fastretrieve.encoders.pretrained import refuse_old_torch
 from fastretrieve.encoders.registry import plugin_class
 
 PACKAGE = Path(fr.__file__).parent
@@ -49,7 +49,7 @@ def planted(folder: Path) -> tuple[Path, Path]:
     mark, path = folder / "ran", folder / "x.py"
     path.write_text(
         f"open({str(mark)!r}, 'w').close()\n"
-        "from fastretrieve.encoders.pixels import PixelsEncoder\n"
+        "from fastretrieve.encoders.models.pixels import PixelsEncoder\n"
         "class X(PixelsEncoder): name = 'x'\n"
     )
     return path, mark

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastretrieve.encoders.images import image_batch, to_image
+from fastretrieve.data.images import image_batch, to_image
 
 rng = np.random.default_rng(11)
 COLOUR = rng.integers(0, 256, (6, 9, 3)).astype(np.uint8)

@@ -17,11 +17,11 @@ from fastretrieve.encoders import (
     read_encoder,
     write_encoder,
 )
-from fastretrieve.encoders.pixels import PixelsEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
 from fastretrieve.encoders.registry import check_plugins
 
 GOOD = """
-    from fastretrieve.encoders.pixels import PixelsEncoder
+    from fastretrieve.encoders.models.pixels import PixelsEncoder
     class Encoder(PixelsEncoder):
         name = "{name}"
 """

@@ -20,11 +20,11 @@ from fastretrieve.encoders import (
     write_encoder,
 )
 from fastretrieve.encoders.base import TorchEncoder, batch_length, move_batch, take_batch
+from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.encoding import encode_dataset
-from fastretrieve.encoders.pixels import PixelsEncoder
-from fastretrieve.encoders.pretrained import PACKAGE, PretrainedEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
+from fastretrieve.encoders.models.pretrained import PACKAGE, PretrainedEncoder
 from fastretrieve.encoders.protocol import Figure
-from fastretrieve.encoders.steps import make_optimizers, training_step
 from fastretrieve.testing import parametrize_checks
 
 rng = np.random.default_rng(5)

@@ -9,7 +9,7 @@ import pytest
 
 import fastretrieve as fr
 import oracle
-from fastretrieve import filters
+from fastretrieve._queries import filters
 
 DIM, K = 6, 7
 RANDOM = np.random.default_rng([6, 1])
@@ -21,12 +21,12 @@ def vectors(n: int, seed: int = 0) -> np.ndarray:
 
 
 def grown(*sizes: int, own: bool = False, gone: int = 0) -> fr.Index:
-    """An index of several blocks, with removed rows."""
+    """An index of several slabs, with removed rows."""
     index = fr.Index(DIM, metric="l2")
     for i, n in enumerate(sizes):
         ids = np.random.default_rng(i).permutation(n) * 2 + 10_000 * i + 1 if own else None
         index.add(vectors(n, i), ids=ids)
-        index.reserve(index._state.views[-1].free + 1)  # the next rows go to a block of their own
+        index.reserve(index._state.segments[-1].free + 1)  # the next rows go to a slab of their own
     if gone:
         index.remove(index.ids[::gone])
     return index
@@ -38,7 +38,7 @@ INDEXES = {
     "a tail alone": grown(50),
     "whole strips": grown(128),
     "strips and a tail": grown(1000),
-    "blocks": grown(130, 64, 1, 300),
+    "slabs": grown(130, 64, 1, 300),
     "own ids": grown(130, 64, 1, 300, own=True),
     "removed here and there": grown(200, 333, gone=3),
     "half removed, own ids": grown(700, 65, own=True, gone=2),
@@ -78,10 +78,10 @@ def test_booleans_for_each_query_are_read_in_place_or_packed(
     index: fr.Index, share: float, many: float, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "MANY", many)
-    whole = len(index) > 0 and all(view.live is None for view in index._state.views)
+    whole = len(index) > 0 and all(segment.live is None for segment in index._state.segments)
     masks = (RANDOM.random((2 * 5, len(index) + 3)) < share)[::2, 3:]  # not adjacent
     (_, _, segments), *_ = filters.masked(index._state, masks, None, 5)
-    assert (segments.notes.words is None) == (whole and many == 0)
+    assert (segments.mask.words is None) == (whole and many == 0)
     check(index, masks, where=masks)
     check(index, masks[::-1], where=masks[::-1])
     queries = vectors(5, 77)
@@ -120,7 +120,7 @@ def test_both_at_once(index: fr.Index) -> None:
 
 
 def test_masks_of_many_queries_are_made_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    index = INDEXES["blocks"]
+    index = INDEXES["slabs"]
     monkeypatch.setattr(filters, "MAX_MASK_BYTES", 150)  # two queries of nine words
     masks = RANDOM.random((5, len(index))) < 0.5
     check(index, masks, where=masks)

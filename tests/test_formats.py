@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastretrieve as fr
-from fastretrieve.formats import read_vectors, write_vectors
-from fastretrieve.tensorfile import StorageError
+from fastretrieve._files.formats import read_vectors, write_vectors
+from fastretrieve._files.tensorfile import StorageError
 
 WHOLE = np.arange(60).reshape(12, 5)
 KINDS = {"npy": np.int64, "fvecs": np.float32, "bvecs": np.uint8, "ivecs": np.int32}

@@ -12,7 +12,7 @@ import pytest
 import cases
 import fastretrieve as fr
 import oracle
-from fastretrieve import joins
+from fastretrieve._queries import joins
 
 UseThreads = Callable[[int], None]
 

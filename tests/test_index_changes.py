@@ -159,7 +159,7 @@ def test_an_id_that_continues_another_block_is_found() -> None:
     index = fr.Index(1, metric="l2")
     index.add(np.full((5, 1), 1), ids=np.arange(10, 15))
     index.add(np.full((10, 1), 2), ids=np.arange(10))
-    index.update([10], [[7]])  # the row behind 9, whose id its block implies
+    index.update([10], [[7]])  # the row behind 9, whose id its slab implies
     assert 10 in index
     assert index.get([10]) == 7
     index.remove([10])
@@ -220,7 +220,7 @@ def test_a_search_that_began_earlier_sees_the_index_as_it_was() -> None:
     index.remove([1])
     index.add(np.ones((100, 2)))
     scores, ids = index._form.backend.search(
-        np.ones((1, 2), np.float32), before.native, 5, index._counters, False
+        np.ones((1, 2), np.float32), before.snapshot, 5, index._counters, False
     )
     assert ids[0].tolist() == [0, 1, -1, -1, -1]
     assert scores[0, :2].tolist() == [1, 1]
@@ -229,10 +229,10 @@ def test_a_search_that_began_earlier_sees_the_index_as_it_was() -> None:
 def test_reserved_room_is_used_and_counts_no_rows() -> None:
     index = fr.Index(4, metric="l2")
     index.reserve(5000)
-    block = index._state.views[-1].block
+    slab = index._state.segments[-1].slab
     for i in range(40):
         index.add(np.full((100, 4), i))
-    assert [view.block for view in index._state.views] == [block]
+    assert [segment.slab for segment in index._state.segments] == [slab]
     assert len(index) == 4000
 
 
@@ -265,7 +265,7 @@ def test_extending_copies_no_rows_and_refuses_another_kind(tmp_path: Path) -> No
     both = fr.Index(DIM)
     for name in ("old", "new"):
         both.extend(fr.Index.load(tmp_path / name))
-    assert not any(view.block.rows.flags.writeable for view in both._state.views)
+    assert not any(segment.slab.rows.flags.writeable for segment in both._state.segments)
     both.save(tmp_path / "both")
     again = fr.Index.load(tmp_path / "both")
     np.testing.assert_array_equal(again.ids, both.ids)

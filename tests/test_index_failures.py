@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastretrieve as fr
-from fastretrieve import ids as ids_module
-from fastretrieve import memory
+from fastretrieve._backends import memory
+from fastretrieve._state import ids as ids_module
 from test_index_changes import DIM, vectors
 
 

@@ -20,7 +20,7 @@ import pytest
 
 import fastretrieve as fr
 import forks
-from fastretrieve.locks import once
+from fastretrieve._common.locks import once
 
 
 def made(n: int = 3000) -> fr.Index:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastretrieve.needs import NEEDS, MissingPackage, remedy, wanting
+from fastretrieve._common.needs import NEEDS, MissingPackage, remedy, wanting
 
 REMEDY = "pip install torch pillow safetensors"
 BLOCKED = """

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from fastretrieve.encoders.autoregressive import AutoregressiveEncoder
-from fastretrieve.encoders.mixture import LEVELS, LogisticMixture, to_levels
+from fastretrieve.encoders.blocks.mixture import LEVELS, LogisticMixture, to_levels
+from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
 
 GREY = torch.linspace(-1, 1, LEVELS)
 

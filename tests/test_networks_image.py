@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastretrieve.encoders.autoencoder import AutoencoderEncoder
-from fastretrieve.encoders.autoregressive import AutoregressiveEncoder
-from fastretrieve.encoders.cnn import CnnEncoder
-from fastretrieve.encoders.gan import GanEncoder
-from fastretrieve.encoders.rnn import RnnEncoder
-from fastretrieve.encoders.steps import make_optimizers, training_step
-from fastretrieve.encoders.vae import VaeEncoder
+from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
+from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
+from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
+from fastretrieve.encoders.models.cnn import CnnEncoder
+from fastretrieve.encoders.models.gan import GanEncoder
+from fastretrieve.encoders.models.rnn import RnnEncoder
+from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.testing import parametrize_checks
 
 SMALL: dict[str, Any] = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastretrieve.encoders.contrast import same_label_loss, two_views_loss
-from fastretrieve.encoders.networks import plan_stages, unit_rows
-from fastretrieve.encoders.reduction import Reduction
-from fastretrieve.encoders.spectral import SpectralConv2d, SpectralLinear
-from fastretrieve.encoders.views import Views
+from fastretrieve.encoders.blocks.contrast import same_label_loss, two_views_loss
+from fastretrieve.encoders.blocks.networks import plan_stages, unit_rows
+from fastretrieve.encoders.blocks.reduction import Reduction
+from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
+from fastretrieve.encoders.blocks.views import Views
 
 rng = np.random.default_rng(11)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastretrieve.encoders.rnn import RnnEncoder, Sequences
-from fastretrieve.encoders.steps import make_optimizers, training_step
+from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
+from fastretrieve.encoders.models.rnn import RnnEncoder, Sequences
 
 rng = np.random.default_rng(5)
 

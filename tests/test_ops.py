@@ -12,7 +12,7 @@ import torch
 import cases
 import fastretrieve as fr
 import oracle
-from fastretrieve.cpu import CpuBackend
+from fastretrieve._backends.cpu import CpuBackend
 
 UseThreads = Callable[[int], None]
 
@@ -267,7 +267,7 @@ def test_kmeans_is_the_same_on_every_instruction_set(isa: str, use_threads: UseT
     found = fr.kmeans(blobs(3000, 32, 20, seed=41), 20, seed=1)
     use_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastretrieve.runtime.cpu_backend", lambda isa="": _scalar())
+        patch.setattr("fastretrieve._backends.runtime.cpu_backend", lambda isa="": _scalar())
         expected = fr.kmeans(blobs(3000, 32, 20, seed=41), 20, seed=1)
     same_bits(found.centroids, expected.centroids)
     np.testing.assert_array_equal(found.assignments, expected.assignments)

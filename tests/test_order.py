@@ -88,7 +88,7 @@ def test_codes_follow_rows_that_all_were_updated(tmp_path: Path) -> None:
     whole, index = fr.Index(4, metric="l2"), fr.Index(4, metric="l2")
     whole.add(rows(128))
     whole.update(np.arange(128)[::-1], rows(128, seed=1))
-    index.extend(whole)  # one block without a removed row, in another order
+    index.extend(whole)  # one slab without a removed row, in another order
     index = again(index, tmp_path / "a")
     assert index.ids.tolist() == list(range(128))
     np.testing.assert_array_equal(index.get(np.arange(128)[::-1]), rows(128, seed=1))
@@ -100,7 +100,7 @@ def test_without_updates_nothing_is_kept_for_the_order() -> None:
     index.remove([3])
     index.add(rows(), ids=np.arange(N)[::-1] + 1000)
     assert index._state.order is None
-    assert all(view.began is None for view in index._state.views)
+    assert all(segment.began is None for segment in index._state.segments)
     index.update([4], rows(1))
     assert index._state.order is not None
     index.compact()

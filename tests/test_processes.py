@@ -13,8 +13,8 @@ import pytest
 
 import cases
 import fastretrieve as fr
-from fastretrieve import runtime
-from fastretrieve.cpu import CpuBackend
+from fastretrieve._backends import runtime
+from fastretrieve._backends.cpu import CpuBackend
 
 
 class Stopped(Exception):

@@ -180,7 +180,7 @@ def test_a_limit_gives_up(use_threads: UseThreads) -> None:
     for threads in (1, 2):
         use_threads(threads)
         for n in (1, 300):
-            args = (queries[:n], index._state.native, math.inf, _core.Counters(), False)
+            args = (queries[:n], index._state.snapshot, math.inf, _core.Counters(), False)
             assert index._form.backend.range(*args, limit=n * 1000 - 1) is None
             found = index._form.backend.range(*args, limit=n * 1000)
             assert found is not None

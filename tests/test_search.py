@@ -14,6 +14,7 @@ import cases
 import fastretrieve as fr
 import oracle
 from fastretrieve import _core
+from fastretrieve._backends.snapshot import Mask
 from search_checks import (
     SEGMENTS,
     build,
@@ -148,13 +149,14 @@ def masked(index: Any, masks: list[np.ndarray], stride: bool) -> Any:
     words = [as_words(mask) for mask in masks]
     strides = [w.shape[1] if stride else 0 for w in words]
     where = [int(w.ctypes.data) for w in words]
-    return index._state.native.masked(where, strides, words)
+    return index._state.snapshot.masked(where, strides, Mask(words), ())
 
 
 def with_booleans(index: Any, masks: list[np.ndarray]) -> Any:
     """The same with masks that are read as they are."""
     where = [int(mask.ctypes.data) for mask in masks]
-    return index._state.native.masked(where, [mask.strides[0] for mask in masks], masks, True)
+    strides = [mask.strides[0] for mask in masks]
+    return index._state.snapshot.masked(where, strides, Mask(booleans=masks[0]), masks)
 
 
 @pytest.mark.parametrize("metric", oracle.METRICS)
@@ -165,7 +167,7 @@ def test_masks(
 ) -> None:
     (queries, rows), allowed = masks_case(density, for_each_query)
     index = build(rows, metric, adds=[130])
-    sizes = [view.n_rows for view in index._state.views]
+    sizes = [segment.n_rows for segment in index._state.segments]
     masks = np.split(allowed, np.cumsum(sizes)[:-1], axis=1)
     use_threads(3)
     found = [masked(index, masks, for_each_query)]

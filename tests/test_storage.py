@@ -21,9 +21,9 @@ import pytest
 import fastretrieve as fr
 import oracle
 import storage_fuzz
-from fastretrieve import tensorfile
-from fastretrieve.cpu import CpuBackend
-from fastretrieve.storage import StorageError
+from fastretrieve._backends.cpu import CpuBackend
+from fastretrieve._files import tensorfile
+from fastretrieve._files.saving import StorageError
 
 DIM = 5
 
@@ -53,7 +53,7 @@ INDEXES: dict[str, Callable[[], fr.Index]] = {
     "one row": lambda: small(1),
     "whole strips": lambda: small(128),
     "a tail": lambda: small(130),
-    "several blocks, own ids, removed rows": several_blocks,
+    "several slabs, own ids, removed rows": several_blocks,
     "float16": lambda: several_blocks("float16", "cosine"),
     "bfloat16": lambda: several_blocks("bfloat16", "ip"),
 }
@@ -141,8 +141,8 @@ def test_mapped_rows_stay_in_the_file_and_cannot_be_written(tmp_path: Path) -> N
     small(1000).save(tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
     loaded = fr.Index.load(tmp_path / "a")
-    block = loaded._state.views[0].block
-    assert not block.rows.flags.writeable
+    slab = loaded._state.segments[0].slab
+    assert not slab.rows.flags.writeable
     loaded.update([3, 4], vectors(2, 8))
     loaded.add(vectors(100))
     loaded.compact()

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fastretrieve.encoders.autoencoder import AutoencoderEncoder
+from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.gan import GanEncoder
-from fastretrieve.encoders.pixels import PixelsEncoder
-from fastretrieve.encoders.recipe import Recipe
+from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
+from fastretrieve.encoders.models.gan import GanEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
+from fastretrieve.encoders.models.rnn import RnnEncoder
+from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.encoders.registry import load_encoder
-from fastretrieve.encoders.rnn import RnnEncoder
-from fastretrieve.encoders.vae import VaeEncoder
 from fastretrieve.evaluation import evaluate
 from fastretrieve.training import DivergedError, train
 from fastretrieve.training.options import Plan

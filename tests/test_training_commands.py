@@ -11,8 +11,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.encoders.registry import load_encoder
-from fastretrieve.encoders.vae import VaeEncoder
 from fastretrieve.training.commands import parsed_options, train
 from training_helpers import SIDE, fit, small, stripes
 

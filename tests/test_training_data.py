@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fastretrieve.encoders.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.gan import GanEncoder
-from fastretrieve.encoders.rnn import RnnEncoder
-from fastretrieve.encoders.vae import VaeEncoder
+from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
+from fastretrieve.encoders.models.gan import GanEncoder
+from fastretrieve.encoders.models.rnn import RnnEncoder
+from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.training import Views, train
 from fastretrieve.training.augmentation import mirrors_are_at_home
 from fastretrieve.training.stepping import Stepper

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from fastretrieve.encoders.cnn import CnnEncoder
-from fastretrieve.encoders.gan import GanEncoder
+from fastretrieve.encoders.models.cnn import CnnEncoder
+from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.training import CheckpointError
 from fastretrieve.training.run import Run
 from fastretrieve.training.stepping import Stepper

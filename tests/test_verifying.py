@@ -16,10 +16,10 @@ import pytest
 import fastretrieve as fr
 import oracle
 import storage_fuzz
-from fastretrieve import checking
-from fastretrieve.encoders.files import file_sha256
+from fastretrieve._files.saving import StorageError
+from fastretrieve._state import checking
+from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery import Gallery, describing
-from fastretrieve.storage import StorageError
 from gallery_helpers import new_gallery, write_pictures
 
 N, DIM, BAD = 960, 8, 700  # whole strips: rows behind them are always found
@@ -116,7 +116,7 @@ def test_codes_that_are_true_are_accepted(
     index.add(ROWS[:700])
     index.save(tmp_path / "a")
     loaded = fr.Index.load(tmp_path / "a", verify="codes", progress=lambda *n: told.append(n))
-    assert not loaded._state.native.notes.doubtful  # nothing is looked at twice
+    assert not loaded._state.snapshot.is_doubtful  # nothing is looked at twice
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
     assert len({total for _, total in told}) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastretrieve.encoders.cnn import CnnEncoder
+from fastretrieve.encoders.models.cnn import CnnEncoder
 from fastretrieve.training import TrainingResult, train
 from fastretrieve.training.checkpoint import weights_of
 

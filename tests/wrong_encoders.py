@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from fastretrieve.data.images import image_batch
 from fastretrieve.encoders.base import TorchEncoder, seeded
-from fastretrieve.encoders.images import image_batch
 from fastretrieve.encoders.protocol import Figure
 
 

@@ -34,7 +34,9 @@ from sizes import CASES, CHECKS, DRY_CASES, SMALL_CHECKS, Case, made
 from timing import Timer, captured, copy_bandwidth, read_bandwidth
 
 import fastretrieve as fr
-from fastretrieve import _core, proving, runtime
+from fastretrieve import _core
+from fastretrieve._backends import runtime
+from fastretrieve.machine import proving
 
 TIERS = ("dp4a", "mma", "wgmma")
 MAX_MATRIX_BYTES = 24e9  # of a peer that writes all scores

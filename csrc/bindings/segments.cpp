@@ -70,7 +70,7 @@ void bind_segments(py::module_& m) {
       .def(py::init(&make_segment), py::kw_only(), py::arg("rows"), py::arg("codes"),
            py::arg("n_strips"), py::arg("ids"), py::arg("first_id"), py::arg("live"),
            py::arg("owner"));
-  py::class_<Segments>(m, "Segments", py::dynamic_attr())
+  py::class_<Segments>(m, "Segments")
       .def(py::init<const std::string&, int64_t, const std::vector<OwnedSegment>&>(),
            py::arg("metric"), py::arg("dim"), py::arg("segments"))
       .def_property_readonly("dim", &Segments::dim)

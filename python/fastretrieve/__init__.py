@@ -17,24 +17,26 @@ from importlib import import_module
 # Type checkers and editors read the same table in __init__.pyi.
 _PUBLIC = {
     "Index": "index",
-    "Hits": "results",
-    "InRange": "results",
-    "Pairs": "results",
-    "Graph": "results",
-    "StorageError": "tensorfile",
-    "read_vectors": "formats",
-    "write_vectors": "formats",
-    "topk": "ops",
-    "scores": "ops",
-    "normalize": "fusion",
-    "fuse": "fusion",
-    "kmeans": "clustering",
-    "Clusters": "clustering",
-    "backends": "runtime",
-    "BackendInfo": "runtime",
-    "BackendUnavailable": "runtime",
-    "num_threads": "runtime",
-    "set_num_threads": "runtime",
+    "Hits": "_queries.results",
+    "InRange": "_queries.results",
+    "Pairs": "_queries.results",
+    "Graph": "_queries.results",
+    "Searchable": "_queries.searchable",
+    "merge": "_queries.searchable",
+    "StorageError": "_common.errors",
+    "read_vectors": "_files.formats",
+    "write_vectors": "_files.formats",
+    "topk": "ops.topk",
+    "scores": "ops.topk",
+    "normalize": "ops.fusion",
+    "fuse": "ops.fusion",
+    "kmeans": "ops.clustering",
+    "Clusters": "ops.clustering",
+    "backends": "_backends.runtime",
+    "BackendInfo": "_backends.runtime",
+    "BackendUnavailable": "_backends.interface",
+    "num_threads": "_backends.runtime",
+    "set_num_threads": "_backends.runtime",
     "train": "training",
     "TrainingResult": "training",
     "create_encoder": "encoders",
@@ -63,7 +65,7 @@ def __getattr__(name: str) -> object:
         return version("fastretrieve")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fastretrieve' has no attribute {name!r}")
-    from fastretrieve.needs import wanting
+    from fastretrieve._common.needs import wanting
 
     with wanting("networks", f"fastretrieve.{name}"):
         value = getattr(import_module(f"fastretrieve.{_PUBLIC[name]}"), name)

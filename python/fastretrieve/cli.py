@@ -37,7 +37,9 @@ VERBS = {
     "bench": Verb(
         "fastretrieve.benchmarking.command:bench", "Measure speed here, beside the peers."
     ),
-    "doctor": Verb("fastretrieve.doctor:doctor", "Say what this machine and this build can do."),
+    "doctor": Verb(
+        "fastretrieve.machine.doctor:doctor", "Say what this machine and this build can do."
+    ),
 }
 
 
@@ -100,7 +102,7 @@ def main() -> None:
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         told = str(error)
         if isinstance(error, ImportError):
-            from fastretrieve.needs import MissingPackage, sentence
+            from fastretrieve._common.needs import MissingPackage, sentence
 
             if not isinstance(error, MissingPackage):
                 told = sentence(error) or ""

@@ -1,25 +1,44 @@
 """An exact top-k index.
 
-``Index`` checks what the caller passes and publishes states, which ``changes.py`` makes one from
-another. ``searching.py`` and ``joins.py`` search them, ``storage.py`` saves them, ``segments.py``
-owns the memory, ``locating.py`` and ``ids.py`` the ids. What "exact" means is written in
+``Index`` is the whole public class: it checks what the caller passes, publishes states, and
+delegates. ``_state`` makes one state from another and owns memory and ids, ``_queries`` searches a
+state, ``_files`` writes and reads one, ``_backends`` do the work. What "exact" means is written in
 ``docs/exactness.md``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arguments import one_of, whole
-from fastretrieve.arrays import DType, as_dtype, as_float
-from fastretrieve.changes import appended, compacted, extended, reserved, updated, without
-from fastretrieve.ids import MAX_ID, IdMap, as_ids
-from fastretrieve.joins import Joins
-from fastretrieve.locating import (
+from fastretrieve._backends.interface import Pair
+from fastretrieve._backends.runtime import backend_for
+from fastretrieve._common.arguments import file_name, one_of, shown, whole
+from fastretrieve._common.arrays import DType, as_dtype, as_float
+from fastretrieve._common.locks import ForkSafeLock
+from fastretrieve._common.metric import METRICS, Metric
+from fastretrieve._files import faiss, saving
+from fastretrieve._queries import joins, plans, searching
+from fastretrieve._queries.joins import GRAPH_ROWS, PAIR_BATCH
+from fastretrieve._queries.plans import SearchPlan
+from fastretrieve._queries.results import (
+    Graph,
+    Hits,
+    InRange,
+    Pairs,
+    Progress,
+    ScoreDType,
+    is_double,
+)
+from fastretrieve._queries.searching import Among, Searcher
+from fastretrieve._state.changes import appended, compacted, extended, reserved, updated, without
+from fastretrieve._state.ids import MAX_ID, IdMap, as_ids
+from fastretrieve._state.locating import (
     ids_as_added,
     locate,
     refuse_known,
@@ -27,17 +46,15 @@ from fastretrieve.locating import (
     row_ids,
     stored_rows,
 )
-from fastretrieve.locks import ForkSafeLock
-from fastretrieve.metric import METRICS, Metric
-from fastretrieve.runtime import backend_for
-from fastretrieve.searching import Searches
-from fastretrieve.segments import Format, State
-from fastretrieve.storage import Files
+from fastretrieve._state.segments import Format, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_ROWS = 2**40  # reserved at once: more than any machine holds
 
 
-class Index(Searches, Joins, Files):
+class Index:
     """Vectors of one dimension, searched exactly.
 
     Any number of threads may search while others add, remove or update: a search sees the index as
@@ -135,6 +152,197 @@ class Index(Searches, Joins, Files):
         array([[3., 4.]], dtype=float32)
         """
         return as_float(stored_rows(self._state, as_ids(ids)))
+
+    # --- searching --------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Any = None,
+        exclude: Any = None,
+        score_dtype: ScoreDType = "float32",
+        out: Pair | None = None,
+        check: bool = False,
+    ) -> Hits:
+        """Return the exact top ``k`` rows for each query.
+
+        One vector gives one row of results, a matrix gives a matrix, in the kind of array that
+        came. The scores are float64 inside; ``score_dtype`` says how they are returned.
+
+        Only the rows of ``where`` are considered, and none of ``exclude``: booleans are a mask over
+        ``index.ids``, integers are ids, two dimensions are one row of them for each query. Ids that
+        are not in the index are passed over, and -1 is, so that rows may be filled up with it.
+
+        ``out`` is a pair of arrays (scores, ids) that receive the results, of their shape and type
+        and where the queries are. Queries that are not finite are an error; those on a GPU come
+        back as id -1 and NaN instead and are counted in :meth:`stats`, because to look would be to
+        wait: ``check=True`` waits.
+
+        >>> index = fr.Index(2, metric="ip")
+        >>> ids = index.add([[1, 0], [0, 1]], ids=[7, 5])
+        >>> index.search([[1, 1]], k=3)
+        Hits(scores=array([[ 1.,  1., nan]], dtype=float32), ids=array([[ 5,  7, -1]]))
+        >>> index.search([[1, 1]], k=1, exclude=[5]).ids
+        array([[7]])
+        """
+        among = None if where is None and exclude is None else Among(where, exclude)
+        return searching.search(
+            self._state,
+            self._counters,
+            queries,
+            k,
+            among,
+            score_dtype=score_dtype,
+            out=out,
+            check=check,
+        )
+
+    def search_ids(
+        self,
+        ids: Any,
+        k: int = 10,
+        *,
+        include_self: bool = False,
+        where: Any = None,
+        exclude: Any = None,
+        score_dtype: ScoreDType = "float32",
+    ) -> Hits:
+        """Return the exact top ``k`` neighbours of rows of the index, by default without the row
+        itself.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [1], [5]])
+        >>> index.search_ids([2, 0], k=1).ids
+        array([[1],
+               [1]])
+        """
+        searcher, among = self._searcher(score_dtype), _among(where, exclude)
+        return searching.search_ids(searcher, ids, k, among, include_self=include_self)
+
+    def range_search(
+        self,
+        queries: Any,
+        radius: float,
+        *,
+        where: Any = None,
+        exclude: Any = None,
+        score_dtype: ScoreDType = "float32",
+    ) -> InRange:
+        """Return all rows within ``radius`` of each query, exactly.
+
+        Within means a score of at least the radius for similarities (cosine, ip) and of at most the
+        radius for distances (l2, sqeuclidean); the float64 score decides. ``where`` and ``exclude``
+        restrict the rows as they do in :meth:`search`.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [3], [4], [9]])
+        >>> index.range_search([[4], [100]], radius=1)
+        InRange(offsets=array([0, 2, 2]), scores=array([0., 1.], dtype=float32), ids=array([2, 1]))
+        """
+        searcher, among = self._searcher(score_dtype), _among(where, exclude)
+        return searching.range_search(searcher, queries, radius, among)
+
+    def plan(
+        self,
+        batch: int,
+        k: int = 10,
+        *,
+        where: Any = None,
+        exclude: Any = None,
+        score_dtype: ScoreDType = "float32",
+    ) -> SearchPlan:
+        """Prepare searches of up to ``batch`` queries over the index as it is now: workspace and
+        results are allocated here, and a call of the plan is a search.
+
+        On a GPU such a call can be captured in a CUDA graph. ``where`` and ``exclude`` are those of
+        :meth:`search`, with one dimension.
+
+        >>> index = fr.Index(2, metric="ip")
+        >>> _ = index.add([[1, 0], [0, 1]])
+        >>> plan = index.plan(8, k=1)
+        >>> plan([[0, 1], [1, 0]]).ids
+        array([[1],
+               [0]])
+        """
+        return plans.plan(self._searcher(score_dtype), batch, k, _among(where, exclude))
+
+    def pairs(
+        self,
+        radius: float,
+        *,
+        score_dtype: ScoreDType = "float32",
+        progress: Progress | None = None,
+    ) -> Pairs:
+        """Return every pair of different rows within ``radius`` once, in order of their ids.
+
+        Use :meth:`iter_pairs` where they may be more than memory holds.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[5], [1], [6], [1]])
+        >>> index.pairs(radius=1)
+        Pairs(scores=array([1., 0.], dtype=float32), ids=array([[0, 2],
+               [1, 3]]))
+        """
+        return joins.pairs(self._searcher(score_dtype), radius, score_dtype, progress)
+
+    def iter_pairs(
+        self,
+        radius: float,
+        *,
+        batch: int = PAIR_BATCH,
+        score_dtype: ScoreDType = "float32",
+        progress: Progress | None = None,
+    ) -> Iterator[Pairs]:
+        """Yield the pairs of :meth:`pairs` in parts of at most ``batch``, each in order of ids.
+
+        A row with more than ``batch`` neighbours is found whole and handed over in several parts.
+        ``progress`` is called with how many rows are done, and how many there are.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[5], [1], [6], [1]])
+        >>> sum(len(part.ids) for part in index.iter_pairs(radius=1, batch=1))
+        2
+        """
+        return joins.iter_pairs(self._searcher(score_dtype), radius, batch, progress)
+
+    def knn_graph(
+        self,
+        k: int = 10,
+        *,
+        include_self: bool = False,
+        score_dtype: ScoreDType = "float32",
+        progress: Progress | None = None,
+    ) -> Graph:
+        """Return the exact ``k`` nearest rows of every row, in order of ``index.ids``.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [1], [5]])
+        >>> index.knn_graph(k=1).ids.ravel()
+        array([1, 0, 1])
+        """
+        searcher = self._searcher(score_dtype)
+        return joins.knn_graph(searcher, k, include_self, score_dtype, progress)
+
+    def iter_knn_graph(
+        self,
+        k: int = 10,
+        *,
+        include_self: bool = False,
+        batch: int = GRAPH_ROWS,
+        score_dtype: ScoreDType = "float32",
+        progress: Progress | None = None,
+    ) -> Iterator[Graph]:
+        """Yield the graph of :meth:`knn_graph` in parts of at most ``batch`` rows.
+
+        >>> index = fr.Index(1, metric="l2")
+        >>> _ = index.add([[0], [1], [5]])
+        >>> [part.rows.tolist() for part in index.iter_knn_graph(k=1, batch=2)]
+        [[0, 1], [2]]
+        """
+        searcher = self._searcher(score_dtype)
+        return joins.iter_knn_graph(searcher, k, include_self, batch, progress)
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -258,3 +466,106 @@ class Index(Searches, Joins, Files):
         """
         with self._writing:
             self._state = compacted(self._state)
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        codes: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write the index to a file, whole or not at all: an older file stays until the new one is
+        complete on the disk.
+
+        Others may change the index meanwhile; the file holds it as it was when the call began.
+        Without ``codes`` the file is a fifth smaller and loading computes them. ``progress`` is
+        called with how many bytes are done, and how many there are.
+        """
+        saving.save(file_name(path), self._state, codes=codes, progress=progress)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        mmap: bool = True,
+        device: str = "cpu",
+        verify: bool | Literal["codes"] = False,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Read an index from a file.
+
+        With ``mmap`` the rows stay in the file, are read when they are needed and shared by all
+        processes that load it; the index can be changed, the file is not.
+
+        Sizes, the header and ids are always checked. ``verify=True`` compares every byte with its
+        checksum, which finds damage, and refuses rows that are not finite. ``verify="codes"`` also
+        encodes all rows again and compares every bit: a file from somebody else may have checksums
+        that fit and codes that lie, so that searches miss rows. ``progress`` is called with how
+        many bytes of these checks are done, and how many there are.
+
+        >>> import tempfile
+        >>> index = fr.Index(2)
+        >>> _ = index.add([[1, 0], [0, 1]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     index.save(f"{folder}/a.index")
+        ...     fr.Index.load(f"{folder}/a.index")
+        Index(dim=2, metric='cosine', dtype='float32', device='cpu', rows=2)
+        """
+        name = file_name(path)
+        if verify not in (False, True, "codes"):
+            raise ValueError(f"verify must be False, True or 'codes', got {shown(verify)}")
+        with saving.naming(name):
+            read = saving.opened(name, mmap=mmap)
+            return cls._from_read(read, device, check=verify, progress=progress)
+
+    @classmethod
+    def from_faiss(cls, flat: Any, *, device: str = "cpu") -> Self:
+        """Return an index with the vectors and ids of FAISS's ``IndexFlatL2``, ``IndexFlatIP`` or
+        an ``IndexIDMap`` of one. FAISS's L2 is ``sqeuclidean``.
+        """
+        held = faiss.read_flat(flat)
+        made = cls(held.dim, metric=held.metric, device=device)
+        made.add(held.vectors, ids=held.ids)
+        return made
+
+    def to_faiss(self) -> Any:
+        """Return FAISS's ``IndexFlatIP`` or ``IndexFlatL2`` with these vectors, in an
+        ``IndexIDMap2`` where the ids are not 0, 1, 2 and so on.
+        """
+        return faiss.make_flat(self._state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the bytes of a file. Processes of one machine had better share a saved one."""
+        return _unpickled, (type(self), saving.as_bytes(self._state), self._device)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _searcher(self, score_dtype: ScoreDType) -> Searcher:
+        return Searcher(self._state, self._counters, is_double(score_dtype))
+
+    @classmethod
+    def _from_read(
+        cls,
+        read: saving.Read,
+        device: str,
+        *,
+        check: bool | Literal["codes"],
+        progress: Progress | None = None,
+    ) -> Self:
+        facts = read.facts
+        made = cls(facts.dim, metric=facts.metric, dtype=facts.dtype, device=device)
+        made._state = saving.load(read, made._form, check=check, progress=progress)
+        return made
+
+
+def _among(where: Any, exclude: Any) -> Among | None:
+    return None if where is None and exclude is None else Among(where, exclude)
+
+
+def _unpickled(kind: type[Index], data: bytes, device: str) -> Index:
+    made = kind._from_read(saving.from_buffer(data, is_mapped=False), device, check=True)
+    saving.trust(made._state)  # whoever unpickles trusts the writer with more
+    return made

@@ -20,7 +20,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import storage_fuzz
-from fastretrieve import indexfile, storage, tensorfile
+from fastretrieve._files import indexfile, tensorfile
+from fastretrieve._files import saving as storage
 
 PATH = Path(tempfile.mkdtemp()) / "damaged"
 SEEDS = storage_fuzz.seeds(PATH.parent)

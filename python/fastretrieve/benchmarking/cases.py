@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve import datasets
-from fastretrieve.metric import Metric
+from fastretrieve._common.metric import Metric
+from fastretrieve.data import fashion_mnist as datasets
 
 Matrix = NDArray[np.float32]
 
@@ -73,7 +73,7 @@ def fashion_mnist(n_rows: int, dim: int) -> Data:
     if folder is None:
         raise CaseUnavailable(
             "Fashion-MNIST is not on this machine; install the Debian package "
-            "dataset-fashion-mnist or run `python -m fastretrieve.datasets`"
+            "dataset-fashion-mnist or run `python -m fastretrieve.data.fashion_mnist`"
         )
     pictures = datasets.load_fashion_mnist(folder)
     rows = pictures.gallery.images.reshape(-1, dim)[:n_rows].astype(np.float32)

@@ -6,8 +6,8 @@ import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
+from fastretrieve._backends.runtime import usable_cores as usable_cores
 from fastretrieve.benchmarking.peers import PEERS, version_of
-from fastretrieve.runtime import usable_cores as usable_cores
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 

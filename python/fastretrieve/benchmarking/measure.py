@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 import fastretrieve as fr
 from fastretrieve import _core
+from fastretrieve._backends.runtime import cpu_backend
 from fastretrieve.benchmarking import oracle
 from fastretrieve.benchmarking.cases import Case, Data, Matrix
 from fastretrieve.benchmarking.limits import Limits
 from fastretrieve.benchmarking.peers import PEERS, NotApplicable, Search, version_of
 from fastretrieve.benchmarking.timing import Timing, interleave
-from fastretrieve.runtime import cpu_backend
 
 OURS = "fastretrieve"
 LARGE_K = 100

@@ -11,8 +11,8 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._common.metric import is_distance
 from fastretrieve.benchmarking.cases import Data, Matrix
-from fastretrieve.metric import is_distance
 
 Ids = NDArray[np.int64]
 Search = Callable[[Matrix, int], Ids]  # queries, k -> ids [n_queries, k]

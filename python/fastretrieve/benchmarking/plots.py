@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastretrieve._common.needs import wanting
 from fastretrieve.benchmarking.measure import OURS, Result
-from fastretrieve.needs import wanting
 
 INK, OUR_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#24292f", "#0b6e4f", "#c2571a", "#8c959f"
 

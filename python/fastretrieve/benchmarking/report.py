@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.benchmarking.bars import Verdict
 from fastretrieve.benchmarking.measure import LARGE_K, OURS, Result
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arguments import one_of, whole
-from fastretrieve.arrays import as_rows, is_tensor, like
+from fastretrieve._common.arguments import one_of, whole
+from fastretrieve._common.arrays import as_rows, is_tensor, like
+from fastretrieve._common.metric import METRICS, Metric
+from fastretrieve._queries.results import without_self
 from fastretrieve.index import Index
-from fastretrieve.metric import METRICS, Metric
-from fastretrieve.results import without_self
 
 
 class KnnFunc:

@@ -16,9 +16,9 @@ from scipy.sparse import csr_matrix  # scikit-learn needs it too
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fastretrieve._common.metric import Metric
+from fastretrieve._queries.results import without_self
 from fastretrieve.index import Index
-from fastretrieve.metric import Metric
-from fastretrieve.results import without_self
 
 Mode = Literal["distance", "connectivity"]
 

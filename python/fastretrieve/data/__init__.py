@@ -4,7 +4,7 @@
 network. Nothing here imports torch: labels and orders are NumPy arrays.
 """
 
-from fastretrieve.needs import wanting
+from fastretrieve._common.needs import wanting
 
 with wanting("networks", "reading images"):
     from fastretrieve.data.dataset import Dataset, Skipped

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastretrieve.arguments import shown
+from fastretrieve._common.arguments import shown
 from fastretrieve.data.errors import DataError
 
 Modality = Literal["image", "sequence"]

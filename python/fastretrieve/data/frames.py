@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fastretrieve.data.images import to_image
 from fastretrieve.data.opening import PAGED, pixel_limit, refuse_pixels
-from fastretrieve.encoders.images import to_image
 
 WALKED = 8
 MAX_FRAMES = 64  # of an animation, video or frame folder, spread evenly over its length

@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._backends.runtime import usable_cores
 from fastretrieve.data.dataset import Dataset, Skipped
 from fastretrieve.data.errors import DataError
-from fastretrieve.runtime import usable_cores
 
 Preprocess = Callable[[Any], Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from fastretrieve.encoders.images import to_image
+from fastretrieve.data.images import to_image
 
 _PAPER, _LINES = "#eaeef2", "#656d76"
 

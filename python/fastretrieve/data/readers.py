@@ -16,8 +16,8 @@ from PIL import Image
 from fastretrieve.data.arrays import read_array
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.frames import MAX_FRAMES, Budget, animation, fitted, frame_numbers
+from fastretrieve.data.images import to_image
 from fastretrieve.data.opening import open_picture
-from fastretrieve.encoders.images import to_image
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({

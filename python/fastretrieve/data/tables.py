@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from fastretrieve.arguments import shown
+from fastretrieve._common.arguments import shown
 from fastretrieve.data.columns import Columns
 from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
 from fastretrieve.data.errors import DataError, readable

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from fastretrieve._common.needs import wanting
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.frames import MAX_FRAMES, Budget, fitted, frame_numbers
 from fastretrieve.data.opening import open_file, pixel_limit, refuse_pixels
-from fastretrieve.needs import wanting
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
 _OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from fastretrieve import datasets
+from fastretrieve._common.needs import remedy
 from fastretrieve.benchmarking.cases import Matrix
-from fastretrieve.datasets import DatasetError, Pictures
+from fastretrieve.data import fashion_mnist as datasets
+from fastretrieve.data.fashion_mnist import DatasetError, Pictures
 from fastretrieve.demo import sheet
 from fastretrieve.demo.comparing import Found, Space, compare, footnote, space_of, table_of
 from fastretrieve.demo.lines import say
 from fastretrieve.demo.sheet import Group, Tile
-from fastretrieve.needs import remedy
 
 if TYPE_CHECKING:
     from fastretrieve.demo.learning import Learned

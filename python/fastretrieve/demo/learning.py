@@ -17,13 +17,13 @@ from PIL import Image
 from rich.console import Console
 
 from fastretrieve.data import read_image
-from fastretrieve.datasets import Pictures
+from fastretrieve.data.fashion_mnist import Pictures
 from fastretrieve.demo.comparing import Space, space_of
 from fastretrieve.demo.lines import say
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
 from fastretrieve.encoders.encoding import as_array
-from fastretrieve.encoders.files import is_saved_encoder, read_encoder
 from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.encoders.saved.files import is_saved_encoder, read_encoder
 from fastretrieve.gallery import Gallery, Item, manifest
 from fastretrieve.training import train
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastretrieve._common.needs import wanting
 from fastretrieve.encoders.discovery import Plugin, list_encoders
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.files import read_encoder, write_encoder
 from fastretrieve.encoders.protocol import API_VERSION, Encoder, Figure
 from fastretrieve.encoders.registry import (
     as_encoder,
@@ -20,12 +20,12 @@ from fastretrieve.encoders.registry import (
     encoder_class,
     load_encoder,
 )
-from fastretrieve.needs import wanting
+from fastretrieve.encoders.saved.files import read_encoder, write_encoder
 
 if TYPE_CHECKING:
+    from fastretrieve.data.images import image_batch
     from fastretrieve.encoders.base import TorchEncoder
-    from fastretrieve.encoders.images import image_batch
-    from fastretrieve.encoders.module import ModuleEncoder
+    from fastretrieve.encoders.models.module import ModuleEncoder
 
 __all__ = [
     "API_VERSION",
@@ -47,7 +47,11 @@ __all__ = [
 ]
 
 # These import torch or Pillow.
-_LAZY = {"TorchEncoder": "base", "ModuleEncoder": "module", "image_batch": "images"}
+_LAZY = {
+    "TorchEncoder": "fastretrieve.encoders.base",
+    "ModuleEncoder": "fastretrieve.encoders.models.module",
+    "image_batch": "fastretrieve.data.images",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -55,5 +59,5 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         with wanting("networks", name):
-            return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+            return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

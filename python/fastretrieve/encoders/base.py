@@ -14,12 +14,12 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fastretrieve.encoders import files
-from fastretrieve.encoders.images import as_size, image_batch
-from fastretrieve.encoders.opening import naming
-from fastretrieve.encoders.optionkinds import refuse_other_kinds
+from fastretrieve.data.images import as_size, image_batch
 from fastretrieve.encoders.protocol import API_VERSION, Batch, Figure, Items, Modality
-from fastretrieve.encoders.weights import Entry
+from fastretrieve.encoders.saved import files
+from fastretrieve.encoders.saved.opening import naming
+from fastretrieve.encoders.saved.options import refuse_other_kinds
+from fastretrieve.encoders.saved.weights import Entry
 
 Self = TypeVar("Self", bound="TorchEncoder")
 _OURS = ("cnn", "autoencoder", "vae", "gan", "autoregressive", "rnn", "pretrained", "module")
@@ -145,13 +145,13 @@ def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[Torc
 
     What is built may take no more than the file explains, and the caller's random state comes back.
     """
-    from fastretrieve.encoders.budget import Budget
+    from fastretrieve.encoders.saved.budget import Budget
 
     entries = saved.entries()
     file_bytes = (saved.directory / files.WEIGHTS).stat().st_size
     budget = Budget(entries, file_bytes=file_bytes, unsaved_bytes=cls.unsaved_bytes)
     with naming(saved.directory, cls.__name__), torch.random.fork_rng(devices=[]):
-        if cls.__module__ in [f"fastretrieve.encoders.{name}" for name in _OURS]:
+        if cls.__module__ in [f"fastretrieve.encoders.models.{name}" for name in _OURS]:
             refuse_other_kinds(cls, saved.config)
         with budget:
             encoder = make()

@@ -75,8 +75,8 @@ def check_one(
 
     Example: fastretrieve encoders check ./my.py:MyEncoder
     """
+    from fastretrieve.encoders.checking.suite import run_checks
     from fastretrieve.encoders.registry import create_encoder
-    from fastretrieve.testing import run_checks
 
     try:
         create_encoder(encoder)

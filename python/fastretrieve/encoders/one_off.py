@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fastretrieve._common.needs import sentence
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.needs import sentence
 
 __path__: list[str] = []  # makes this module a package for the import system
 _named: set[str] = set()  # what class_from_file was asked for, as the last part of a module's name

@@ -15,12 +15,13 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from fastretrieve import needs
-from fastretrieve.encoders import discovery, files
+from fastretrieve._common import needs
+from fastretrieve.encoders import discovery
 from fastretrieve.encoders.discovery import Plugin
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.opening import naming, printable
 from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
+from fastretrieve.encoders.saved import files
+from fastretrieve.encoders.saved.opening import naming, printable
 
 MODULE_PREFIX = "module:"
 _REMEDY = ". Reinstall or upgrade it"
@@ -122,7 +123,7 @@ def encoder_class(name: str) -> type[Any]:
 
 def _module_encoder() -> type[Any]:
     with needs.wanting("networks", "a torch module"):
-        from fastretrieve.encoders.module import ModuleEncoder
+        from fastretrieve.encoders.models.module import ModuleEncoder
     return ModuleEncoder
 
 

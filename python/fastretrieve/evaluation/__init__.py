@@ -4,7 +4,7 @@
 is made one by ``labelled.py``. (No module is called ``evaluate``: it would shadow the function.)
 """
 
-from fastretrieve.needs import wanting
+from fastretrieve._common.needs import wanting
 
 with wanting("networks", "evaluation"):
     from fastretrieve.evaluation.retrieval import Evaluation, evaluate

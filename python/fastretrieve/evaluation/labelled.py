@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arrays import as_float, as_rows
+from fastretrieve._common.arrays import as_float, as_rows
 from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.data.dataset import encode_labels
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._common.metric import Metric
+from fastretrieve._queries.results import without_self
 from fastretrieve.encoders.encoding import track
 from fastretrieve.evaluation.labelled import Labelled
 from fastretrieve.evaluation.metrics import all_metrics
-from fastretrieve.metric import Metric
-from fastretrieve.results import without_self
 
 _CHUNK = 1 << 20  # ranked pairs at once; with the search each takes about 130 bytes
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.data import DataError, Dataset
 from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
 

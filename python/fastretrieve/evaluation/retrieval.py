@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._common.metric import Metric
 from fastretrieve.data import Dataset, Skipped
 from fastretrieve.encoders import as_encoder
 from fastretrieve.evaluation.labelled import (
@@ -27,7 +28,6 @@ from fastretrieve.evaluation.labelled import (
 )
 from fastretrieve.evaluation.ranking import Ranking, rank_class_mates
 from fastretrieve.evaluation.report import write_report
-from fastretrieve.metric import Metric
 
 _N_BINS = 4  # quartiles, for a column with many numbers
 _MANY_VALUES = 12

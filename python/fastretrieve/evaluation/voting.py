@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._common.metric import Metric
 from fastretrieve.data import Skipped
 from fastretrieve.encoders import as_encoder
 from fastretrieve.evaluation.labelled import (
@@ -14,7 +15,6 @@ from fastretrieve.evaluation.labelled import (
     from_vectors,
     gallery_pair,
 )
-from fastretrieve.metric import Metric
 
 
 class Classification(NamedTuple):

@@ -14,8 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastretrieve._common.needs import wanting
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.needs import wanting
 
 if TYPE_CHECKING:
     from fastretrieve.gallery.added import Added

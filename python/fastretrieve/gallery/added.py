@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fastretrieve.arguments import whole
+from fastretrieve._common.arguments import whole
 from fastretrieve.data import Skipped
 from fastretrieve.gallery.downloads import Limits
 from fastretrieve.gallery.errors import GalleryError

@@ -223,7 +223,7 @@ def info(
 
 
 def _facts(path: Path, check: bool, unreadable: bool) -> dict[str, Any]:
-    from fastretrieve.encoders.files import is_saved_encoder
+    from fastretrieve.encoders.saved.files import is_saved_encoder
     from fastretrieve.gallery import describing
 
     if path.is_file():

@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arguments import shown
+from fastretrieve._common.arguments import shown
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import evaluating
 from fastretrieve.gallery.errors import GalleryError

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import fastretrieve as fr
+from fastretrieve._files.indexfile import FORMAT
+from fastretrieve._files.tensorfile import read_header
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.files import WEIGHTS, read_encoder
-from fastretrieve.encoders.opening import printable
-from fastretrieve.indexfile import FORMAT
-from fastretrieve.tensorfile import read_header
+from fastretrieve.encoders.saved.files import WEIGHTS, read_encoder
+from fastretrieve.encoders.saved.opening import printable
 
 
 def index_file(path: Path, *, check: bool = False) -> dict[str, Any]:

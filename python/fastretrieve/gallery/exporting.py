@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
-from fastretrieve.atomic import replacing
-from fastretrieve.encoders import EncoderError, files
+from fastretrieve._common.atomic import replacing
+from fastretrieve._files.tensorfile import Progress
+from fastretrieve.encoders import EncoderError
+from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted
 from fastretrieve.gallery.listing import Candidate, measured
 from fastretrieve.gallery.storage import ENCODER, Storage
 from fastretrieve.gallery.vectors import View
-from fastretrieve.tensorfile import Progress
 
 if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.encoders import as_encoder, files, load_encoder
+from fastretrieve.encoders import as_encoder, load_encoder
 from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.storage import ENCODER, Storage

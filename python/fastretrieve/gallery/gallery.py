@@ -13,9 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.encoders import as_encoder, create_encoder, files
+from fastretrieve.encoders import as_encoder, create_encoder
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting
 from fastretrieve.gallery.added import Added, Options

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from fastretrieve.data import DataError, Dataset, Skipped, open_dataset, walking
 from fastretrieve.data.errors import readable
+from fastretrieve.data.images import to_image
 from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
 from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
-from fastretrieve.encoders.images import to_image
 from fastretrieve.gallery import manifest
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import MAX_INTEGER, storable

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.gallery.errors import GalleryError
 
 FORMAT = "fastretrieve-gallery"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 
 from PIL import Image
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.gallery import pictures
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.pictures import Tile

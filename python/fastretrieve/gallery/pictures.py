@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.data import DataError, read_item
 from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
 from fastretrieve.data.readers import Box

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.arguments import shown, whole
+from fastretrieve._common.arguments import shown, whole
+from fastretrieve._common.metric import is_distance
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import exporting, recommending
 from fastretrieve.gallery.conditions import Conditions, Filter, Where
@@ -23,7 +24,6 @@ from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.queries import Query, QueryEncoder, item_query
 from fastretrieve.gallery.recommending import Label
 from fastretrieve.gallery.storage import Storage
-from fastretrieve.metric import is_distance
 
 MAX_RESULTS = 100_000
 

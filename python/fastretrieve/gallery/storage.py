@@ -27,7 +27,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.encoders import files
+from fastretrieve._files.tensorfile import Progress
+from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import manifest as manifests
 from fastretrieve.gallery import vectors as vector_files
@@ -35,7 +36,6 @@ from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.vectors import Vectors
-from fastretrieve.tensorfile import Progress
 
 ENCODER = "encoder"
 PICTURES = "pictures"

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
-from fastretrieve.encoders.files import file_sha256
+from fastretrieve._files.tensorfile import Progress
+from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.database import Database, Segment
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.gate import Gate
 from fastretrieve.gallery.manifest import Manifest
-from fastretrieve.tensorfile import Progress
 
 FOLDER = "vectors"
 SUFFIX = ".index"

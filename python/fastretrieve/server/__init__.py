@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastretrieve.needs import wanting
+from fastretrieve._common.needs import wanting
 
 if TYPE_CHECKING:
     from fastretrieve.server.app import create_app, run, settings

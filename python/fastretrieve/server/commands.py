@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fastretrieve._common.needs import wanting
 from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
@@ -13,7 +14,6 @@ from fastretrieve.gallery.terminal import (
     open_gallery,
     sentences,
 )
-from fastretrieve.needs import wanting
 
 
 def serve(

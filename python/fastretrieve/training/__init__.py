@@ -10,10 +10,10 @@ itself; ``needs_class_mates``, where its loss compares items of one class; and t
 first step and after every epoch.
 """
 
-from fastretrieve.needs import wanting
+from fastretrieve._common.needs import wanting
 
 with wanting("networks", "training"):
-    from fastretrieve.encoders.views import Views
+    from fastretrieve.encoders.blocks.views import Views
     from fastretrieve.training.checkpoint import CheckpointError
     from fastretrieve.training.fitting import TrainingResult, train
     from fastretrieve.training.stepping import DivergedError

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fastretrieve.encoders.blocks.views import MILD, Views
 from fastretrieve.encoders.protocol import Trainable
-from fastretrieve.encoders.views import MILD, Views
 from fastretrieve.training.options import Augment
 
 MIRROR_TOLERANCE = 1.1  # how much farther away mirror images may be, as a ratio of distances

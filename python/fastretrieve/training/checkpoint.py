@@ -18,10 +18,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.opening import brief, ordinary_file
-from fastretrieve.encoders.weights import entries_of
+from fastretrieve.encoders.saved.opening import brief, ordinary_file
+from fastretrieve.encoders.saved.weights import entries_of
 
 FORMAT_VERSION = "2"
 _WITHOUT_SUM = "1"  # as it was before there was a checksum; such a run still goes on

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fastretrieve.data import DataError, Dataset, Skipped, open_dataset
+from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
-from fastretrieve.encoders.views import Views
 from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.journal import Journal

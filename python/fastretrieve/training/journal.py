@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fastretrieve.atomic import replacing
+from fastretrieve._common.atomic import replacing
 from fastretrieve.encoders.base import move_batch, take_batch
 from fastretrieve.encoders.protocol import Batch
 from fastretrieve.training.pictures import draw_curves, draw_sheet

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.protocol import Trainable
-from fastretrieve.encoders.recipe import Recipe
-from fastretrieve.encoders.views import Views
 
 Augment: TypeAlias = 'Literal["auto"] | bool | Views'
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fastretrieve.data import DataError, Dataset, Loaded, Loader, Skipped, longest_side
 from fastretrieve.data.sampling import balanced_batches, balanced_order, epoch_order
 from fastretrieve.encoders.base import batch_length, move_batch
+from fastretrieve.encoders.blocks.steps import parameter_groups
+from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.protocol import Figure, Trainable
-from fastretrieve.encoders.steps import parameter_groups
-from fastretrieve.encoders.views import Views
 from fastretrieve.training.checkpoint import (
     Progress,
     State,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from fastretrieve.encoders.blocks.steps import losses_of, make_optimizers
 from fastretrieve.encoders.protocol import Batch, Trainable
-from fastretrieve.encoders.steps import losses_of, make_optimizers
 from fastretrieve.training.options import Plan, Precision
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset, Loaded, Loader, Skipped, longest_side
 from fastretrieve.encoders.base import move_batch, take_batch
+from fastretrieve.encoders.blocks.steps import losses_of
+from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Batch, Trainable
-from fastretrieve.encoders.steps import losses_of
-from fastretrieve.encoders.views import Views
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
 FEWEST_ITEMS = 500  # fewer are all trained on: a tenth of them would say little

@@ -1,6 +1,6 @@
 """Takes a name that is taken; otherwise it is sound."""
 
-from fastretrieve.encoders.pixels import PixelsEncoder
+from fastretrieve.encoders.models.pixels import PixelsEncoder
 
 
 class Encoder(PixelsEncoder):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
-from fastretrieve.arguments import file_name
-from fastretrieve.atomic import replacing
+from fastretrieve._common.arguments import file_name
+from fastretrieve._common.atomic import replacing
 from fastretrieve.compat.flat.functions import flat_index
 from fastretrieve.compat.flat.idmap import IndexIDMap, IndexIDMap2
 from fastretrieve.compat.flat.indexes import (

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.changes import COPY_BYTES, live_rows
+from fastretrieve._common.metric import Metric
+from fastretrieve._state.changes import COPY_BYTES, live_rows
 from fastretrieve.compat.flat.selectors import Ids, IDSelector, IDSelectorBatch, Mask
 from fastretrieve.index import Index as ExactIndex
-from fastretrieve.metric import Metric
 
 METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1

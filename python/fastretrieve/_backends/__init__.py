@@ -1,0 +1,1 @@
+"""Where searches run: what a backend is, the CPU, CUDA, and which one serves a device."""

@@ -1,0 +1,85 @@
+"""The CPU backend as the rest of the package sees it: the core's calls, on NumPy arrays.
+
+What is added to the core's class is what ``interface.py`` asks for and the CPU does without: it has
+no memory of its own to move things to, and a search needs no preparation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve import _core
+from fastretrieve._backends.interface import Pair, Ranges
+from fastretrieve._backends.memory import HOST, HostMemory
+from fastretrieve._backends.snapshot import Snapshot
+from fastretrieve._common.arrays import Rows, as_rows
+
+
+class CpuBackend(_core.CpuBackend):
+    """Exact search on the CPU, by the kernels of one instruction set: by default the best, or what
+    ``FASTRETRIEVE_ISA`` names.
+    """
+
+    memory: HostMemory = HOST
+    reads_booleans = True
+    answers_at_once = True
+
+    def counters(self) -> _core.Counters:
+        """Counters for the searches of an index."""
+        return _core.Counters()
+
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Rows:
+        """Rows as ``arrays.as_rows`` returns them."""
+        return as_rows(array, name=name, dim=dim)
+
+    def refuse_not_finite(self, rows: Rows) -> None:
+        """Nothing: every search refuses them."""
+
+    def search(  # type: ignore[override]
+        self,
+        queries: Any,
+        snapshot: Snapshot,
+        k: int,
+        counters: _core.Counters,
+        float64: bool,
+        *,
+        workspace: Any = None,
+        out: Pair | None = None,
+    ) -> Pair:
+        """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+        found = _search(self, queries, snapshot.native, k, counters, float64)
+        if out is None:
+            return found
+        out[0][...], out[1][...] = found
+        return out
+
+    def range(  # type: ignore[override]
+        self,
+        queries: Any,
+        snapshot: Snapshot,
+        radius: float,
+        counters: _core.Counters,
+        float64: bool,
+        **own: int,
+    ) -> Ranges | None:
+        """Everything within a radius."""
+        return super().range(queries, snapshot.native, radius, counters, float64, **own)
+
+    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> NDArray[np.uint8]:
+        """None: a thread has memory of its own for its part of a search."""
+        return np.empty(0, np.uint8)
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Nothing is kept with a snapshot."""
+
+    def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
+        """How a search of this size is shared out: panels of queries, chunks of rows."""
+        return _core.cpu_plan(
+            n_queries, snapshot.native.n_strips, snapshot.native.dim, _core.num_threads()
+        )
+
+
+_search = _core.CpuBackend.search  # looked up once: the call is a hundredth of a small search

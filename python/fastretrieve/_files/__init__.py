@@ -1,0 +1,1 @@
+"""Index files, and the vectors of others: read, checked, written."""

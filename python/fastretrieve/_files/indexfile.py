@@ -1,0 +1,122 @@
+"""What an index file says: the names, types and shapes of its tensors, and the facts of its header.
+
+``docs/index-files.md`` describes them for readers elsewhere. ``tensorfile.py`` owns the bytes and
+the checksums, ``storage.py`` what becomes of them. The header may be hostile: every fact is checked
+here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastretrieve import _core
+from fastretrieve._common.arrays import DTYPES, DType
+from fastretrieve._common.errors import StorageError
+from fastretrieve._common.metric import METRICS
+from fastretrieve._files.tensorfile import Header
+from fastretrieve._state.ids import MAX_ID
+
+FORMAT = "fastretrieve.index"
+VERSION = 1
+TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # what a tensor of rows is called
+
+
+def metadata(
+    *, dim: int, metric: str, dtype: DType, next_id: int, first_id: int | None, codes: str | None
+) -> dict[str, str]:
+    """What the header of a file says. ``first_id`` is None where the file holds the ids, ``codes``
+    where it holds none.
+    """
+    said = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "dim": str(dim),
+        "metric": metric,
+        "dtype": dtype,
+        "next_id": str(next_id),
+    }
+    if codes is not None:
+        said["codes"] = codes
+    if first_id is not None:
+        said["first_id"] = str(first_id)
+    return said
+
+
+class Facts:
+    """What the header of an index file says, checked."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self._check_format()
+        self.dim = self._number("dim", 1, _core.MAX_DIM)
+        self.metric = self._one_of("metric", METRICS)
+        self.dtype = self._one_of("dtype", DTYPES)
+        self.next_id = self._number("next_id", 0, MAX_ID + 1)
+        self.n_rows = self._count_rows()
+        self.layout = header.metadata.get("codes")  # None: the file holds no codes
+        self.first_id: int | None = None  # None: the file holds the ids
+        known = {"rows"}
+        if self.layout is not None:
+            known.add("codes")  # of this shape for readers that know the layout
+        if "ids" in header.tensors:
+            of_ids = {"ids", "id_order"} & set(header.tensors)
+            for name in of_ids:
+                self.require(name, "I64", (self.n_rows,))
+            known |= of_ids
+        else:
+            self.first_id = self._number("first_id", 0, max(self.next_id - self.n_rows, 0))
+            if self.n_rows > self.next_id:
+                raise _wrong("next_id", f"at least {self.n_rows}", str(self.next_id))
+        if set(header.tensors) != known:
+            raise _wrong("tensors", ", ".join(sorted(known)), ", ".join(sorted(header.tensors)))
+
+    def require(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """Raise unless the file has this tensor."""
+        if name not in self.header.tensors:
+            raise _wrong(name, "a tensor of that name", None)
+        tensor = self.header.tensors[name]
+        if (tensor.dtype, tensor.shape) != (dtype, shape):
+            raise _wrong(name, f"{dtype} {shape}", f"{tensor.dtype} {tensor.shape}")
+
+    def wrong_numbers(self, name: str, expected: str, found: str, offset: int = 0) -> StorageError:
+        """The error for a tensor that does not hold what it should at this byte of it."""
+        at = self.header.data + self.header.tensors[name].begin + offset
+        return StorageError(f"at byte {at}: expected {expected}, found {found}")
+
+    def _check_format(self) -> None:
+        found = self.header.metadata.get("format")
+        if found != FORMAT:
+            raise _wrong("format", repr(FORMAT), found)
+        version = self._number("version", 1, 2**31)
+        if version > VERSION:
+            raise StorageError(
+                f"the file has version {version} of the format and this fastretrieve reads up to "
+                f"{VERSION}; load it with a newer one"
+            )
+
+    def _count_rows(self) -> int:
+        if "rows" not in self.header.tensors:
+            raise _wrong("rows", "a tensor of that name", None)
+        shape = self.header.tensors["rows"].shape
+        n_rows = shape[0] if shape else 0
+        self.require("rows", TYPES[self.dtype], (n_rows, self.dim))
+        return n_rows
+
+    def _number(self, name: str, least: int, most: int) -> int:
+        text = self.header.metadata.get(name)
+        number = int(text) if text and re.fullmatch("0|[1-9][0-9]{0,18}", text, re.ASCII) else -1
+        if not least <= number <= most:
+            raise _wrong(name, f"a whole number from {least} to {most}", text)
+        return number
+
+    def _one_of(self, name: str, choices: tuple[str, ...]) -> Any:
+        value = self.header.metadata.get(name)
+        if value not in choices:
+            raise _wrong(name, f"one of {', '.join(choices)}", value)
+        return value
+
+
+def _wrong(name: str, expected: str, found: str | None) -> StorageError:
+    said = "none" if found is None else ascii(found[:80])
+    return StorageError(f"at byte 8: expected the header's {name} to be {expected}, found {said}")

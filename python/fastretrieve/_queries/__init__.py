@@ -1,0 +1,1 @@
+"""What is asked of a state: searches, filters, plans, self-joins, and their results."""

@@ -1,0 +1,214 @@
+"""Searches of one state of an index: the best rows, all rows within a radius.
+
+``index.py`` says what each search promises; here it happens. Every answer of a backend comes
+through ``best_rows`` or ``rows_within``, which refuse what cannot be true. ``filters.py`` owns the
+row masks, ``plans.py`` what is prepared beforehand, ``csrc/cpu/search.cpp`` the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve._backends.interface import Counters, Pair, Ranges
+from fastretrieve._backends.snapshot import Snapshot
+from fastretrieve._common.arguments import whole
+from fastretrieve._common.arrays import Rows, device_of, is_tensor, joined, like
+from fastretrieve._queries.doubting import refuse_doubtful
+from fastretrieve._queries.filters import masked
+from fastretrieve._queries.results import (
+    Hits,
+    InRange,
+    ScoreDType,
+    as_radius,
+    is_double,
+    without_self,
+)
+from fastretrieve._state.ids import as_ids
+from fastretrieve._state.locating import stored_rows
+from fastretrieve._state.segments import Format, State
+
+
+class Among(NamedTuple):
+    """Which rows a search may return, as the caller says it."""
+
+    where: Any
+    exclude: Any
+
+
+class Searcher(NamedTuple):
+    """A state to search, and what counts the work."""
+
+    state: State
+    counters: Counters
+    float64: bool  # how scores are returned
+
+    @property
+    def form(self) -> Format:
+        return self.state.form
+
+
+def search(
+    state: State,
+    counters: Counters,
+    queries: Any,
+    k: int,
+    among: Among | None,
+    *,
+    score_dtype: ScoreDType,
+    out: Pair | None,
+    check: bool,
+) -> Hits:
+    """The best ``k`` rows for each query."""
+    form = state.form
+    plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
+    ready = plain and queries.flags.c_contiguous and queries.flags.aligned
+    rows = queries if ready else form.backend.as_rows(queries, name="queries")
+    if rows.shape[1] != form.dim:
+        raise ValueError(
+            f"queries have dimension {rows.shape[1]} but the index has dimension "
+            f"{form.dim}; encode them as the vectors of the index were encoded"
+        )
+    k, float64 = whole(k, "k"), is_double(score_dtype)
+    if check:
+        form.backend.refuse_not_finite(rows)
+    if out is not None:
+        shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
+        out = checked_out(out, shape, float64, form, rows)
+        wide = (out[0].reshape(-1, k), out[1].reshape(-1, k))
+        _search_among(Searcher(state, counters, float64), rows, k, among, wide)
+        return Hits(*out, metric=form.metric)
+    if among is None:  # the shortest way, for small searches
+        snapshot = state.snapshot
+        scores, ids = form.backend.search(rows, snapshot, k, counters, float64)
+        if snapshot.is_doubtful:
+            refuse_doubtful(snapshot, form.memory.to_host(scores), form.memory.to_host(ids))
+    else:
+        scores, ids = _search_among(Searcher(state, counters, float64), rows, k, among)
+    if plain:
+        return Hits(scores, ids, metric=form.metric)
+    if np.ndim(queries) == 1:
+        scores, ids = scores[0], ids[0]
+    return Hits(like(scores, queries), like(ids, queries), metric=form.metric)
+
+
+def search_ids(
+    searcher: Searcher, ids: Any, k: int, among: Among | None, *, include_self: bool
+) -> Hits:
+    """The best ``k`` neighbours of rows of the index."""
+    k, wanted = whole(k, "k"), as_ids(ids)
+    rows = stored_rows(searcher.state, wanted)
+    scores, found = _search_among(searcher, rows, k if include_self else k + 1, among)
+    if not include_self:
+        scores, found = without_self(scores, found, wanted)
+    if np.ndim(ids) == 0:
+        scores, found = scores[0], found[0]
+    return Hits(like(scores, ids), like(found, ids), metric=searcher.form.metric)
+
+
+def range_search(searcher: Searcher, queries: Any, radius: float, among: Among | None) -> InRange:
+    """All rows within ``radius`` of each query."""
+    form = searcher.form
+    rows = form.backend.as_rows(queries, name="queries", dim=form.dim)
+    number = as_radius(radius)
+    parts = []
+    for begin, end, snapshot in _batches(searcher.state, among, len(rows)):
+        found = rows_within(searcher, snapshot, rows[begin:end], number)
+        assert found is not None  # no limit was given
+        parts.append(InRange(*found))
+    placed = form.memory.placed if form.memory.holds(rows) else np.asarray
+    return InRange(*(like(placed(array), queries) for array in _joined_ranges(parts)))
+
+
+def best_rows(
+    searcher: Searcher, snapshot: Snapshot, rows: Any, k: int, out: Pair | None = None
+) -> Pair:
+    """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+    form = searcher.form
+    in_place = out is None or form.memory.holds(out[0])
+    found = form.backend.search(
+        rows, snapshot, k, searcher.counters, searcher.float64, out=out if in_place else None
+    )
+    if snapshot.is_doubtful:
+        refuse_doubtful(snapshot, *(form.memory.to_host(array) for array in found))
+    if out is not None and not in_place:
+        as_array(out[0])[...], as_array(out[1])[...] = found
+    return found if out is None else out
+
+
+def rows_within(
+    searcher: Searcher, snapshot: Snapshot, rows: Any, radius: float, **own: int
+) -> Ranges | None:
+    """Everything within a radius; ``own`` are the options of a self-join of ``Backend.range``."""
+    found = searcher.form.backend.range(
+        rows, snapshot, radius, searcher.counters, searcher.float64, **own
+    )
+    if found is not None and snapshot.is_doubtful:
+        refuse_doubtful(snapshot, *found[1:])
+    return found
+
+
+def _search_among(
+    searcher: Searcher, rows: Rows, k: int, among: Among | None, out: Pair | None = None
+) -> Pair:
+    parts = []
+    for begin, end, snapshot in _batches(searcher.state, among, len(rows)):
+        here = None if out is None else (out[0][begin:end], out[1][begin:end])
+        parts.append(best_rows(searcher, snapshot, rows[begin:end], k, here))
+    if len(parts) == 1:
+        return parts[0]
+    return joined([scores for scores, _ in parts]), joined([ids for _, ids in parts])
+
+
+def _batches(
+    state: State, among: Among | None, n_queries: int
+) -> Iterator[tuple[int, int, Snapshot]]:
+    """What queries ``begin`` to ``end`` search."""
+    if among is None:
+        return iter([(0, n_queries, state.snapshot)])
+    return masked(state, among.where, among.exclude, n_queries)
+
+
+def _joined_ranges(parts: list[InRange]) -> InRange:
+    """The results of batches of queries as one."""
+    if len(parts) == 1:
+        return parts[0]
+    found = np.cumsum([0, *(len(part.ids) for part in parts)])
+    offsets = [part.offsets[1:] + n for part, n in zip(parts, found[:-1], strict=True)]
+    return InRange(
+        np.concatenate([[0], *offsets]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+    )
+
+
+def as_array(out: Any) -> NDArray[Any]:
+    """The memory of an array, or of a tensor on the CPU, as NumPy."""
+    array: NDArray[Any] = out.detach().numpy() if is_tensor(out) else out
+    return array
+
+
+def checked_out(out: Any, shape: tuple[int, ...], float64: bool, form: Format, rows: Any) -> Pair:
+    """``out`` if results of this shape can be written to it, else an error that says why not."""
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"out must be a tuple (scores, ids), got {type(out).__name__}")
+    kinds = ("float64" if float64 else "float32", "int64")
+    for array, name, kind in zip(out, ("scores", "ids"), kinds, strict=True):
+        dtype = str(getattr(array, "dtype", type(array).__name__)).removeprefix("torch.")
+        got = tuple(getattr(array, "shape", ()))
+        if dtype != kind or got != shape:
+            raise ValueError(
+                f"out must hold {name} of type {kind} and shape {shape}, got {dtype} {got}"
+            )
+        adjacent = array.is_contiguous() if is_tensor(array) else array.flags.c_contiguous
+        if not adjacent or not (is_tensor(array) or array.flags.writeable):
+            raise ValueError(f"out must hold {name} that are contiguous and writeable")
+        wanted = device_of(rows) if form.memory.holds(rows) else "cpu"
+        if device_of(array) != wanted:
+            raise ValueError(
+                f"out must be where the queries are, on {wanted}, got {name} on {device_of(array)}"
+            )
+    return out

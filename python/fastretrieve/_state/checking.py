@@ -1,0 +1,89 @@
+"""What a file may say that is not so: rows that are not finite, codes that are not those of rows.
+
+Rows that were added are finite and codes are made of them, so nothing is checked twice. Of a file
+that was loaded without ``verify`` neither is known, and looking would be to read it all. Whoever
+meets a row that is not finite names its id; ``_queries/doubting.py`` looks for the cause of answers
+that cannot be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve._common.arrays import Rows, not_finite
+from fastretrieve._common.errors import StorageError
+from fastretrieve._state.segments import STRIP_ROWS, Segment, new_slab
+
+PART_BYTES = 16 << 20
+Tell = Callable[[int], object]  # how many rows more are done
+
+
+class Fault(NamedTuple):
+    """The first thing that is wrong with the rows of a slab; -1 for none."""
+
+    row: int = -1  # that is not finite
+    code: int = -1  # the byte of the codes that is not what encoding gives
+
+
+def first_fault(segment: Segment, *, codes: bool, tell: Tell | None = None) -> Fault:
+    """Look at all rows of a segment and, with ``codes``, encode them again to compare every bit.
+
+    The core's threads do both, for some megabytes at a time.
+    """
+    form, slab = segment.slab.form, segment.slab
+    step = max(PART_BYTES // form.row_bytes // STRIP_ROWS, 1) * STRIP_ROWS
+    capacity = min(step, max(segment.n_rows, 1))
+    staging = new_slab(form, capacity, slot=0, first_id=0, own_ids=False)
+    for begin in range(0, segment.n_rows, step):
+        end = min(begin + step, segment.n_rows)
+        if staging.write(slab.rows[begin:end], _NO_IDS, 0) >= 0:
+            bad = begin + not_finite(slab.rows[begin:end])
+            if len(bad := bad[segment.alive(bad)]):
+                return Fault(row=int(bad[0]))
+        first, last = begin // STRIP_ROWS, min(end // STRIP_ROWS, segment.n_strips)
+        if codes and last > first:
+            staging.encode(0, (last - first) * STRIP_ROWS)
+            to_host = form.memory.to_host
+            ours, theirs = to_host(staging.codes[: last - first]), to_host(slab.codes[first:last])
+            if not _are_equal(ours, theirs):
+                byte = int(np.argmax(ours.reshape(-1) != theirs.reshape(-1)))
+                return Fault(code=first * form.strip_bytes + byte)
+        if tell is not None:
+            tell(end - begin)
+    return Fault()
+
+
+def row_fault(row_id: int) -> StorageError:
+    """The error for a row that is not finite."""
+    return StorageError(
+        f"the row with id {row_id} holds a value that is not finite, which no index writes: its "
+        f"file was damaged or made by something else; replace the file, or remove([{row_id}])"
+    )
+
+
+def finite_rows(segment: Segment, begin: int, end: int) -> Rows:
+    """These rows. One that came from a file that nobody checked and is not finite is an error, or
+    comes as zeros where it was removed.
+    """
+    rows: Rows = segment.slab.rows[begin:end]
+    if segment.slab.is_finite or not len(bad := not_finite(rows)):
+        return rows
+    alive = bad[segment.alive(begin + bad)]
+    if len(alive):
+        raise row_fault(int(segment.row_ids()[begin + alive[0]]))
+    rows = rows.copy()
+    rows[bad] = 0
+    return rows
+
+
+def _are_equal(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    if a.strides == b.strides and a.flags.c_contiguous and b.flags.aligned:
+        a, b = a.view(np.int32), b.view(np.int32)  # a strip is whole numbers of them
+    return bool(np.array_equal(a, b))
+
+
+_NO_IDS = np.zeros(0, np.int64)

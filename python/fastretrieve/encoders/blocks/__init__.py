@@ -1,0 +1,1 @@
+"""What encoders made of torch are built of: networks, losses, reductions, views, steps."""

@@ -1,0 +1,1 @@
+"""What an encoder must do, one function a promise; ``fastretrieve.testing`` runs them."""

@@ -1,0 +1,167 @@
+"""What an encoder must do beyond encoding, by the capabilities that it declares."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
+from fastretrieve.encoders.checking.tools import (
+    TOLERANCE,
+    CheckFailed,
+    Subject,
+    as_array,
+    gap,
+    parts,
+    require,
+    same,
+    untouched_generators,
+    vectors,
+)
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.protocol import Figure
+
+CLASSES = ("across", "along")
+
+
+def check_trainable(subject: Subject) -> None:
+    """The progress figure improves within a few steps on one batch."""
+    encoder = subject.make()
+    if "classify" in encoder.capabilities:
+        encoder.set_classes(CLASSES)
+    figure = encoder.progress_figure
+    require(
+        isinstance(figure, Figure) and figure.direction in ("lower", "higher"),
+        f"progress_figure is Figure(name, 'lower' or 'higher'), got {figure!r}",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        history = _train(subject, encoder)
+    values = [step[figure.name] for step in history]
+    require(bool(np.isfinite(values).all()), f"{figure.name!r} became NaN or infinite: {values}")
+    n = max(len(values) // 5, 1)
+    before, after = float(np.mean(values[:n])), float(np.mean(values[-n:]))
+    require(
+        figure.improved(before=before, after=after),
+        f"{figure.name!r} should get {figure.direction} but went from {before:.4g} to {after:.4g} "
+        f"in {len(values)} steps on one batch",
+    )
+
+
+def _train(subject: Subject, encoder: Any) -> list[dict[str, float]]:
+    encoder.train()
+    batch = encoder.preprocess(subject.sample.items)
+    labels = torch.from_numpy(subject.sample.labels)
+    try:
+        optimizers = make_optimizers(encoder)
+        before = [p.detach().clone() for p in encoder.parameters()]
+        history = [training_step(encoder, batch, labels, optimizers) for _ in range(subject.steps)]
+    except (RuntimeError, ValueError, EncoderError) as error:
+        raise CheckFailed(f"a step of training fails: {error}") from error
+    moved = [
+        not torch.equal(a, b.detach()) for a, b in zip(before, encoder.parameters(), strict=True)
+    ]
+    require(any(moved), "training moved no parameter: does loss depend on parameters()?")
+    found = vectors(encoder, subject.sample.items)
+    require(bool(np.isfinite(found).all()), "vectors hold NaN or infinity after training")
+    return history
+
+
+def check_fit(subject: Subject) -> None:
+    """``fit`` learns from batches, sets ``is_trained`` and returns the encoder."""
+    encoder = subject.make()
+    items = subject.sample.items
+    half = len(items) // 2
+    batches = [encoder.preprocess(items[:half]), encoder.preprocess(items[half:])]
+    fitted = encoder.fit(batches)
+    require(fitted is encoder, "fit(batches) must return the encoder")
+    require(bool(encoder.is_trained), "fit(batches) must set is_trained")
+    require(bool(np.isfinite(vectors(encoder, items)).all()), "vectors are not finite after fit")
+
+
+def check_classify(subject: Subject) -> None:
+    """``probabilities`` has a column for each class, rows sum to one, and classes are saved."""
+    encoder = subject.make()
+    encoder.set_classes(CLASSES)
+    require(tuple(encoder.classes) == CLASSES, f"classes is {encoder.classes}, wanted {CLASSES}")
+    found = as_array(encoder.probabilities(encoder.preprocess(subject.sample.items)))
+    wanted = (len(subject.sample.items), len(CLASSES))
+    require(found.shape == wanted, f"probabilities returned {found.shape}, wanted {wanted}")
+    require(
+        bool((found >= 0).all()) and bool(np.allclose(found.sum(axis=1), 1, atol=1e-4)),
+        "probabilities must not be negative and their rows must sum to one",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save(folder)
+        copy = subject.load(Path(folder))
+    require(tuple(copy.classes) == CLASSES, f"classes came back from save as {copy.classes}")
+    again = as_array(copy.probabilities(copy.preprocess(subject.sample.items)))
+    require(same(found, again), "the loaded encoder gives other probabilities")
+
+
+def check_reconstruct(subject: Subject) -> None:
+    """``reconstruct`` returns the shape of the batch, finite, without gradients, repeatably."""
+    encoder = subject.make()
+    batch = encoder.preprocess(subject.sample.items)
+    found = encoder.reconstruct(batch)
+    shape, wanted = tuple(found.shape), parts(batch)[0].shape
+    require(shape == wanted, f"reconstruct returned shape {shape}, wanted {wanted}")
+    require(bool(torch.isfinite(found).all()), "reconstruct returned NaN or infinity")
+    require(not found.requires_grad, "reconstruct returned a tensor that requires gradients")
+    again = encoder.reconstruct(batch)
+    require(same(as_array(found), as_array(again)), "reconstruct differs from call to call")
+
+
+def check_generate(subject: Subject) -> None:
+    """``generate`` gives ``n`` items like a batch; the seed alone decides which."""
+    encoder = subject.make()
+    wanted = parts(encoder.preprocess(subject.sample.items[:3]))[0].shape
+    with untouched_generators("generate"):
+        made = encoder.generate(3, seed=5)
+    first, again, other = (
+        parts(x)[0] for x in (made, encoder.generate(3, 5), encoder.generate(3, 6))
+    )
+    require(first.shape == wanted, f"generate(3) returned {first.shape}, a batch of 3 is {wanted}")
+    require(bool(np.isfinite(first).all()), "generate returned NaN or infinity")
+    require(same(first, again), "generate gives other items for the same seed")
+    require(not same(first, other), "generate gives the same items for different seeds")
+    none = parts(encoder.generate(0, seed=5))[0]
+    require(len(none) == 0, f"generate(0) returned {len(none)} items")
+    encoded = as_array(encoder.encode(made))
+    require(encoded.shape == (3, encoder.dim), "encode does not take what generate returns")
+
+
+def check_layers(subject: Subject) -> None:
+    """``layers`` gives float32 [n, d] for each name, the same for an item alone and in a batch."""
+    encoder = subject.make()
+    items = subject.sample.items
+    found = encoder.layers(encoder.preprocess(items))
+    require(bool(found), "layers returned no layer")
+    alone = encoder.layers(encoder.preprocess(items[:1]))
+    for name, value in found.items():
+        require(
+            value.ndim == 2 and len(value) == len(items) and as_array(value).dtype == np.float32,
+            f"layer {name!r} is {value.dtype} {tuple(value.shape)}, wanted float32 [n, d]",
+        )
+        require(not getattr(value, "requires_grad", False), f"layer {name!r} requires gradients")
+        a, b = as_array(value)[:1], as_array(alone[name])
+        require(bool(np.isfinite(a).all()), f"layer {name!r} holds NaN or infinity")
+        require(
+            same(a, b, tolerance=TOLERANCE),
+            f"layer {name!r} of an item changes by {gap(a, b):.3g} with its batch",
+        )
+
+
+CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
+    "trainable": check_trainable,
+    "fit": check_fit,
+    "classify": check_classify,
+    "reconstruct": check_reconstruct,
+    "generate": check_generate,
+    "layers": check_layers,
+}

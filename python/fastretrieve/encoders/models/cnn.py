@@ -1,0 +1,100 @@
+"""``cnn``: a convolutional network whose vectors are trained by labels, or by views without labels.
+
+The vector is a fully connected projection of the L2-normalised features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fastretrieve.encoders.base import UNSAVED_BYTES, seeded
+from fastretrieve.encoders.blocks.classifier import PrototypeClassifier
+from fastretrieve.encoders.blocks.contrast import same_label_loss, two_views_loss
+from fastretrieve.encoders.blocks.networks import (
+    ConvPyramid,
+    checked_size,
+    grid_pool,
+    initialise,
+    unit_rows,
+)
+from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.blocks.views import STRONG
+from fastretrieve.encoders.protocol import Batch
+
+Objective = Literal["auto", "softmax", "metric", "contrastive"]
+_OBJECTIVES = ("auto", "softmax", "metric", "contrastive")
+
+
+class CnnEncoder(PrototypeClassifier):
+    """Convolutions, pooling, and a fully connected layer.
+
+    ``objective`` is what training minimises: "softmax" (cosines with one prototype a class),
+    "metric" (supervised contrast: needs no prototypes, so also suits many small classes) or
+    "contrastive" (two changed views of an image belong together: needs no labels). "auto" takes the
+    softmax where classes are known, the metric loss where only labels are, else views.
+
+    >>> encoder = CnnEncoder(dim=16, image_size=16, channels=1, width=8)
+    >>> encoder.encode(encoder.preprocess([torch.rand(1, 20, 30)])).shape
+    torch.Size([1, 16])
+    """
+
+    name = "cnn"
+    capabilities = frozenset({"trainable", "classify", "layers"})
+    unsaved_bytes = UNSAVED_BYTES
+    recipe = Recipe(lr=3e-3, weight_decay=5e-3)
+
+    def __init__(
+        self,
+        *,
+        dim: int = 128,
+        image_size: int | Sequence[int] = 64,
+        channels: int = 3,
+        width: int = 24,
+        objective: Objective = "auto",
+        seed: int = 0,
+    ) -> None:
+        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
+        super().__init__(dim=dim, config={**config, "objective": objective, "seed": seed})
+        if objective not in _OBJECTIVES:
+            raise ValueError(
+                f"objective must be one of {', '.join(_OBJECTIVES)}, got {objective!r}"
+            )
+        self.objective = objective
+        self.views = STRONG
+        size = checked_size(self.image_size)
+        with seeded(seed):
+            self.body = ConvPyramid(self.channels, size, width=width, max_width=4 * width)
+            n_features = self.body.last.width
+            self.project = nn.Linear(n_features, dim)
+            self.compare = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+            initialise(self)
+        self.prototypes = None
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        features = grid_pool(self.body(batch), 1)
+        vectors: torch.Tensor = self.project(unit_rows(features))
+        return vectors
+
+    def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """The loss of the objective; unlabelled items teach nothing where labels are used."""
+        images = self.on_device(batch)
+        known = None if labels is None else labels.to(self.device)
+        objective = self.labelled_objective(known)
+        if objective is None or known is None:
+            views = torch.cat([self.views(images), self.views(images)])
+            return {"loss": two_views_loss(self.compare(self.embed(views)))}
+        vectors = self.embed(images)
+        if objective == "metric":
+            return {"loss": same_label_loss(vectors, known)}
+        return self.softmax_loss(vectors, known)
+
+    def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The maps after each halving, averaged over a 2 x 2 grid, the last one over all."""
+        with self.evaluating():
+            maps = self.body.all_maps(self.on_device(batch))
+            pooled = [grid_pool(m, 1 if m is maps[-1] else 2).float() for m in maps]
+        return {f"stage{i}": features for i, features in enumerate(pooled, start=1)}

@@ -1,0 +1,249 @@
+"""``gan``: a DCGAN; the vector is made of the layers of its discriminator.
+
+The game is stable by three known means: spectral norms and the hinge loss (SN-GAN), the same random
+views of real and drawn images (DiffAugment), and a second task for the discriminator, to tell which
+two views show one image (as in ContraD). That task is also what makes its layers worth searching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastretrieve.data.images import Size
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.blocks.contrast import two_views_loss
+from fastretrieve.encoders.blocks.networks import (
+    Decoder,
+    centred,
+    checked_size,
+    grid_pool,
+    initialise,
+    plan_stages,
+)
+from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.blocks.reduction import Reduction
+from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
+from fastretrieve.encoders.blocks.views import Views
+from fastretrieve.encoders.protocol import Batch, Figure
+
+GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
+# The layers that are fused, counted from the last: its share of the dimensions and its weight.
+# Deep layers know more of what an image shows, early ones more of how it looks.
+FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
+_SHARPNESS = 5.0  # of the score: what stretches nothing cannot reach the hinge's margin of 1
+_AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
+
+
+class Discriminator(nn.Module):
+    """Strided convolutions, a score, and a projection in which views are compared."""
+
+    def __init__(self, channels: int, size: Size, *, width: int) -> None:
+        super().__init__()
+        stages = plan_stages(size, width=max(width // 2, 1), max_width=4 * width)
+        widths = [channels, *(stage.width for stage in stages)]
+        self.widths = widths[1:]
+        self.blocks = nn.ModuleList(
+            SpectralConv2d(n_in, n_out, 4, stride=2, padding=1) for n_in, n_out in pairwise(widths)
+        )
+        height, width_ = stages[-1].size
+        self.n_features = widths[-1] * height * width_
+        self.score = SpectralLinear(self.n_features, 1)
+        self.compare = nn.Sequential(nn.Linear(self.n_features, 128), nn.ReLU(), nn.Linear(128, 64))
+        initialise(self)
+        for layer in (*self.blocks, self.score):
+            cast(SpectralConv2d | SpectralLinear, layer).start()
+
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps after each convolution, largest first."""
+        found = [centred(images)]
+        for block in self.blocks:
+            height, width = found[-1].shape[2:]
+            even = F.pad(found[-1], (0, width % 2, 0, height % 2))
+            found.append(F.leaky_relu(block(even), 0.2))
+        return found[1:]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps(images)[-1].flatten(1)
+
+    def judge(self, features: torch.Tensor) -> torch.Tensor:
+        """How real each image looks."""
+        return _SHARPNESS * self.score(features).float()  # type: ignore[no-any-return]
+
+
+class GanEncoder(TorchEncoder):
+    """Generator against discriminator; an inverter maps an image back to its latent.
+
+    The vector fuses the last three layers of the discriminator, the deep ones with more weight:
+    each averaged over a 4 x 4 grid and reduced by whitened principal components, which
+    ``after_training`` fits.
+
+    >>> gan = GanEncoder(dim=24, image_size=16, channels=1, width=8)
+    >>> images = gan.generate(3, seed=1)
+    >>> gan.invert(images).shape, gan.reconstruct(images).shape
+    (torch.Size([3, 64]), torch.Size([3, 1, 16, 16]))
+    """
+
+    name = "gan"
+    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
+    unsaved_bytes = UNSAVED_BYTES
+    progress_figure = Figure("views", "lower")  # the game's own losses need not fall
+    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999))
+    augmentable = False  # it makes its own views, alike for real and drawn images
+
+    averaged_steps: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        dim: int = 512,
+        image_size: int | Sequence[int] = 64,
+        channels: int = 3,
+        width: int = 32,
+        latent: int = 64,
+        seed: int = 0,
+    ) -> None:
+        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
+        super().__init__(dim=dim, config={**config, "latent": latent, "seed": seed})
+        if latent < 1:
+            raise ValueError(f"latent must be at least 1, got {latent}")
+        self.latent = latent
+        self.views = Views(crop=0.6, colour=0.4, hue=0.4, grey=0.2)
+        size = checked_size(self.image_size)
+        stages = plan_stages(size, width=width, max_width=4 * width)
+        with seeded(seed):
+            self.discriminator = Discriminator(self.channels, size, width=width)
+            self.generator = Decoder(latent, self.channels, size, stages)
+            initialise(self.generator)
+            self.averaged = Decoder(latent, self.channels, size, stages).requires_grad_(False)
+            n_features = self.discriminator.n_features
+            self.inverter = nn.Sequential(
+                nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, latent)
+            )
+            initialise(self.inverter)
+            self.reductions = self._make_reductions()
+        self.averaged.load_state_dict(self.generator.state_dict())
+        self.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        from fastretrieve import fuse
+
+        pairs = self._fused_maps(self.discriminator.maps(batch))
+        weights = [weight for _, weight in list(FUSED.values())[-len(pairs) :]]
+        parts = [reduction(features) for reduction, features in pairs]
+        return cast(torch.Tensor, fuse(parts, weights=weights))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The players, each named as its loss."""
+        return {
+            "discriminator": list(self.discriminator.parameters()),
+            "generator": list(self.generator.parameters()),
+            "inverter": list(self.inverter.parameters()),
+        }
+
+    def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Each player's loss, and "views": how far the discriminator confuses two images."""
+        real = self.on_device(batch)
+        latents = torch.randn(len(real), self.latent, device=self.device)
+        drawn = self.generator(latents).float().sigmoid()
+        critic = self.discriminator
+        seen = critic.features(torch.cat([self.views(real), self.views(real)]))
+        views = two_views_loss(critic.compare(seen))
+        real_score = critic.judge(seen)
+        drawn_score = critic.judge(critic.features(self.views(drawn)))
+        game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
+        with torch.no_grad():
+            features = critic.features(drawn)
+        found = self.inverter(features).float()
+        if self.training:
+            self._average()
+        return {
+            "discriminator": game + views,
+            "generator": -drawn_score.mean(),
+            "inverter": F.mse_loss(found, latents),
+            "views": views.detach(),
+        }
+
+    def invert(self, batch: Batch, *, steps: int = 0) -> torch.Tensor:
+        """The latents [n, latent] from which the generator draws these images.
+
+        ``steps`` of gradient descent on the latents follow the inverter's answer.
+        """
+        images = self.on_device(batch)
+        with self.evaluating():
+            latents: torch.Tensor = self.inverter(self.discriminator.features(images)).float()
+            if steps == 0:
+                return latents
+            with torch.enable_grad():
+                latents.requires_grad_(True)
+                optimizer = torch.optim.Adam([latents], lr=0.05)
+                for _ in range(steps):
+                    # A sum, so that an image's latent does not depend on the batch it is in.
+                    errors = F.mse_loss(self._draw(latents), images, reduction="sum")
+                    (latents.grad,) = torch.autograd.grad(errors, [latents])
+                    optimizer.step()
+            return latents.detach()
+
+    def reconstruct(self, batch: Batch) -> torch.Tensor:
+        """What the generator draws from the latents that the inverter finds."""
+        with self.evaluating():
+            return self._draw(self.invert(batch))
+
+    def generate(self, n: int, seed: int = 0) -> torch.Tensor:
+        """Draw ``n`` images."""
+        with self.evaluating():
+            return self._draw(normal_noise((n, self.latent), seed=seed).to(self.device))
+
+    def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Each layer of the discriminator, averaged over the grid."""
+        with self.evaluating():
+            maps = self.discriminator.maps(self.on_device(batch))
+            return {f"layer{i}": grid_pool(m, GRID).float() for i, m in enumerate(maps, 1)}
+
+    def after_training(self, batches: Iterable[Batch]) -> None:
+        """Fit the reductions to the layers of a sample of the training data."""
+        with self.evaluating():
+            found = [self._fused_maps(self.discriminator.maps(self.on_device(b))) for b in batches]
+            for i in range(len(self.reductions)):
+                reduction = found[0][i][0]
+                reduction.fit(torch.cat([pairs[i][1].cpu() for pairs in found]))
+
+    def _draw(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the running mean towards the generator: fast at first, slowly later."""
+        self.averaged_steps += 1
+        keep = min(_AVERAGING, float(self.averaged_steps) / (float(self.averaged_steps) + 9))
+        source = self.generator.state_dict()
+        for name, value in self.averaged.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(source[name], 1 - keep)
+            else:
+                value.copy_(source[name])
+
+    def _make_reductions(self) -> nn.ModuleList:
+        widths = self.discriminator.widths
+        used = [place for place in FUSED if -place <= len(widths)]
+        shares = [max(round(FUSED[place][0] * self.dim), 1) for place in used[:-1]]
+        dims = [*shares, self.dim - sum(shares)]
+        if dims[-1] < 1:
+            raise ValueError(f"dim must be at least {len(used)}, one a fused layer, got {self.dim}")
+        return nn.ModuleList(
+            Reduction(widths[place] * GRID**2, dim, whiten=1.0)
+            for place, dim in zip(used, dims, strict=True)
+        )
+
+    def _fused_maps(self, maps: list[torch.Tensor]) -> list[tuple[Reduction, torch.Tensor]]:
+        """Each reduction with the features that it reduces."""
+        chosen = maps[-len(self.reductions) :]
+        return [
+            (cast(Reduction, reduction), grid_pool(m, GRID))
+            for reduction, m in zip(self.reductions, chosen, strict=True)
+        ]

