@@ -35,7 +35,8 @@ case "$name $*" in
   *"-m pytest"*)
     name=tests
     echo "tests/test_a.py::test_one[with spaces] PASSED [ 10%]"
-    echo "tests/test_a.py::test_two FAILED [ 20%]" ;;
+    echo "tests/test_a.py::test_two FAILED [ 20%]"
+    [ "${HANG:-}" != tests ] || printf '%s ' "tests/test_a.py::test_three[of 4]" ;;
   *" names "*) echo faiss; exit ;;
   *--out*)
     while [ "$1" != --out ]; do shift; done

@@ -145,6 +145,7 @@ def test_a_signal_ends_the_part_too(script: Stubbed) -> None:
     found = script.report("chosen")
     assert {"part": "tests", "verdict": "stopped by a signal", "seconds": 0} in found["parts"]
     assert found["tests"]["passed"] == 1  # those before it
+    assert found["tests"]["unfinished"] == "tests/test_a.py::test_three[of 4]"
 
 
 def test_the_limit_of_a_call(script: Stubbed) -> None:

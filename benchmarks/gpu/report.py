@@ -87,18 +87,21 @@ def facts(folder: Path) -> dict[str, str]:
 
 
 def outcomes(log: Path) -> dict[str, Any]:
-    """How many tests passed, failed or were skipped, by pytest's lines; those of a run that was
-    killed count too.
+    """How many tests passed, failed or were skipped, by pytest's lines. Those of a run that was
+    killed count too, and the test that ran then is named.
     """
     if not log.exists():
         return {}
+    text = log.read_text(errors="replace")
     counts: dict[str, Any] = {}
     failures = []
-    for name, outcome in OUTCOME.findall(log.read_text(errors="replace")):
+    for name, outcome in OUTCOME.findall(text):
         counts[outcome.lower()] = counts.get(outcome.lower(), 0) + 1
         if outcome in ("FAILED", "ERROR"):
             failures.append(name)
-    return counts | {"failures": failures[:MOST_FAILURES]}
+    running = re.search(r"^(tests/\S+::.*?) *\Z", text, re.MULTILINE)
+    unfinished = {"unfinished": running[1]} if running and not OUTCOME.match(running[0]) else {}
+    return counts | {"failures": failures[:MOST_FAILURES]} | unfinished
 
 
 def table(result: dict[str, Any]) -> list[str]:
