@@ -260,6 +260,16 @@ def test_torch_finds_the_exact_answers(tmp_path: Path) -> None:
     assert line["median_us"] > 0
 
 
+def test_a_cpu_is_not_measured_for_a_gpu(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SystemExit, match="torch sees no GPU"):
+        run.main(["ceilings", "--out", str(tmp_path / "part.json")])
+    assert not list(tmp_path.iterdir())
+
+
 class OnCpu:
     """A run whose searches are those of the CPU."""
 

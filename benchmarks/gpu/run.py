@@ -45,7 +45,9 @@ class Run:
         from timing import Timer
 
         self.options = options
-        self.on_gpu = torch.cuda.is_available() and not options.dry_run
+        self.on_gpu = not options.dry_run
+        if self.on_gpu and not torch.cuda.is_available():
+            sys.exit("torch sees no GPU: figures of a CPU would say nothing; --dry-run wants none")
         self.device = "cuda" if self.on_gpu else "cpu"
         self.timer = Timer(on_gpu=self.on_gpu)
         self.end = time.monotonic() + options.seconds
