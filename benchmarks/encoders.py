@@ -41,10 +41,10 @@ from encoders_figures import accuracy, baselines, density, nearest_accuracy, tra
 from encoders_judge import judge_samples
 from fastretrieve.benchmarking.environment import describe
 from fastretrieve.data import open_dataset
+from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
 from fastretrieve.encoders.models.cnn import CnnEncoder
-from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.encoders.models.rnn import RnnEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder

@@ -1,4 +1,4 @@
-"""Who else searches by brute force on a GPU: each takes the same tensors, each may be missing.
+"""Other libraries that search by brute force on a GPU, on the same tensors. Any may be missing.
 
 FAISS, cuVS, FlashLib and KeOps have a stream, an order of arguments and a metric of their own; the
 calls follow their documentation (faiss 1.15, cuvs 26.6, flashlib 0.4, pykeops 2.3). FlashLib knows
@@ -17,7 +17,7 @@ Prepare = Callable[[torch.Tensor, torch.Tensor, int], Search]
 
 
 class Peer(NamedTuple):
-    """How a library is prepared for a search, and what it ranks by."""
+    """How a library is prepared for a search, and the metric that it ranks by."""
 
     prepare: Prepare
     metric: str = "ip"
@@ -101,19 +101,7 @@ PEERS = {
 
 
 def as_ids(found: Any) -> torch.Tensor:
-    """Whatever array of ids a peer returned, as a tensor."""
+    """The ids that a peer returned in an array of its own kind, as a tensor."""
     if not isinstance(found, torch.Tensor):
         found = torch.as_tensor(found, device="cuda" if torch.cuda.is_available() else "cpu")
     return found.to(torch.int64)
-
-
-def exact_ids(queries: torch.Tensor, rows: torch.Tensor, k: int, metric: str) -> torch.Tensor:
-    """The best rows by float64 scores, a million rows at a time."""
-    q, parts = queries.double(), []
-    for begin in range(0, len(rows), 1 << 20):
-        x = rows[begin : begin + (1 << 20)].double()
-        scores = q @ x.T if metric == "ip" else 2 * q @ x.T - (x * x).sum(dim=1)
-        best = torch.topk(scores, min(k, len(x)))
-        parts.append((best.values, best.indices + begin))
-    values, ids = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
-    return ids.gather(1, torch.topk(values, k).indices)

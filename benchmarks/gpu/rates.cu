@@ -1,5 +1,5 @@
-// What the machine can do at most, as one line of JSON: int8 products from registers by mma and
-// wgmma, and the latency of an empty launch. The scan's shares are shares of these.
+// The ceilings of a GPU as one line of JSON: int8 products from registers by mma and wgmma, and the
+// latency of an empty launch. Operands are random, because a GPU draws less power on others.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -12,10 +12,18 @@ namespace {
 
 constexpr int kRounds = 4096;
 
+// Random bits that differ from thread to thread and from `which` to `which`.
+__device__ __forceinline__ uint32_t noise(uint32_t which) {
+  uint32_t x = (blockIdx.x * blockDim.x + threadIdx.x) * 16u + which + 1u;
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x = (x ^ x >> 15) * 0x846ca68bu;
+  return x ^ x >> 16;
+}
+
 __global__ void __launch_bounds__(256) mma_kernel(int* out) {
   int sums[8][4] = {};
-  const uint32_t a[4] = {threadIdx.x, 1, 2, 3};
-  const uint32_t b[2] = {threadIdx.x, 5};
+  const uint32_t a[4] = {noise(0), noise(1), noise(2), noise(3)};
+  const uint32_t b[2] = {noise(4), noise(5)};
   for (int i = 0; i < kRounds; ++i)
 #pragma unroll
     for (int group = 0; group < 8; ++group) ptx::mma_m16n8k32_s8(sums[group], a, b);
@@ -28,11 +36,12 @@ __global__ void __launch_bounds__(256) mma_kernel(int* out) {
 __global__ void __launch_bounds__(256, 1) wgmma_kernel(int* out) {
 #if FR_HAS_WGMMA
   FR_DYN_SMEM(shared);
-  for (int i = threadIdx.x; i < 256 * 32; i += blockDim.x) shared[i] = static_cast<uint8_t>(i);
+  for (int i = threadIdx.x; i < 256 * 32; i += blockDim.x)
+    shared[i] = static_cast<uint8_t>(noise(i));
   ptx::fence_proxy_async();
   __syncthreads();
   const uint64_t b = shared_descriptor(ptx::shared_address(shared), Swizzle::none, 256, 128);
-  const uint32_t a[4] = {threadIdx.x, 1, 2, 3};
+  const uint32_t a[4] = {noise(0), noise(1), noise(2), noise(3)};
   int sums[128];
   for (int i = 0; i < 128; ++i) sums[i] = 0;
   for (int i = 0; i < kRounds / 8; ++i) {

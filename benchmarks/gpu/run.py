@@ -1,13 +1,15 @@
-"""Check tiers against the CPU, or measure ceilings, a tier or a peer; the results as JSON.
+"""One part of a run of ``benchmarks/gpu.sh``; the results as JSON.
 
     python benchmarks/gpu/run.py prove --out prove.json
     python benchmarks/gpu/run.py check --tier mma --out check-mma.json
+    python benchmarks/gpu/run.py ours --tier mma --cases first --out ours-mma.json
+    python benchmarks/gpu/run.py kernels --tier mma --cases first --out kernels-mma.json
     python benchmarks/gpu/run.py ceilings --rates build/gpu/rates --out ceilings.json
-    python benchmarks/gpu/run.py ours --tier mma --out ours-mma.json
-    python benchmarks/gpu/run.py peer --peer faiss --out peer-faiss.json
+    python benchmarks/gpu/run.py peer --peer faiss --cases all --out peer-faiss.json
 
-``benchmarks/gpu.sh`` calls this, a process for each, because an error on a GPU ends its process;
-``report.py`` puts the files together. ``--dry-run`` runs in an emulated build, with tiny sizes.
+The script starts a process for each part, because an error on a GPU ends its process; ``report.py``
+puts the files together. The first four need fastretrieve and are in ``searches.py``; ceilings and
+peers need torch alone. ``--dry-run`` runs in an emulated build, with tiny sizes.
 """
 
 from __future__ import annotations
@@ -20,38 +22,41 @@ import subprocess
 import sys
 import time
 import traceback
-from functools import partial
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).parent))
 
-from peers import PEERS, as_ids, exact_ids
-from sizes import CASES, CHECKS, DRY_CASES, SMALL_CHECKS, Case, made
-from timing import Timer, captured, copy_bandwidth, read_bandwidth
-
-import fastretrieve as fr
-from fastretrieve import _core
-from fastretrieve._backends import runtime
-from fastretrieve.machine import proving
+import report
+from sizes import CASES, CHECKS, DRY_CASES, SMALL_CHECKS, Case
 
 TIERS = ("dp4a", "mma", "wgmma")
+OURS = ("prove", "check", "ours", "kernels")
+FIRST_PEERS = ("torch bfloat16", "flashlib bfloat16")  # those of the first call
 MAX_MATRIX_BYTES = 24e9  # of a peer that writes all scores
 
 
 class Run:
-    """What is found so far; written after every part, so that a crash loses one."""
+    """The results so far; written after every case, so that a crash loses one."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        import torch
+        from timing import Timer
+
         self.options = options
-        self.on_gpu = torch.cuda.is_available() and not options.dry_run
+        self.on_gpu = not options.dry_run
+        if self.on_gpu and not torch.cuda.is_available():
+            sys.exit("torch sees no GPU: figures of a CPU would say nothing; --dry-run wants none")
         self.device = "cuda" if self.on_gpu else "cpu"
         self.timer = Timer(on_gpu=self.on_gpu)
         self.end = time.monotonic() + options.seconds
-        self.result: dict[str, Any] = {"machine": machine(self.on_gpu), "errors": []}
+        facts = {"python": platform.python_version(), "torch": torch.__version__}
+        if self.on_gpu:
+            properties = torch.cuda.get_device_properties(0)
+            facts |= {"torch_device": properties.name}
+            facts |= {"multiprocessors": properties.multi_processor_count}
+        self.result: dict[str, Any] = {"machine": facts, "errors": []}
 
     def part(self, name: str, work: Any, *arguments: Any) -> None:
         """Do some work; an error is recorded with its last lines."""
@@ -72,73 +77,22 @@ class Run:
         partial_file = out.with_suffix(".part")
         partial_file.write_text(json.dumps(self.result, indent=1))
         os.replace(partial_file, out)
+        if self.options.report:
+            report.write(report.gathered(out.parent), self.options.report)
 
     def record(self, kind: str, **line: Any) -> None:
+        line["when"] = datetime.now(timezone.utc).strftime("%H:%M:%S")
         self.result.setdefault(kind, []).append(line)
         print(json.dumps(line), flush=True)
 
 
-def machine(on_gpu: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
-    facts["architectures"] = _core.cuda_architectures
-    facts["backend"] = fr.backends()[1].reason
-    if on_gpu:
-        properties = torch.cuda.get_device_properties(0)
-        facts |= {"device": properties.name, "multiprocessors": properties.multi_processor_count}
-        driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        facts["driver"] = output_of(driver)
-    return facts | {"commit": output_of(["git", "rev-parse", "HEAD"])}
+def bandwidth(run: Run) -> None:
+    from timing import copy_bandwidth, random_numbers, read_bandwidth
 
-
-def output_of(command: list[str]) -> str:
-    """What a command says; empty where there is no such command."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
-
-
-def index_on(rows: torch.Tensor, metric: str, tier: str) -> Any:
-    """An index on the device whose scan is of this tier."""
-    with runtime.serving(runtime.cuda_backend("cuda", tier)):
-        index = fr.Index(rows.shape[1], metric=metric, device="cuda")
-    index.add(rows)
-    return index
-
-
-def as_numpy(array: Any) -> np.ndarray:
-    return array.cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
-
-
-def prove(run: Run) -> None:
-    """What `fastretrieve doctor --prove` finds: every tier, each in a process of its own."""
-    limit = run.options.seconds / len(TIERS)
-    found = proving.prove(0, limit=limit, say=lambda t: run.record("proofs", **t._asdict()))
-    for trial in found:
-        if trial.verdict != "equal":
-            raise AssertionError(f"{trial.tier} {trial.verdict}: {trial.said}")
-
-
-def check(run: Run, case: Case) -> None:
-    """Ids and scores in every bit those of the CPU."""
-    tier = run.options.tier
-    queries, rows = made(case, run.device)
-    found = index_on(rows, case.metric, tier).search(queries, case.k, score_dtype="float64")
-    host = fr.Index(case.dim, metric=case.metric)
-    host.add(rows.cpu())
-    wanted = host.search(queries.cpu().numpy(), case.k, score_dtype="float64")
-    same_ids = bool((as_numpy(found.ids) == wanted.ids).all())
-    same_bits = bool((as_numpy(found.scores).view(np.int64) == wanted.scores.view(np.int64)).all())
-    run.record("checks", case=case.name, tier=tier, equal=same_ids and same_bits)
-    if not (same_ids and same_bits):
-        raise AssertionError(f"{tier} differs from the CPU: {case.name}")
-
-
-def ceilings(run: Run) -> None:
-    n_bytes = 4 << 30 if run.on_gpu else 4 << 20
-    found = {"copy_bytes_per_s": copy_bandwidth(run.timer, n_bytes)}
-    found["read_bytes_per_s"] = read_bandwidth(run.timer, n_bytes)
-    run.result["ceilings"] = found
+    numbers = random_numbers(4 << 30 if run.on_gpu else 4 << 20, run.device)
+    found = run.result.setdefault("ceilings", {})
+    found["read_bytes_per_s"] = read_bandwidth(run.timer, numbers)
+    found["copy_bytes_per_s"] = copy_bandwidth(run.timer, numbers)
     print(json.dumps(found), flush=True)
 
 
@@ -148,54 +102,51 @@ def rates(run: Run) -> None:
     print(done.stdout, flush=True)
 
 
-def ours(run: Run, case: Case) -> None:
-    """Our time for a case; wrong answers have no speed."""
-    tier = run.options.tier
-    queries, rows = made(case, run.device)
-    wanted = exact_ids(queries[:4], rows, case.k, "ip" if case.metric == "ip" else "l2")
-    index = index_on(rows, case.metric, tier)
-    plan = index.plan(case.batch, k=case.k)
-    if not (as_numpy(plan(queries).ids)[:4] == as_numpy(wanted)).all():
-        raise AssertionError(f"{tier}: wrong ids, {case.name}")
-    call = partial(plan, queries)
-    timed = captured(call) if case.graph and run.on_gpu else call
-    times = run.timer.median_us(timed, cold=case.cold)
-    stats = index.stats()
-    line = {"case": case.name, "who": f"fastretrieve {tier}", **times}
-    line |= {"rows_scored_per_query": stats["rows_scored_per_query"]}
-    line |= {"overflows": stats["overflows"], "plan": repr(plan)}
-    run.record("times", **line)
+def matrix_product(run: Run) -> None:
+    from timing import int8_rate
+
+    found = int8_rate(run.timer, 8192 if run.on_gpu else 128)
+    run.result.setdefault("ceilings", {})["int8_torch_tops"] = found
+
+
+def ceilings(run: Run) -> None:
+    run.part("bandwidth", bandwidth)
+    if run.options.rates:
+        run.part("rates", rates)
+    run.part("int8 product of torch", matrix_product)
 
 
 def peer(run: Run, case: Case) -> None:
-    """A peer's time for a case, and how many of the exact answers it finds."""
+    """A peer's time for a case, and the share of the exact answers that it finds."""
+    from data import checked_queries, exact_ids, made
+    from peers import PEERS, as_ids
+
     name = run.options.peer
     chosen = PEERS[name]
     if case.metric != "ip" or (chosen.has_score_matrix and case.matrix_bytes > MAX_MATRIX_BYTES):
         return
     queries, rows = made(case, run.device)
+    some = checked_queries(case.batch).to(run.device)
     search = chosen.prepare(queries, rows, case.k)
-    found = as_ids(search())[:4].cpu()
-    wanted = exact_ids(queries[:4], rows, case.k, chosen.metric).cpu()
+    found = as_ids(search())[some].cpu()
+    wanted = exact_ids(queries[some], rows, case.k, chosen.metric).cpu()
     recall = float((found[:, :, None] == wanted[:, None, :]).any(dim=2).double().mean())
+    times = run.timer.median_us(search, cold=case.cold)
     run.record(
-        "times",
-        case=case.name,
-        who=name,
-        recall=recall,
-        metric=chosen.metric,
-        **run.timer.median_us(search, cold=case.cold),
+        "times", case=case.name, who=name, recall=recall, metric=chosen.metric, graph=False, **times
     )
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("prove", "check", "ceilings", "ours", "peer"))
+    parser.add_argument("what", choices=(*OURS, "ceilings", "peer", "names"))
     parser.add_argument("--out", required=True, help="where the JSON goes")
+    parser.add_argument("--report", type=Path, help="the report to rewrite after each result")
     parser.add_argument("--tier", choices=TIERS, default="dp4a")
-    parser.add_argument("--peer", choices=PEERS, default="torch float32")
+    parser.add_argument("--peer", default=FIRST_PEERS[0])
+    parser.add_argument("--cases", choices=CASES, default="first")
     parser.add_argument("--rates", help="the program built from rates.cu")
-    parser.add_argument("--seconds", type=float, default=480, help="start no part after these")
+    parser.add_argument("--seconds", type=float, default=480, help="start no case after these")
     parser.add_argument("--small", action="store_true", help="small checks, for the sanitizers")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, no GPU needed")
     return parser.parse_args(arguments)
@@ -203,24 +154,30 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    available, reason = fr.backends()[1][1:3]
-    if not available:
-        sys.exit(f"there is no CUDA backend: {reason}")
+    if options.what == "names":  # of the peers that the first call left out
+        from peers import PEERS
+
+        print(*(name for name in PEERS if name not in FIRST_PEERS), sep="\n")
+        return 0
     run = Run(options)
-    small = options.small or options.dry_run
-    if options.what == "prove":
-        run.part("prove", prove)
-    elif options.what == "ceilings":
-        run.part("bandwidth", ceilings)
-        if options.rates:
-            run.part("rates", rates)
-    elif options.what == "check":
-        for case in SMALL_CHECKS if small else CHECKS:
-            run.part(f"check {options.tier}: {case.name}", check, case)
+    cases = DRY_CASES if options.dry_run else CASES[options.cases]
+    if options.what == "ceilings":
+        ceilings(run)
+    elif options.what == "peer":
+        for case in cases:
+            run.part(f"{options.peer}: {case.name}", peer, case)
     else:
-        work, who = (ours, options.tier) if options.what == "ours" else (peer, options.peer)
-        for case in DRY_CASES if options.dry_run else CASES:
-            run.part(f"{who}: {case.name}", work, case)
+        import searches
+
+        run.result["machine"] |= searches.facts()
+        if options.what == "prove":
+            run.part("prove", searches.prove)
+        else:
+            if options.what == "check":
+                cases = SMALL_CHECKS if options.small or options.dry_run else CHECKS
+            for case in cases:
+                name = f"{options.what} {options.tier}: {case.name}"
+                run.part(name, getattr(searches, options.what), case)
     run.write()
     return 1 if run.result["errors"] else 0
 

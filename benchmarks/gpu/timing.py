@@ -17,7 +17,7 @@ class Timer:
 
     def __init__(self, *, on_gpu: bool) -> None:
         self.on_gpu = on_gpu
-        self._flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda") if on_gpu else None
+        self._flush: torch.Tensor | None = None
 
     def median_us(self, call: Callable[[], Any], *, cold: bool = False) -> dict[str, float]:
         """The median, the first and the ninth decile in microseconds."""
@@ -50,6 +50,8 @@ class Timer:
             call()
             return (time.perf_counter() - begin) * 1e6
         if cold:
+            if self._flush is None:
+                self._flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
             self._flush.zero_()
         events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         events[0].record()
@@ -58,19 +60,28 @@ class Timer:
         return events
 
 
-def copy_bandwidth(timer: Timer, n_bytes: int) -> float:
+def random_numbers(n_bytes: int, device: str) -> torch.Tensor:
+    """Random float32 numbers: on zeros a GPU draws less power, and is faster than on data."""
+    random = torch.Generator(device=device).manual_seed(1)
+    return torch.randn(n_bytes // 4, generator=random, device=device)
+
+
+def copy_bandwidth(timer: Timer, source: torch.Tensor) -> float:
     """Bytes per second of a copy on the device, reads and writes counted."""
-    device = "cuda" if timer.on_gpu else "cpu"
-    source = torch.zeros(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2e6 * n_bytes / timer.median_us(lambda: target.copy_(source))["median_us"]
+    return 2e6 * source.nbytes / timer.median_us(lambda: target.copy_(source))["median_us"]
 
 
-def read_bandwidth(timer: Timer, n_bytes: int) -> float:
-    """Bytes per second of a sum over memory: what a scan can hope for."""
+def read_bandwidth(timer: Timer, source: torch.Tensor) -> float:
+    """Bytes per second of a sum over memory: the limit of a scan."""
+    return 1e6 * source.nbytes / timer.median_us(source.sum)["median_us"]
+
+
+def int8_rate(timer: Timer, size: int) -> float:
+    """Tera-operations per second of torch's product of two random int8 matrices."""
     device = "cuda" if timer.on_gpu else "cpu"
-    source = torch.zeros(n_bytes // 4, dtype=torch.float32, device=device)
-    return 1e6 * n_bytes / timer.median_us(lambda: source.sum())["median_us"]
+    a, b = (torch.randint(-127, 128, (size, size), device=device).char() for _ in range(2))
+    return 2e-6 * size**3 / timer.median_us(lambda: torch._int_mm(a, b.T))["median_us"]
 
 
 def captured(call: Callable[[], Any]) -> Callable[[], None]:
