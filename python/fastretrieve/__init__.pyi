@@ -30,12 +30,12 @@ from fastretrieve.gallery import Gallery as Gallery
 from fastretrieve.gallery import GalleryError as GalleryError
 from fastretrieve.gallery import Matches as Matches
 from fastretrieve.index import Index as Index
-from fastretrieve.ops.topk.clustering import Clusters as Clusters
-from fastretrieve.ops.topk.clustering import kmeans as kmeans
-from fastretrieve.ops.topk.fusion import fuse as fuse
-from fastretrieve.ops.topk.fusion import normalize as normalize
-from fastretrieve.ops.topk.topk import scores as scores
-from fastretrieve.ops.topk.topk import topk as topk
+from fastretrieve.ops.clustering import Clusters as Clusters
+from fastretrieve.ops.clustering import kmeans as kmeans
+from fastretrieve.ops.fusion import fuse as fuse
+from fastretrieve.ops.fusion import normalize as normalize
+from fastretrieve.ops.topk import scores as scores
+from fastretrieve.ops.topk import topk as topk
 from fastretrieve.training import TrainingResult as TrainingResult
 from fastretrieve.training import train as train
 

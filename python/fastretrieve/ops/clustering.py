@@ -15,7 +15,7 @@ from fastretrieve._backends.memory import HostMemory
 from fastretrieve._backends.runtime import backend_for
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows, as_float, device_of, is_tensor, like
-from fastretrieve.ops.topk.topk import topk
+from fastretrieve.ops.topk import topk
 
 MIN_SAMPLE = 4096  # rows that seeding draws from, and at least this many for each cluster:
 SAMPLE_PER_CLUSTER = 32
