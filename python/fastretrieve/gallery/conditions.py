@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from fastretrieve.arguments import shown
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
+from fastretrieve.locks import ForkSafeLock
 
 TIME_LIMIT = 5.0  # seconds of a processor
 PATIENCE = (
@@ -66,7 +66,7 @@ class Conditions:
 
     def __init__(self, *, time_limit: float = TIME_LIMIT) -> None:
         self._time_limit = time_limit
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._masks: OrderedDict[Any, NDArray[np.bool_]] = OrderedDict()
 
     def mask(self, where: Where, view: Any) -> NDArray[np.bool_] | None:

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastretrieve.gallery import access, parts, schema
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.forking import Connection, connect, leave_behind, n_forks
 from fastretrieve.gallery.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
+from fastretrieve.locks import ForkSafeLock
 
-FILE = "items.sqlite"
+FILE = parts.DATABASE
 SCHEMA_VERSION = 1
 MAX_COLUMNS = 400
+TRIES = 20  # to open a file beside a writer that comes and goes
 
 _SCHEMA = f"""
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
@@ -55,94 +58,170 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        self._idle: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._idle: list[Connection] = []
+        self._lock = ForkSafeLock()
+        self._forks = n_forks()
 
     @classmethod
     def create(cls, folder: Path) -> Database:
         """Make the file anew, replacing debris of a creation that was cut off."""
-        for suffix in ("", "-wal", "-shm"):
-            (folder / (FILE + suffix)).unlink(missing_ok=True)
         database = cls(folder)
-        with contextlib.closing(sqlite3.connect(database.path)) as connection:
+        for end in ("", *parts.BESIDE_DATABASE):
+            parts.file(folder / (FILE + end)).unlink(missing_ok=True)
+        with contextlib.closing(connect(database._uri("rwc"))) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
-            connection.commit()
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
         return database
 
     def check_version(self) -> None:
         """Refuse a file that is not there, not ours, damaged at its head, or newer than we are."""
-        if not self.path.is_file():
+        if not parts.file(self.path).exists():
             raise GalleryError(f"{self.path} is missing; restore it, or index the images again")
         with self.reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if not 1 <= version <= SCHEMA_VERSION:
-            raise GalleryError(
-                f"{self.path} has schema version {version}, this fastretrieve reads 1 to "
-                f"{SCHEMA_VERSION}; upgrade fastretrieve"
-            )
+            if not 1 <= version <= SCHEMA_VERSION:
+                raise GalleryError(
+                    f"{self.path} has schema version {version}, this fastretrieve reads 1 to "
+                    f"{SCHEMA_VERSION}; upgrade fastretrieve"
+                )
+            if stranger := schema.stranger(connection, _SCHEMA):
+                raise self.damaged(f"it has {stranger}, which no gallery makes")
 
-    def connect(self, *, write: bool = False) -> sqlite3.Connection:
+    def _uri(self, mode: str) -> str:
+        return f"{self.path.absolute().as_uri()}?mode={mode}"
+
+    def connect(self, *, write: bool = False) -> Connection:
         """A new connection; the caller closes it."""
-        uri = f"{self.path.resolve().as_uri()}?mode={'rw' if write else 'ro'}"
-        if not write and not os.access(self.path.parent, os.W_OK):
-            uri += "&immutable=1"  # WAL needs a writable folder; here nobody can write
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
-        connection.execute("PRAGMA cache_size = -65536")
         if write:
+            for end in ("", *parts.BESIDE_DATABASE):
+                parts.file(self.path.with_name(FILE + end))
+            connection = self._connected("rw")
             # A commit that was reported must survive a power cut too.
             connection.execute("PRAGMA synchronous = FULL")
-        else:
-            connection.execute("PRAGMA mmap_size = 1073741824")
-        return connection
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A read-only connection from the pool; errors of SQLite come out as ``GalleryError``."""
-        with self._lock:
-            if self._pid != os.getpid():  # after a fork a connection belongs to the parent
-                self._idle, self._pid = [], os.getpid()
-            connection = self._idle.pop() if self._idle else None
-        with self.naming_faults():
-            connection = connection or self.connect()
+            return connection
+        for tried in range(TRIES):  # a writer that ends may take away what was just seen
+            watch = access.watch(self.path)
+            connection = self._connected("ro" if watch is None else "ro&immutable=1")
+            connection.watch = watch
             try:
-                yield connection
+                # To map a file that others cut while no lock holds them back may end the process.
+                connection.execute(f"PRAGMA mmap_size = {0 if watch else 1 << 30}")
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                return connection
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if tried == TRIES - 1 or not _is_refusal(error):
+                    raise
+                time.sleep(0.02)
             except BaseException:
                 connection.close()
                 raise
-        with self._lock:
-            self._idle.append(connection)
+        raise AssertionError
+
+    def _connected(self, mode: str) -> Connection:
+        connection = connect(
+            self._uri(mode), isolation_level=None, check_same_thread=False, timeout=30
+        )
+        # A file that somebody sent: its schema calls no functions, and its pages are looked at.
+        for pragma in ("cache_size = -65536", "trusted_schema = OFF", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """A read-only connection from the pool; errors of SQLite come out as ``GalleryError``."""
+        with self.naming_faults():
+            connection = self._taken() or self.connect()
+            forks, watch = n_forks(), connection.watch
+            try:
+                yield connection
+            except BaseException as error:
+                if forks == n_forks():
+                    connection.close()
+                if watch and isinstance(error, Exception) and not watch.is_unchanged():
+                    raise self._changed() from error
+                raise
+        if watch and not watch.is_unchanged():
+            connection.close()
+            raise self._changed()
+        with self._lock:
+            if forks == n_forks():
+                self._idle.append(connection)
+
+    def _taken(self) -> Connection | None:
+        """An idle connection, if there is one that still shows the last commit."""
+        with self._lock:
+            if self._forks != n_forks():  # after a fork a connection belongs to the parent
+                leave_behind(self._idle)
+                self._idle, self._forks = [], n_forks()
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.watch is None or connection.watch.is_current():
+                    return connection
+                connection.close()
+            return None
+
+    def _changed(self) -> GalleryError:
+        return GalleryError(
+            f"{self.path} was changed while it was read by a user who may not lock it; try again, "
+            "or get the right to write its folder"
+        )
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
         """All statements inside see the same commit."""
         with self.reading() as connection:
             connection.execute("BEGIN")
+            forks = n_forks()
             try:
                 yield connection
             finally:
-                connection.execute("ROLLBACK")
+                if forks == n_forks() and connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def naming_faults(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            # OperationalError and others are about the statement; these two are about the file.
-            if "malformed" in str(error) or "not a database" in str(error):
-                raise GalleryError(
-                    f"{self.path} is damaged ({error}); restore it, or index the images again"
-                ) from error
-            raise
+        except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
+            raise  # a fault of ours
+        except sqlite3.Error as error:
+            raise self.fault(error) from error
+
+    def fault(self, error: sqlite3.Error) -> GalleryError:
+        """What an error of SQLite says about the file, and what to do."""
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            return GalleryError(f"{self.path} is in use by another process ({text}); try again")
+        if _is_refusal(error):
+            return access.refused(self.path, text)
+        if "full" in text or "disk I/O" in text:
+            return GalleryError(
+                f"{self.path}: {text}; what was committed before is kept, so make room and do it "
+                "again"
+            )
+        if "interrupted" in text:
+            return GalleryError(f"{self.path}: reading was {text}")
+        return self.damaged(text)
+
+    def damaged(self, what: str) -> GalleryError:
+        return GalleryError(
+            f"{self.path} is damaged ({what}); restore it, or index the images again"
+        )
 
     def close(self) -> None:
         with self._lock:
-            for connection in self._idle:
-                connection.close()
+            if self._forks == n_forks():
+                for connection in self._idle:
+                    connection.close()
             self._idle.clear()
+
+
+def _is_refusal(error: sqlite3.Error) -> bool:
+    """Whether the system, not the content of the file, stands against it."""
+    return any(part in str(error) for part in ("unable to open", "readonly", "authoriz", "denied"))
 
 
 # --- reading: functions over a connection ---------------------------------------------------------
@@ -150,13 +229,21 @@ class Database:
 
 def generation(connection: sqlite3.Connection) -> int:
     """The number of the last commit."""
-    return int(connection.execute("SELECT generation FROM state").fetchone()[0])
+    rows = connection.execute("SELECT generation FROM state").fetchall()
+    if len(rows) != 1 or schema.wrong_state(rows[0][0]):
+        raise sqlite3.DatabaseError("its number of the last commit is none")
+    return int(rows[0][0])
 
 
 def segments(connection: sqlite3.Connection) -> list[Segment]:
     """The index files, oldest rows first."""
     rows = connection.execute("SELECT last, first, file, n_rows, n_bytes, sha256 FROM segment")
-    return sorted(Segment(*row) for row in rows)
+    listed = []
+    for row in rows:
+        if schema.wrong_segment(row):
+            raise sqlite3.DatabaseError("an entry of its list of index files is none")
+        listed.append(Segment(*row))
+    return sorted(listed)
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -180,7 +267,11 @@ def known(
         f"{extra} FROM json_each(?) asked CROSS JOIN item ON item.key = asked.value",
         (json.dumps(keys),),
     )
-    return {row[0]: Known._make((*row[1:7], row[7:])) for row in rows}
+    found = {row[0]: Known._make((*row[1:7], row[7:])) for row in rows}
+    for one in found.values():
+        if not isinstance(one.deleted, int) or not isinstance(one.error, (str, type(None))):
+            raise sqlite3.DatabaseError(f"item {one.id} has values of other types than we write")
+    return found
 
 
 def fetch(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Item]:
@@ -191,7 +282,29 @@ def fetch(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Item]
         f"SELECT {chosen} FROM json_each(?) asked CROSS JOIN item ON item.id = asked.value",
         (json.dumps([int(each) for each in ids]),),
     )
-    return {row[0]: as_item(row, names) for row in rows}
+    found = {}
+    for row in rows:
+        if (wrong := schema.wrong_value(row)) is not None:
+            raise sqlite3.DatabaseError(f"item {row[0]} has no such value as column {wrong} takes")
+        found[row[0]] = as_item(row, names)
+    return found
+
+
+def fetch_all(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Item]:
+    """The items of these ids, in their order; all of them are there unless the file is damaged."""
+    found = fetch(connection, ids)
+    try:
+        return [found[item_id] for item_id in ids]
+    except KeyError as error:
+        raise sqlite3.DatabaseError(f"item {error} has a vector but no entry") from None
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """No item has a larger id."""
+    (newest,) = connection.execute("SELECT max(id) FROM item").fetchone()
+    if newest is not None and newest > schema.MAX_ID:
+        raise sqlite3.DatabaseError(f"item {newest} has a number that no gallery gives")
+    return int(newest or 0)
 
 
 # --- writing: inside a transaction of the one writer ----------------------------------------------

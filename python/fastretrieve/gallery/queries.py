@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,7 @@ from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.pictures import picture_or_cross
+from fastretrieve.locks import ForkSafeLock
 
 
 class Query(NamedTuple):
@@ -44,7 +44,7 @@ class QueryEncoder:
         self._load = load
         self._encoder: Encoder | None = None
         self.load_seconds = 0.0  # 0 until it is loaded
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     @property
     def encoder(self) -> Encoder:

@@ -125,7 +125,7 @@ class Service:
                 box=item.box,
                 size=size,
             )
-        except (DataError, ValueError, OSError):
+        except (DataError, GalleryError, ValueError, OSError):
             raise Refused(404, f"the file of item {item_id} is gone or damaged") from None
         if max(image.size) <= size // 4:  # a small picture keeps its sharp pixels
             factor = size // 2 // max(image.size)

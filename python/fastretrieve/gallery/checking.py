@@ -1,0 +1,102 @@
+"""What is wrong with the files of a gallery: each part alone, and all of them together."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fastretrieve.encoders import EncoderError, files
+from fastretrieve.gallery import access, locking, parts
+from fastretrieve.gallery import database as db
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.storage import ENCODER, Storage
+from fastretrieve.tensorfile import Progress
+
+_CHUNK = 8192  # items in memory at a time
+SHOWN = 20  # faults of one kind
+
+
+def check(storage: Storage, progress: Progress | None = None) -> list[str]:
+    """Everything that is wrong with the files of a gallery."""
+    faults = parts.faults(storage.folder)
+    try:
+        saved = files.read_encoder(storage.folder / ENCODER)
+        if saved.weights_sha256 != storage.manifest.weights_sha256:
+            faults.append(f"{saved.directory} is not the encoder that the manifest names")
+    except EncoderError as error:
+        faults.append(str(error))
+    try:
+        found = _database(storage)
+        with storage.database.snapshot() as connection:
+            found += storage.vectors.check(connection, progress)
+    except (GalleryError, sqlite3.Error) as error:
+        return [*faults, str(error)]
+    faults += found
+    return faults if found else faults + _parted(storage)
+
+
+def _database(storage: Storage) -> list[str]:
+    """What SQLite finds, and values that we would not write."""
+    faults, last = [], -(2**63)
+    path = storage.database.path
+    storage.database.check_version()
+    with storage.database.snapshot() as connection:
+        for (line,) in connection.execute("PRAGMA integrity_check(10)"):
+            if line != "ok":
+                faults.append(f"{path}: {line}")
+        while not faults:
+            rows = connection.execute(
+                # One that is being forgotten has no path any more.
+                "SELECT id, path FROM item WHERE id > ? AND (path != '' OR deleted = 0) "
+                "ORDER BY id LIMIT ?",
+                (last, _CHUNK),
+            ).fetchall()
+            if not rows:
+                break
+            last = rows[-1][0]
+            db.fetch(connection, [row[0] for row in rows])
+            faults += _unkept(storage, rows)
+    return faults[:SHOWN]
+
+
+def _unkept(storage: Storage, rows: list[tuple[int, str]]) -> list[str]:
+    """Items whose files would lie elsewhere than they may."""
+    faults = []
+    for item_id, path in rows:
+        try:
+            parts.item_file(storage.folder, path)
+        except GalleryError as error:
+            faults.append(f"item {item_id}: {error}")
+    return faults
+
+
+def _parted(storage: Storage) -> list[str]:
+    """Items without a vector, and vectors without an item."""
+    try:
+        with storage.vectors.view() as view:
+            rows = view.connection.execute("SELECT id FROM item WHERE deleted = 0").fetchall()
+            items, vectors = {row[0] for row in rows}, set(view.index.ids.tolist())
+    except GalleryError as error:
+        return [str(error)]
+    faults = []
+    if missing := sorted(items - vectors):
+        faults.append(f"{len(missing)} items have no vector: {missing[:5]}")
+    if extra := sorted(vectors - items):
+        faults.append(f"{len(extra)} vectors have no item: {extra[:5]}")
+    return faults
+
+
+def refuse_torn_copy(storage: Storage) -> None:
+    """Look once at a gallery whose files were copied one by one, perhaps while somebody wrote."""
+    if not locking.is_copy(storage.folder):
+        return
+    if faults := _database(storage) or _parted(storage):
+        raise GalleryError(
+            f"{storage.folder} was copied while it was changed, and is not whole: {faults[0]}; "
+            "copy it again with `fastretrieve copy`, which needs no pause"
+        )
+    if access.may_write(storage.folder):
+        try:
+            with locking.locked(storage.folder, wait=0):
+                locking.note_identity(storage.folder)
+        except GalleryError:
+            return  # a writer is at work, and will note it
