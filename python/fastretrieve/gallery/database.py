@@ -27,6 +27,7 @@ from fastretrieve.locks import ForkSafeLock
 FILE = parts.DATABASE
 SCHEMA_VERSION = 1
 MAX_COLUMNS = 400
+BUSY_SECONDS = 30  # to wait for another process that holds one of SQLite's locks
 TRIES = 20  # to open a file beside a writer that comes and goes
 
 _SCHEMA = f"""
@@ -122,7 +123,7 @@ class Database:
 
     def _connected(self, mode: str) -> Connection:
         connection = connect(
-            self._uri(mode), isolation_level=None, check_same_thread=False, timeout=30
+            self._uri(mode), isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
         )
         # A file that somebody sent: its schema calls no functions, and its pages are looked at.
         for pragma in ("cache_size = -65536", "trusted_schema = OFF", "cell_size_check = ON"):

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,7 @@ def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: P
     metadata = db.columns(connection)
     names = [name for name in FIXED_COLUMNS if name not in _KEPT_SEPARATE] + metadata
     chosen = ", ".join(map(quoted, names))
-    rows = connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id")
+    rows = _readable(connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id"))
     with replacing(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         if path.suffix == ".csv":
@@ -213,6 +213,13 @@ def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: P
                 text.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
         text.flush()
         text.detach()
+
+
+def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        if bytes in map(type, row):
+            raise sqlite3.DatabaseError(f"item {row[0]} has bytes where we write text")
+        yield row
 
 
 def evaluation(gallery: Gallery, storage: Storage, queries: Any, options: dict[str, Any]) -> Any:

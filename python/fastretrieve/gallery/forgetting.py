@@ -80,7 +80,9 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
     with writer.transaction():
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")
     connection.execute("VACUUM")
-    if _cut_log(connection):
+    is_cut = _cut_log(connection)
+    connection.execute(f"PRAGMA busy_timeout = {1000 * db.BUSY_SECONDS}")
+    if is_cut:
         marker.unlink()
         _flush(writer.folder)
     return Forgotten(len(ids), n_pictures, n_files, ids)
@@ -119,9 +121,9 @@ def _remove_pictures(folder: Path, connection: Any) -> int:
 def _cut_log(connection: Any) -> bool:
     """Whether the log was cut to nothing."""
     deadline = time.monotonic() + PATIENCE
+    connection.execute("PRAGMA busy_timeout = 500")
     while True:
         with contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA busy_timeout = 500")
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy:
                 return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +94,32 @@ class Connection(sqlite3.Connection):
 
     watch: Watch | None = None  # where it reads without locks
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
+
     def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(factory)
+        made = super().cursor(factory)
+        self._cursors.add(made)
+        return made
+
+    # Python's own methods do not ask ``cursor``.
+    def execute(self, *arguments: Any) -> Any:
+        return self.cursor().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> Any:
+        return self.cursor().executemany(*arguments)
+
+    def executescript(self, script: str) -> Any:
+        return self.cursor().executescript(script)
 
     def close(self) -> None:
+        """Close it now: a statement that was left in the middle, perhaps by an error that
+        is still looked at, would keep its transaction open, and others waiting.
+        """
         with inside:
+            for cursor in list(self._cursors):
+                cursor.close()
             super().close()
 
     def backup(self, *arguments: Any, **options: Any) -> None:

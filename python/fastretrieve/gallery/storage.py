@@ -105,7 +105,9 @@ class Storage:
                 writer = Writer(self, connection)
                 forgetting.finish(writer)
                 yield writer
-                # Into the main file, so that readers need not look into a long log.
+                # Into the main file, so that readers need not look into a long log. Where one of
+                # them needs the log, the next writer does it.
+                connection.execute("PRAGMA busy_timeout = 1000")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
