@@ -131,6 +131,8 @@ def outcomes(path: Path) -> list[str]:
         gallery = Gallery.open(path)
     except GalleryError as error:
         return [f"GalleryError: {error}"]
+    except Exception as error:
+        return [f"call open: {type(error).__name__}: {error}"]
     found = []
     calls: list[Callable[[], object]] = [
         lambda: gallery.check(),

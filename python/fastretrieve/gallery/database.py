@@ -236,6 +236,15 @@ def generation(connection: sqlite3.Connection) -> int:
     return int(rows[0][0])
 
 
+def erasures(connection: sqlite3.Connection) -> int:
+    """How often items were erased: their rows are gone, so no row says that a vector is."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0])
+
+
+def count_erasure(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {(erasures(connection) + 1) % 2**31}")
+
+
 def segments(connection: sqlite3.Connection) -> list[Segment]:
     """The index files, oldest rows first."""
     rows = connection.execute("SELECT last, first, file, n_rows, n_bytes, sha256 FROM segment")
@@ -244,6 +253,8 @@ def segments(connection: sqlite3.Connection) -> list[Segment]:
         if schema.wrong_segment(row):
             raise sqlite3.DatabaseError("an entry of its list of index files is none")
         listed.append(Segment(*row))
+    if len({segment.file for segment in listed}) < len(listed):
+        raise sqlite3.DatabaseError("its list of index files names one twice")
     return sorted(listed)
 
 

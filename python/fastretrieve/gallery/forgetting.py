@@ -79,6 +79,7 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
     n_pictures = _remove_pictures(writer.folder, connection)
     with writer.transaction():
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")
+        db.count_erasure(connection)
     connection.execute("VACUUM")
     is_cut = _cut_log(connection)
     connection.execute(f"PRAGMA busy_timeout = {1000 * db.BUSY_SECONDS}")

@@ -43,12 +43,14 @@ class _Inside:
         with _quiet:
             _inside += 1
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         global _inside
         with _quiet:
             _inside -= 1
             if not _inside:
                 _quiet.notify_all()
+        if kind is not None and issubclass(kind, UnicodeDecodeError):  # a message of SQLite's own
+            raise sqlite3.DatabaseError("it holds a name that is no text")
 
 
 inside = _Inside()

@@ -226,7 +226,13 @@ class Searching:
             return self._queries.query(query)
         (item_id,) = self._ids(query)
         item = self.item(item_id)
-        vector = self.vectors([item_id])[0]
+        try:
+            vector = self.vectors([item_id])[0]
+        except KeyError as error:
+            raise GalleryError(
+                f"{self._storage.folder}: item {item_id} has no vector; restore the gallery, or "
+                "index the images again"
+            ) from error
         return item_query(item, vector, self._path_of(item), self._storage.manifest.modality)
 
     def _tasted(self, what: Any) -> Query:

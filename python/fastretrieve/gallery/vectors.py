@@ -60,6 +60,7 @@ class Vectors:
         self._index: fr.Index | None = None
         self._generation = -1
         self._last = 0  # of the segments that were applied
+        self._erasures = -1  # until then
 
     @contextlib.contextmanager
     def view(self) -> Iterator[View]:
@@ -104,6 +105,9 @@ class Vectors:
         listed = db.segments(connection)
         new = [segment for segment in listed if segment.last > self._last]
         index, since = self._index, self._generation
+        erasures = db.erasures(connection)
+        if erasures != self._erasures:
+            index = None
         if index is None or any(segment.first <= self._last for segment in new):
             index, since, new = None, 0, listed
         if index is None:
@@ -118,7 +122,7 @@ class Vectors:
                 )
             apply(index, later)
         drop(index, deleted(connection, since=since))
-        self._index, self._generation = index, generation
+        self._index, self._generation, self._erasures = index, generation, erasures
         self._last = max((segment.last for segment in listed), default=0)
 
     def load(self, segment: Segment, *, device: str | None = None) -> fr.Index:
@@ -251,8 +255,9 @@ def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
     >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
     [100, 60, 40]
     """
-    start = len(segments) - 1
-    tail = segments[-1].n_rows if segments else 0
+    if not segments:
+        return []
+    start, tail = len(segments) - 1, segments[-1].n_rows
     while start > 0 and (segments[start - 1].n_rows < 2 * tail):
         start -= 1
         tail += segments[start].n_rows
