@@ -349,3 +349,22 @@ def put(connection: sqlite3.Connection, values: Mapping[str, Any], item_id: int 
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
+
+
+def cut_log(connection: sqlite3.Connection, *, patience: float) -> bool:
+    """Write the log into the main file and cut it to nothing. Readers that still look into it are
+    waited for, not inside SQLite, where a fork would wait too. Returns whether it was done.
+    """
+    deadline = time.monotonic() + patience
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            with contextlib.suppress(sqlite3.OperationalError):
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")

@@ -13,10 +13,7 @@ next writer takes them:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,9 +78,7 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")
         db.count_erasure(connection)
     connection.execute("VACUUM")
-    is_cut = _cut_log(connection)
-    connection.execute(f"PRAGMA busy_timeout = {1000 * db.BUSY_SECONDS}")
-    if is_cut:
+    if db.cut_log(connection, patience=PATIENCE):
         marker.unlink()
         _flush(writer.folder)
     return Forgotten(len(ids), n_pictures, n_files, ids)
@@ -117,20 +112,6 @@ def _remove_pictures(folder: Path, connection: Any) -> int:
         n += parts.remove(where, unnamed.__contains__)
         _flush(where)
     return n
-
-
-def _cut_log(connection: Any) -> bool:
-    """Whether the log was cut to nothing."""
-    deadline = time.monotonic() + PATIENCE
-    connection.execute("PRAGMA busy_timeout = 500")
-    while True:
-        with contextlib.suppress(sqlite3.OperationalError):
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy:
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
 
 
 def _flush(folder: Path) -> None:

@@ -21,6 +21,7 @@ PATIENCE = 60.0  # seconds that a fork waits for a statement; then it takes the 
 
 _quiet = threading.Condition(threading.Lock())
 _inside = 0  # threads that run a statement
+_n_waiting = 0  # forks that wait for them
 _n_forks = 0  # between the first process and this one
 _left_behind: list[Any] = []  # what belongs to a parent and may not even be closed here
 
@@ -41,6 +42,8 @@ class _Inside:
     def __enter__(self) -> None:
         global _inside
         with _quiet:
+            while _n_waiting:  # no thread enters twice, so this ends
+                _quiet.wait()
             _inside += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
@@ -138,17 +141,23 @@ def connect(uri: str, **options: Any) -> Connection:
 
 
 def _before() -> None:
+    global _n_waiting
     _quiet.acquire()
+    _n_waiting += 1
     _quiet.wait_for(lambda: not _inside, PATIENCE)
 
 
 def _in_parent() -> None:
+    global _n_waiting
+    _n_waiting -= 1
+    _quiet.notify_all()
     _quiet.release()
 
 
 def _in_child() -> None:
-    global _quiet, _inside, _n_forks
-    _quiet, _inside, _n_forks = threading.Condition(threading.Lock()), 0, _n_forks + 1
+    global _quiet, _inside, _n_waiting, _n_forks
+    _quiet, _inside, _n_waiting = threading.Condition(threading.Lock()), 0, 0
+    _n_forks += 1
 
 
 if hasattr(os, "register_at_fork"):

@@ -107,8 +107,7 @@ class Storage:
                 yield writer
                 # Into the main file, so that readers need not look into a long log. Where one of
                 # them needs the log, the next writer does it.
-                connection.execute("PRAGMA busy_timeout = 1000")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                db.cut_log(connection, patience=1.0)
             finally:
                 connection.close()
             locking.note_identity(self.folder)
