@@ -26,7 +26,7 @@ from gallery_helpers import new_gallery, picture, write_pictures
 SECONDS = 20.0  # for all calls; a hang takes longer
 _VALUES: tuple[Any, ...] = (
     None, -1, 0, 1, 2**31, 2**53, 2**63 - 1, -(2**63), 0.5, float("inf"), "", "x", "../x",
-    "pictures/../../x", "/dev/zero", "a\0b", "0000000001.index",
+    "pictures/../../x", "/dev/zero", "a\0b", "/a\0b", "0000000001.index",
     b"", b"\xff\x00", "\x1b[1m", "9" * 99,
 )  # fmt: skip
 _COLUMNS = {

@@ -139,17 +139,18 @@ class Database:
             try:
                 yield connection
             except BaseException as error:
-                if forks == n_forks():
-                    connection.close()
+                put_away(connection, forks)
                 if watch and isinstance(error, Exception) and not watch.is_unchanged():
                     raise self._changed() from error
                 raise
         if watch and not watch.is_unchanged():
-            connection.close()
+            put_away(connection, forks)
             raise self._changed()
+        if forks != n_forks():
+            put_away(connection, forks)
+            return
         with self._lock:
-            if forks == n_forks():
-                self._idle.append(connection)
+            self._idle.append(connection)
 
     def _taken(self) -> Connection | None:
         """An idle connection, if there is one that still shows the last commit."""
@@ -218,6 +219,14 @@ class Database:
                 for connection in self._idle:
                     connection.close()
             self._idle.clear()
+
+
+def put_away(connection: Connection, forks: int) -> None:
+    """Close a connection that was opened after so many forks."""
+    if forks == n_forks():
+        connection.close()
+    else:
+        leave_behind([connection])  # it is the parent's
 
 
 def _is_refusal(error: sqlite3.Error) -> bool:

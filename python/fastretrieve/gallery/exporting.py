@@ -121,7 +121,7 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
             if url is None and os.path.isabs(path):
                 try:
                     now = measured(Path(path))
-                except OSError:
+                except (OSError, ValueError):  # no file has a name like that
                     if not gone:
                         vanished.append(item_id)
                     continue

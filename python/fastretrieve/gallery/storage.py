@@ -31,6 +31,7 @@ from fastretrieve.gallery import manifest as manifests
 from fastretrieve.gallery import vectors as vector_files
 from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.forking import n_forks
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.vectors import Vectors
 from fastretrieve.tensorfile import Progress
@@ -99,18 +100,19 @@ class Storage:
             parts.check(self.folder)
             parts.make_folders(self.folder)
             parts.remove_debris(self.folder)
-            connection = self.database.connect(write=True)
+            connection, forks = self.database.connect(write=True), n_forks()
             try:
                 self.vectors.sweep(db.segments(connection))
                 writer = Writer(self, connection)
                 forgetting.finish(writer)
                 yield writer
-                # Into the main file, so that readers need not look into a long log. Where one of
-                # them needs the log, the next writer does it.
-                db.cut_log(connection, patience=1.0)
+                if forks == n_forks():  # else the parent is the writer
+                    # Into the main file, so that readers need not look into a long log. Where one
+                    # of them needs the log, the next writer does it.
+                    db.cut_log(connection, patience=1.0)
+                    locking.note_identity(self.folder)
             finally:
-                connection.close()
-            locking.note_identity(self.folder)
+                db.put_away(connection, forks)
 
     def close(self) -> None:
         self.database.close()
