@@ -34,8 +34,15 @@ def path(tmp_path: Path) -> Path:
         picture(777).save(tmp_path / "many" / f"{SECRET}.png")
         made.add(tmp_path / "many", commit_seconds=0, batch_size=5)
         made.add([picture(500), picture(501)], labels=[SECRET, "z"])
-        made.label(2, SECRET)
         made.label(2, "other")
+    # What is overwritten stays in the free parts of pages, unless SQLite was built otherwise.
+    with sqlite3.connect(tmp_path / "g" / "items.sqlite") as connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        for label in (SECRET * 60, None):
+            connection.execute("UPDATE item SET label = ? WHERE id BETWEEN 3 AND 25", (label,))
+            connection.commit()
+    connection.close()
+    assert SECRET.encode() * 5 in (tmp_path / "g" / "items.sqlite").read_bytes()
     return tmp_path / "g"
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -64,14 +65,14 @@ class Nobody:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path() -> Iterator[Path]:
     """A gallery of five pictures that everybody can read, and root write."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder != Path("/") and not folder.stat().st_mode & 1:
-            folder.chmod(folder.stat().st_mode | 0o055)
-    with new_gallery(tmp_path / "g") as made:
-        made.add([picture(i) for i in range(5)])
-    return tmp_path / "g"
+    # Not below pytest's own folder, which each run of pytest closes to others.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with new_gallery(Path(folder, "g")) as made:
+            made.add([picture(i) for i in range(5)])
+        yield Path(folder, "g")
 
 
 @pytest.fixture

@@ -273,3 +273,14 @@ def test_a_database_that_we_did_not_write_is_named(path: Path, name: str) -> Non
     assert [o for o in outcomes if not gallery_fuzz.is_an_answer(o)] == []
     refused = [o for o in outcomes if o != "done"]
     assert any("items.sqlite" in o or ".index" in o or "no vector" in o for o in refused), refused
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gallery_fuzz.seed(tmp_path_factory.mktemp("seed"))
+
+
+@pytest.mark.parametrize("case", sorted(gallery_fuzz.CORPUS.glob("*.xz")), ids=lambda p: p.stem)
+def test_what_fuzzing_found_stays_mended(case: Path, seed: Path, tmp_path: Path) -> None:
+    outcomes = gallery_fuzz.outcomes(gallery_fuzz.kept(case, seed, tmp_path / "g"))
+    assert [o for o in outcomes if not gallery_fuzz.is_an_answer(o)] == []

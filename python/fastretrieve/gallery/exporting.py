@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import fastretrieve as fr
 from fastretrieve.atomic import replacing
 from fastretrieve.gallery import database as db
+from fastretrieve.gallery import schema
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted
 from fastretrieve.gallery.listing import Candidate, measured
@@ -112,6 +113,9 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
                 "ORDER BY id LIMIT ?",
                 (last, _CHUNK),
             ).fetchall()
+            for row in rows:
+                if schema.wrong_listed(row):
+                    raise sqlite3.DatabaseError(f"item {row[0]} has no such values as we write")
         if not rows:
             return
         last = rows[-1][0]

@@ -76,6 +76,17 @@ def wrong_value(row: Sequence[Any]) -> str | None:
     return None
 
 
+def wrong_listed(row: Sequence[Any]) -> bool:
+    """Whether (id, key, path, url, ...numbers) holds a value of a type that we never write."""
+    _, key, path, url, *numbers = row
+    return not (
+        isinstance(key, str)
+        and isinstance(path, str)
+        and isinstance(url, (str, _NONE))
+        and all(isinstance(number, (int, float, _NONE)) for number in numbers)
+    )
+
+
 def wrong_state(value: Any) -> bool:
     """Whether it is no number of a commit."""
     return type(value) is not int or not 0 <= value <= MAX_GENERATION
