@@ -164,7 +164,7 @@ def stopped(path: Path, request: pytest.FixtureRequest) -> tuple[Path, dict[str,
             setattr(owner, name, wrapped)
         die_before(forgetting, "_empty")
         die_before(forgetting, "_remove_pictures")
-        die_before(forgetting.db, "cut_log")
+        die_before(forgetting.connections, "cut_log")
         die_before(storage.Writer, "_insert")
         die_before(storage.Writer, "rewrite")
         die_before(forgetting, "_flush")

@@ -174,6 +174,14 @@ def test_debris_of_killed_writers_is_removed_by_the_next(path: Path) -> None:
     assert [name for name in debris if (path / name).exists()] == []
 
 
+def test_a_creation_that_was_killed_in_a_file_can_be_done_again(tmp_path: Path) -> None:
+    new_gallery(tmp_path / "g").close()
+    (tmp_path / "g" / "gallery.json").rename(tmp_path / "g" / ".gallery.json.a1b2.tmp")
+    with new_gallery(tmp_path / "g") as made:
+        assert made.add(picture(1)).added == 1
+    assert not (tmp_path / "g" / ".gallery.json.a1b2.tmp").exists()
+
+
 # --- manifests ------------------------------------------------------------------------------------
 
 

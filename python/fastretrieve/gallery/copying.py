@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from fastretrieve.gallery import checking, locking, parts
+from fastretrieve.gallery import checking, connections, locking, parts
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.forking import Connection, connect
@@ -96,7 +96,7 @@ def _fill(storage: Storage, building: Path, progress: Progress) -> None:
 @contextlib.contextmanager
 def _snapshot(storage: Storage) -> Iterator[tuple[Connection, list[tuple[db.Segment, IO[bytes]]]]]:
     """One commit: its rows, and its index files, which are open."""
-    for _ in range(db.TRIES):
+    for _ in range(connections.TRIES):
         with contextlib.ExitStack() as held:
             connection = held.enter_context(storage.database.snapshot())
             try:

@@ -13,22 +13,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastretrieve.gallery import access, parts, schema
+from fastretrieve.gallery import parts, schema
+from fastretrieve.gallery.connections import Connections
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.forking import Connection, connect, leave_behind, n_forks
 from fastretrieve.gallery.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
-from fastretrieve.locks import ForkSafeLock
 
 FILE = parts.DATABASE
 SCHEMA_VERSION = 1
 MAX_COLUMNS = 400
-BUSY_SECONDS = 30  # to wait for another process that holds one of SQLite's locks
-TRIES = 20  # to open a file beside a writer that comes and goes
 
 _SCHEMA = f"""
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
@@ -54,14 +50,11 @@ class Segment(NamedTuple):
     sha256: str
 
 
-class Database:
+class Database(Connections):
     """The SQLite file of one gallery. Any number of threads may read."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        self._idle: list[Connection] = []
-        self._lock = ForkSafeLock()
-        self._forks = n_forks()
+        super().__init__(folder / FILE)
 
     @classmethod
     def create(cls, folder: Path) -> Database:
@@ -69,7 +62,7 @@ class Database:
         database = cls(folder)
         for end in ("", *parts.BESIDE_DATABASE):
             parts.file(folder / (FILE + end)).unlink(missing_ok=True)
-        with contextlib.closing(connect(database._uri("rwc"))) as connection:
+        with contextlib.closing(database.connected("rwc")) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
@@ -89,149 +82,6 @@ class Database:
                 )
             if stranger := schema.stranger(connection, _SCHEMA):
                 raise self.damaged(f"it has {stranger}, which no gallery makes")
-
-    def _uri(self, mode: str) -> str:
-        return f"{self.path.absolute().as_uri()}?mode={mode}"
-
-    def connect(self, *, write: bool = False) -> Connection:
-        """A new connection; the caller closes it."""
-        if write:
-            for end in ("", *parts.BESIDE_DATABASE):
-                parts.file(self.path.with_name(FILE + end))
-            connection = self._connected("rw")
-            # A commit that was reported must survive a power cut too.
-            connection.execute("PRAGMA synchronous = FULL")
-            return connection
-        for tried in range(TRIES):  # a writer that ends may take away what was just seen
-            watch = access.watch(self.path)
-            connection = self._connected("ro" if watch is None else "ro&immutable=1")
-            connection.watch = watch
-            try:
-                # To map a file that others cut while no lock holds them back may end the process.
-                connection.execute(f"PRAGMA mmap_size = {0 if watch else 1 << 30}")
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                return connection
-            except sqlite3.OperationalError as error:
-                connection.close()
-                if tried == TRIES - 1 or not _is_refusal(error):
-                    raise
-                time.sleep(0.02)
-            except BaseException:
-                connection.close()
-                raise
-        raise AssertionError
-
-    def _connected(self, mode: str) -> Connection:
-        connection = connect(
-            self._uri(mode), isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-        )
-        # A file that somebody sent: its schema calls no functions, and its pages are looked at.
-        for pragma in ("cache_size = -65536", "trusted_schema = OFF", "cell_size_check = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A read-only connection from the pool; errors of SQLite come out as ``GalleryError``."""
-        with self.naming_faults():
-            connection = self._taken() or self.connect()
-            forks, watch = n_forks(), connection.watch
-            try:
-                yield connection
-            except BaseException as error:
-                put_away(connection, forks)
-                if watch and isinstance(error, Exception) and not watch.is_unchanged():
-                    raise self._changed() from error
-                raise
-        if watch and not watch.is_unchanged():
-            put_away(connection, forks)
-            raise self._changed()
-        if forks != n_forks():
-            put_away(connection, forks)
-            return
-        with self._lock:
-            self._idle.append(connection)
-
-    def _taken(self) -> Connection | None:
-        """An idle connection, if there is one that still shows the last commit."""
-        with self._lock:
-            if self._forks != n_forks():  # after a fork a connection belongs to the parent
-                leave_behind(self._idle)
-                self._idle, self._forks = [], n_forks()
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.watch is None or connection.watch.is_current():
-                    return connection
-                connection.close()
-            return None
-
-    def _changed(self) -> GalleryError:
-        return GalleryError(
-            f"{self.path} was changed while it was read by a user who may not lock it; try again, "
-            "or get the right to write its folder"
-        )
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """All statements inside see the same commit."""
-        with self.reading() as connection:
-            connection.execute("BEGIN")
-            forks = n_forks()
-            try:
-                yield connection
-            finally:
-                if forks == n_forks() and connection.in_transaction:
-                    connection.execute("ROLLBACK")
-
-    @contextlib.contextmanager
-    def naming_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
-            raise  # a fault of ours
-        except sqlite3.Error as error:
-            raise self.fault(error) from error
-
-    def fault(self, error: sqlite3.Error) -> GalleryError:
-        """What an error of SQLite says about the file, and what to do."""
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            return GalleryError(f"{self.path} is in use by another process ({text}); try again")
-        if _is_refusal(error):
-            return access.refused(self.path, text)
-        if "full" in text or "disk I/O" in text:
-            return GalleryError(
-                f"{self.path}: {text}; what was committed before is kept, so make room and do it "
-                "again"
-            )
-        if "interrupted" in text:
-            return GalleryError(f"{self.path}: reading was {text}")
-        return self.damaged(text)
-
-    def damaged(self, what: str) -> GalleryError:
-        return GalleryError(
-            f"{self.path} is damaged ({what}); restore it, or index the images again"
-        )
-
-    def close(self) -> None:
-        with self._lock:
-            if self._forks == n_forks():
-                for connection in self._idle:
-                    connection.close()
-            self._idle.clear()
-
-
-def put_away(connection: Connection, forks: int) -> None:
-    """Close a connection that was opened after so many forks."""
-    if forks == n_forks():
-        connection.close()
-    else:
-        leave_behind([connection])  # it is the parent's
-
-
-def _is_refusal(error: sqlite3.Error) -> bool:
-    """Whether the system, not the content of the file, stands against it."""
-    return any(part in str(error) for part in ("unable to open", "readonly", "authoriz", "denied"))
 
 
 # --- reading: functions over a connection ---------------------------------------------------------
@@ -322,9 +172,11 @@ def fetch_all(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Item]:
 
 def newest_id(connection: sqlite3.Connection) -> int:
     """No item has a larger id."""
-    (newest,) = connection.execute("SELECT max(id) FROM item").fetchone()
-    if newest is not None and newest > schema.MAX_ID:
-        raise sqlite3.DatabaseError(f"item {newest} has a number that no gallery gives")
+    oldest, newest = connection.execute(
+        "SELECT (SELECT min(id) FROM item), (SELECT max(id) FROM item)"
+    ).fetchone()
+    if newest is not None and not 0 <= oldest <= newest <= schema.MAX_ID:
+        raise sqlite3.DatabaseError(f"items {oldest} to {newest} have ids that no gallery gives")
     return int(newest or 0)
 
 
@@ -358,22 +210,3 @@ def put(connection: sqlite3.Connection, values: Mapping[str, Any], item_id: int 
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
-
-
-def cut_log(connection: sqlite3.Connection, *, patience: float) -> bool:
-    """Write the log into the main file and cut it to nothing. Readers that still look into it are
-    waited for, not inside SQLite, where a fork would wait too. Returns whether it was done.
-    """
-    deadline = time.monotonic() + patience
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            with contextlib.suppress(sqlite3.OperationalError):
-                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastretrieve.atomic import replacing
+from fastretrieve.gallery import connections, parts
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery import parts
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, quoted
 from fastretrieve.tensorfile import Progress
@@ -78,7 +78,7 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")
         db.count_erasure(connection)
     connection.execute("VACUUM")
-    if db.cut_log(connection, patience=PATIENCE):
+    if connections.cut_log(connection, patience=PATIENCE):
         marker.unlink()
         _flush(writer.folder)
     return Forgotten(len(ids), n_pictures, n_files, ids)

@@ -152,6 +152,16 @@ def handle(path: Path, flags: int) -> int:
     return made
 
 
+def strangers(gallery: Path) -> list[str]:
+    """What lies in a directory that is no part of a gallery, nor left by one that was killed."""
+    return sorted(
+        name
+        for name in os.listdir(gallery)
+        if name not in ALL
+        and not (_TEMPORARY.fullmatch(name) and name.startswith(tuple(f".{n}." for n in FILES)))
+    )
+
+
 def make_folders(gallery: Path) -> None:
     """Make the folders that are not there: an archive may have left out the empty ones."""
     for name in (VECTORS, PICTURES):

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.encoders import files
+from fastretrieve.gallery import connections, forgetting, locking, parts
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery import forgetting, locking, parts
 from fastretrieve.gallery import manifest as manifests
 from fastretrieve.gallery import vectors as vector_files
 from fastretrieve.gallery.database import Database
@@ -69,7 +69,7 @@ class Storage:
                 f"{folder} is a gallery already; open it, or choose another directory"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        if strangers := sorted({path.name for path in folder.iterdir()} - parts.ALL):
+        if strangers := parts.strangers(folder):
             raise GalleryError(
                 f"{folder} holds other files ({', '.join(strangers[:3])}); a gallery needs a "
                 "directory of its own"
@@ -77,6 +77,7 @@ class Storage:
         parts.check(folder)
         with locking.locked(folder, wait=0):
             parts.make_folders(folder)
+            parts.remove_debris(folder)
             save_encoder(folder / ENCODER)
             Database.create(folder)
             made = manifest(files.read_encoder(folder / ENCODER))
@@ -109,10 +110,10 @@ class Storage:
                 if forks == n_forks():  # else the parent is the writer
                     # Into the main file, so that readers need not look into a long log. Where one
                     # of them needs the log, the next writer does it.
-                    db.cut_log(connection, patience=1.0)
+                    connections.cut_log(connection, patience=1.0)
                     locking.note_identity(self.folder)
             finally:
-                db.put_away(connection, forks)
+                connections.put_away(connection, forks)
 
     def close(self) -> None:
         self.database.close()
