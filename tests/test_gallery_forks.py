@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from fastretrieve.gallery import Gallery
+from gallery_helpers import picture
 
 SCRIPT = Path(__file__).with_name("gallery_forked.py")
 
@@ -81,6 +86,31 @@ def test_a_child_of_the_writer_neither_holds_nor_frees_its_lock(tmp_path: Path) 
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "g")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_does_not_keep_the_lock_of_a_writer_that_was_killed(tmp_path: Path) -> None:
+    code = """
+        import os, sys, time, warnings
+        from fastretrieve.gallery import Gallery
+        warnings.simplefilter("ignore")
+        gallery = Gallery.create(sys.argv[1], encoder="pixels", image_size=8)
+        with gallery._storage.writing():
+            sleeper = os.fork()
+            if sleeper == 0:
+                os.close(1)
+                time.sleep(60)
+                os._exit(0)
+            print(sleeper, flush=True)
+            time.sleep(0.3)  # until it has begun
+            os.kill(os.getpid(), 9)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "g")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    try:
+        with Gallery.open(tmp_path / "g") as gallery:
+            assert gallery.add(picture(1)).added == 1
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
 
 
 @pytest.mark.slow
