@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -94,6 +95,7 @@ def main() -> int:
             pid = os.fork()
             if pid == 0:
                 status = 1
+                faulthandler.dump_traceback_later(SECONDS / 2)  # says where it hangs
                 try:
                     child(gallery, writes=number % 5 == 0)
                     status = 0

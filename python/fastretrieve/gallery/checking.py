@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 from fastretrieve.encoders import EncoderError, files
-from fastretrieve.gallery import access, locking, parts
-from fastretrieve.gallery import database as db
+from fastretrieve.gallery import access, locking, parts, schema
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.items import FIXED_COLUMNS
 from fastretrieve.gallery.storage import ENCODER, Storage
 from fastretrieve.tensorfile import Progress
 
-_CHUNK = 8192  # items in memory at a time
 SHOWN = 20  # faults of one kind
+_PATH, _DELETED = FIXED_COLUMNS.index("path"), FIXED_COLUMNS.index("deleted")
 
 
 def check(storage: Storage, progress: Progress | None = None) -> list[str]:
@@ -36,37 +38,32 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
 
 def _database(storage: Storage) -> list[str]:
     """What SQLite finds, and values that we would not write."""
-    faults, last = [], -(2**63)
     path = storage.database.path
     storage.database.check_version()
     with storage.database.snapshot() as connection:
-        for (line,) in connection.execute("PRAGMA integrity_check(10)"):
-            if line != "ok":
-                faults.append(f"{path}: {line}")
-        while not faults:
-            rows = connection.execute(
-                # One that is being forgotten has no path any more.
-                "SELECT id, path FROM item WHERE id > ? AND (path != '' OR deleted = 0) "
-                "ORDER BY id LIMIT ?",
-                (last, _CHUNK),
-            ).fetchall()
-            if not rows:
+        lines = connection.execute("PRAGMA integrity_check(10)").fetchall()
+        if faults := [f"{path}: {line}" for (line,) in lines if line != "ok"]:
+            return faults
+        for row in connection.execute("SELECT * FROM item"):  # its first columns are the fixed ones
+            if (wrong := schema.wrong_value(row)) is not None:
+                faults.append(f"{path}: item {row[0]} has no such value as column {wrong} takes")
+            elif fault := _unkept(storage, row):
+                faults.append(f"item {row[0]}: {fault}")
+            if len(faults) == SHOWN:
                 break
-            last = rows[-1][0]
-            db.fetch(connection, [row[0] for row in rows])
-            faults += _unkept(storage, rows)
-    return faults[:SHOWN]
-
-
-def _unkept(storage: Storage, rows: list[tuple[int, str]]) -> list[str]:
-    """Items whose files would lie elsewhere than they may."""
-    faults = []
-    for item_id, path in rows:
-        try:
-            parts.item_file(storage.folder, path)
-        except GalleryError as error:
-            faults.append(f"item {item_id}: {error}")
     return faults
+
+
+def _unkept(storage: Storage, row: Sequence[Any]) -> str | None:
+    """Whether the file of an item would lie elsewhere than it may."""
+    path, is_gone = row[_PATH], row[_DELETED] != 0
+    if path.startswith("/") or (not path and is_gone):  # one that is being forgotten has no path
+        return None
+    try:
+        parts.item_file(storage.folder, path)
+    except GalleryError as error:
+        return str(error)
+    return None
 
 
 def _parted(storage: Storage) -> list[str]:
