@@ -129,6 +129,17 @@ def test_a_kept_picture_lies_below_the_gallery(path: Path, outside: Path, kept: 
     assert tree(outside) == before
 
 
+@pytest.mark.parametrize("elsewhere", ["/dev/zero", "pipe"])
+def test_a_device_or_a_pipe_is_never_read(path: Path, tmp_path: Path, elsewhere: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    where = str(tmp_path / elsewhere)  # an absolute path stays as it is
+    with sqlite3.connect(path / "items.sqlite") as connection:
+        connection.execute("UPDATE item SET path = ?, key = ? WHERE id = 2", (where, where))
+    connection.close()
+    with Gallery.open(path) as opened:
+        assert any("instead of a picture" in one.reason for one in opened.update().unreadable)
+
+
 @pytest.mark.parametrize(
     "file", ["../outside/0000000099.index", "/etc/passwd", "a", "0000000001.index\n", "١.index", ""]
 )

@@ -104,6 +104,9 @@ def item_file(gallery: Path, path: str) -> Path:
     the way; any other has an absolute path and is not ours.
     """
     if os.path.isabs(path):
+        with contextlib.suppress(OSError, ValueError):  # gone: whoever opens it says so
+            if not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
+                raise GalleryError(f"{path} is {_kind(mode)} instead of a picture")
         return Path(path)
     steps = PurePosixPath(path).parts
     if len(steps) < 2 or steps[0] != PICTURES or ".." in steps or "\0" in path:
@@ -125,6 +128,8 @@ def item_path(gallery: Path, path: str) -> Path:
     """As ``item_file``, but a path that leaves the gallery becomes one at which nothing can be, so
     that one bad item does not take the others of an answer along.
     """
+    if os.path.isabs(path):
+        return Path(path)
     try:
         return item_file(gallery, path)
     except GalleryError:
