@@ -105,8 +105,9 @@ def item_file(gallery: Path, path: str) -> Path:
     """
     if os.path.isabs(path):
         with contextlib.suppress(OSError, ValueError):  # gone: whoever opens it says so
-            if not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
-                raise GalleryError(f"{path} is {_kind(mode)} instead of a picture")
+            found = os.stat(path).st_mode
+            if not (stat.S_ISREG(found) or stat.S_ISDIR(found)):
+                raise GalleryError(f"{path} is {_kind(found)} instead of a picture")
         return Path(path)
     steps = PurePosixPath(path).parts
     if len(steps) < 2 or steps[0] != PICTURES or ".." in steps or "\0" in path:
