@@ -191,11 +191,11 @@ with gallery._storage.writing() as writer:
         def fill(connection, generation, first=first, n=n, rows=rows):
             connection.executemany(
                 "INSERT OR IGNORE INTO item (id, key, path) VALUES (?, ?, ?)",
-                ((i, str(i), str(i)) for i in range(first + 1, first + n + 1)),
+                ((i, str(i), f'/{i}') for i in range(first + 1, first + n + 1)),
             )
             return Rows(np.arange(first + 1, first + n + 1), rows)
         # Its own transaction, without the merging that a commit does.
-        with writer._transaction() as generation:
+        with writer.transaction() as generation:
             change = fill(writer.connection, generation)
             writer._insert(writer._vectors.write(change.ids, change.vectors, generation))
     del rows, change, fill

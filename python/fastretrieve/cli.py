@@ -27,6 +27,8 @@ VERBS = {
     "add": Verb("fastretrieve.gallery.commands:add", "Add to a gallery; only what is new."),
     "update": Verb("fastretrieve.gallery.commands:update", "Bring a gallery up to its files."),
     "remove": Verb("fastretrieve.gallery.commands:remove", "Remove items from a gallery."),
+    "forget": Verb("fastretrieve.gallery.commands:forget", "Erase items of a gallery for good."),
+    "copy": Verb("fastretrieve.gallery.commands:copy", "Copy a gallery, also a live one."),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),

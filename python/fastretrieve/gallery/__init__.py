@@ -2,8 +2,12 @@
 
 ``gallery.py`` is the front: ``Gallery``. Underneath, ``storage.py`` owns the directory and its one
 commit point, ``database.py`` and ``items.py`` the items in SQLite, ``vectors.py`` the index files,
-``manifest.py`` what a gallery is. ``listing.py`` finds items, ``comparing.py`` says which are new,
-``reading.py`` reads them, ``adding.py`` encodes and commits them. ``searching.py`` asks,
+``manifest.py`` what a gallery is. ``parts.py`` reaches all of these without following links,
+``connections.py`` and ``access.py`` open the database, ``schema.py`` says what it may hold,
+``locking.py`` who may change it, ``forking.py`` what a forked child finds. ``checking.py``,
+``copying.py`` and ``forgetting.py`` are what they say. ``listing.py`` finds items, ``comparing.py``
+says which are new, ``reading.py`` reads them, ``adding.py`` encodes and commits them.
+``searching.py`` asks,
 ``queries.py`` encodes what is asked with, ``conditions.py`` turns ``where`` into allowed ids,
 ``matches.py`` and ``pictures.py`` show what was found. ``commands.py`` and ``asking.py`` are the
 verbs of the command line.
@@ -19,14 +23,16 @@ from fastretrieve.gallery.errors import GalleryError
 
 if TYPE_CHECKING:
     from fastretrieve.gallery.added import Added
+    from fastretrieve.gallery.forgetting import Forgotten
     from fastretrieve.gallery.gallery import Gallery
     from fastretrieve.gallery.items import Item
     from fastretrieve.gallery.matches import Match, Matches
 
-__all__ = ["Added", "Gallery", "GalleryError", "Item", "Match", "Matches"]
+__all__ = ["Added", "Forgotten", "Gallery", "GalleryError", "Item", "Match", "Matches"]
 
 _HOMES = {
     "Added": "added",
+    "Forgotten": "forgetting",
     "Gallery": "gallery",
     "Item": "items",
     "Match": "matches",

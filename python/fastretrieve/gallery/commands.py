@@ -1,4 +1,6 @@
-"""The verbs that make, change and describe a gallery: index, add, update, remove, export, info."""
+"""The verbs that make, change and describe a gallery: index, add, update, remove, forget, copy,
+export, info.
+"""
 
 from __future__ import annotations
 
@@ -161,6 +163,48 @@ def remove(
         what = [int(each) if each.isdigit() else each for each in items or []]
         n = opened.remove(what or None, where=where, wait=wait)
         tell({"removed": n, "items": len(opened)}, f"removed {n:,}, {len(opened):,} stay", as_json)
+
+
+def forget(
+    gallery: GalleryPath,
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(help="Paths, folders, URLs or ids; removed ones too.", show_default=False),
+    ] = None,
+    where: WhereOption = None,
+    removed: Annotated[
+        bool, typer.Option("--removed", help="All that were removed or could not be read.")
+    ] = False,
+    wait: Wait = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Erase items for good: vectors, rows and kept pictures. Files elsewhere stay where they are.
+
+    Example: fastretrieve forget photos.gallery photos/ann
+    """
+    with sentences(), open_gallery(gallery) as opened:
+        what = [int(each) if each.isdigit() else each for each in items or []]
+        done = opened.forget(what or None, where=where, removed=removed, wait=wait)
+        sentence = (
+            f"erased {counted(done.items, 'item')} and {counted(done.pictures, 'kept picture')}, "
+            f"wrote {counted(done.index_files, 'index file')} anew; nothing of them is left in "
+            f"{gallery}"
+        )
+        tell({**done.to_dict(), "stay": len(opened)}, sentence, as_json)
+
+
+def copy(
+    gallery: GalleryPath,
+    target: Annotated[Path, typer.Argument(help="A directory that is not there yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a gallery whole and verified, also while another process changes it.
+
+    Example: fastretrieve copy photos.gallery backup/photos.gallery
+    """
+    with sentences(), open_gallery(gallery) as opened, opened.copy(target) as made:
+        n = len(made)
+        tell({"items": n, "path": str(target)}, f"copied {counted(n, 'item')} to {target}", as_json)
 
 
 def export(

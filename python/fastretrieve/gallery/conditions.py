@@ -16,7 +16,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.arguments import shown
+from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import evaluating
 from fastretrieve.gallery.errors import GalleryError
@@ -68,7 +68,7 @@ class Conditions:
 
     def __init__(self, *, time_limit: float = TIME_LIMIT) -> None:
         self._time_limit = time_limit
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._masks: OrderedDict[Any, NDArray[np.bool_]] = OrderedDict()
 
     def mask(self, where: Where, view: Any) -> NDArray[np.bool_] | None:

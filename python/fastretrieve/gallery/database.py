@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastretrieve.gallery import parts, schema
+from fastretrieve.gallery.connections import Connections
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
 
-FILE = "items.sqlite"
+FILE = parts.DATABASE
 SCHEMA_VERSION = 1
 MAX_COLUMNS = 400
 
@@ -50,99 +50,38 @@ class Segment(NamedTuple):
     sha256: str
 
 
-class Database:
+class Database(Connections):
     """The SQLite file of one gallery. Any number of threads may read."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        self._idle: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        super().__init__(folder / FILE)
 
     @classmethod
     def create(cls, folder: Path) -> Database:
         """Make the file anew, replacing debris of a creation that was cut off."""
-        for suffix in ("", "-wal", "-shm"):
-            (folder / (FILE + suffix)).unlink(missing_ok=True)
         database = cls(folder)
-        with contextlib.closing(sqlite3.connect(database.path)) as connection:
+        for end in ("", *parts.BESIDE_DATABASE):
+            parts.file(folder / (FILE + end)).unlink(missing_ok=True)
+        with contextlib.closing(database.connected("rwc")) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
-            connection.commit()
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
         return database
 
     def check_version(self) -> None:
         """Refuse a file that is not there, not ours, damaged at its head, or newer than we are."""
-        if not self.path.is_file():
+        if not parts.file(self.path).exists():
             raise GalleryError(f"{self.path} is missing; restore it, or index the images again")
         with self.reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if not 1 <= version <= SCHEMA_VERSION:
-            raise GalleryError(
-                f"{self.path} has schema version {version}, this fastretrieve reads 1 to "
-                f"{SCHEMA_VERSION}; upgrade fastretrieve"
-            )
-
-    def connect(self, *, write: bool = False) -> sqlite3.Connection:
-        """A new connection; the caller closes it."""
-        uri = f"{self.path.resolve().as_uri()}?mode={'rw' if write else 'ro'}"
-        if not write and not os.access(self.path.parent, os.W_OK):
-            uri += "&immutable=1"  # WAL needs a writable folder; here nobody can write
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
-        connection.execute("PRAGMA cache_size = -65536")
-        if write:
-            # A commit that was reported must survive a power cut too.
-            connection.execute("PRAGMA synchronous = FULL")
-        else:
-            connection.execute("PRAGMA mmap_size = 1073741824")
-        return connection
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A read-only connection from the pool; errors of SQLite come out as ``GalleryError``."""
-        with self._lock:
-            if self._pid != os.getpid():  # after a fork a connection belongs to the parent
-                self._idle, self._pid = [], os.getpid()
-            connection = self._idle.pop() if self._idle else None
-        with self.naming_faults():
-            connection = connection or self.connect()
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-        with self._lock:
-            self._idle.append(connection)
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """All statements inside see the same commit."""
-        with self.reading() as connection:
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.execute("ROLLBACK")
-
-    @contextlib.contextmanager
-    def naming_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            # OperationalError and others are about the statement; these two are about the file.
-            if "malformed" in str(error) or "not a database" in str(error):
+            if not 1 <= version <= SCHEMA_VERSION:
                 raise GalleryError(
-                    f"{self.path} is damaged ({error}); restore it, or index the images again"
-                ) from error
-            raise
-
-    def close(self) -> None:
-        with self._lock:
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
+                    f"{self.path} has schema version {version}, this fastretrieve reads 1 to "
+                    f"{SCHEMA_VERSION}; upgrade fastretrieve"
+                )
+            if stranger := schema.stranger(connection, _SCHEMA):
+                raise self.damaged(f"it has {stranger}, which no gallery makes")
 
 
 # --- reading: functions over a connection ---------------------------------------------------------
@@ -150,13 +89,32 @@ class Database:
 
 def generation(connection: sqlite3.Connection) -> int:
     """The number of the last commit."""
-    return int(connection.execute("SELECT generation FROM state").fetchone()[0])
+    rows = connection.execute("SELECT generation FROM state").fetchall()
+    if len(rows) != 1 or schema.wrong_state(rows[0][0]):
+        raise sqlite3.DatabaseError("its number of the last commit is none")
+    return int(rows[0][0])
+
+
+def erasures(connection: sqlite3.Connection) -> int:
+    """How often items were erased: their rows are gone, so no row says that a vector is."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0])
+
+
+def count_erasure(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {(erasures(connection) + 1) % 2**31}")
 
 
 def segments(connection: sqlite3.Connection) -> list[Segment]:
     """The index files, oldest rows first."""
     rows = connection.execute("SELECT last, first, file, n_rows, n_bytes, sha256 FROM segment")
-    return sorted(Segment(*row) for row in rows)
+    listed = []
+    for row in rows:
+        if schema.wrong_segment(row):
+            raise sqlite3.DatabaseError("an entry of its list of index files is none")
+        listed.append(Segment(*row))
+    if len({segment.file for segment in listed}) < len(listed):
+        raise sqlite3.DatabaseError("its list of index files names one twice")
+    return sorted(listed)
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -180,7 +138,11 @@ def known(
         f"{extra} FROM json_each(?) asked CROSS JOIN item ON item.key = asked.value",
         (json.dumps(keys),),
     )
-    return {row[0]: Known._make((*row[1:7], row[7:])) for row in rows}
+    found = {row[0]: Known._make((*row[1:7], row[7:])) for row in rows}
+    for one in found.values():
+        if not isinstance(one.deleted, int) or not isinstance(one.error, (str, type(None))):
+            raise sqlite3.DatabaseError(f"item {one.id} has values of other types than we write")
+    return found
 
 
 def fetch(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Item]:
@@ -191,7 +153,31 @@ def fetch(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Item]
         f"SELECT {chosen} FROM json_each(?) asked CROSS JOIN item ON item.id = asked.value",
         (json.dumps([int(each) for each in ids]),),
     )
-    return {row[0]: as_item(row, names) for row in rows}
+    found = {}
+    for row in rows:
+        if (wrong := schema.wrong_value(row)) is not None:
+            raise sqlite3.DatabaseError(f"item {row[0]} has no such value as column {wrong} takes")
+        found[row[0]] = as_item(row, names)
+    return found
+
+
+def fetch_all(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Item]:
+    """The items of these ids, in their order; all of them are there unless the file is damaged."""
+    found = fetch(connection, ids)
+    try:
+        return [found[item_id] for item_id in ids]
+    except KeyError as error:
+        raise sqlite3.DatabaseError(f"item {error} has a vector but no entry") from None
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """No item has a larger id."""
+    oldest, newest = connection.execute(
+        "SELECT (SELECT min(id) FROM item), (SELECT max(id) FROM item)"
+    ).fetchone()
+    if newest is not None and not 0 <= oldest <= newest <= schema.MAX_ID:
+        raise sqlite3.DatabaseError(f"items {oldest} to {newest} have ids that no gallery gives")
+    return int(newest or 0)
 
 
 # --- writing: inside a transaction of the one writer ----------------------------------------------

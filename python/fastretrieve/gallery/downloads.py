@@ -7,7 +7,6 @@ that was fetched is not fetched again.
 from __future__ import annotations
 
 import io
-import os
 import time
 import urllib.error
 import urllib.request
@@ -79,10 +78,3 @@ def _limited(response: IO[bytes], url: str, limits: Limits, deadline: float) -> 
         if time.monotonic() > deadline:
             raise DataError(f"{url}: more than {limits.seconds:g} s")
     return b"".join(parts)
-
-
-def remove_part_files(folder: Path) -> None:
-    """Remove what a killed process left half written under ``folder``."""
-    for path in folder.glob("*/.*"):
-        if path.is_file():
-            os.unlink(path)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 import fastretrieve as fr
 from fastretrieve._common.atomic import replacing
 from fastretrieve._files.tensorfile import Progress
-from fastretrieve.encoders import EncoderError
-from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import database as db
+from fastretrieve.gallery import schema
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import FIXED_COLUMNS, Item, quoted
 from fastretrieve.gallery.listing import Candidate, measured
-from fastretrieve.gallery.storage import ENCODER, Storage
+from fastretrieve.gallery.storage import Storage
 from fastretrieve.gallery.vectors import View
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def info(storage: Storage) -> dict[str, Any]:
             "dtype": manifest.dtype,
             "modality": manifest.modality,
             "columns": db.columns(connection),
-            "labels": dict(labels),
+            "labels": _checked(labels),
             "generation": db.generation(connection),
             "index_files": len(listed),
             "index_bytes": sum(segment.n_bytes for segment in listed),
@@ -63,60 +62,38 @@ def info(storage: Storage) -> dict[str, Any]:
         }
 
 
-def check(storage: Storage, progress: Progress | None = None) -> list[str]:
-    """Everything that is wrong with the files of a gallery."""
-    faults = []
-    try:
-        saved = files.read_encoder(storage.folder / ENCODER)
-        if saved.weights_sha256 != storage.manifest.weights_sha256:
-            faults.append(f"{saved.directory} is not the encoder that the manifest names")
-        faults += saved.faults()
-    except EncoderError as error:
-        faults.append(str(error))
-    try:
-        with storage.database.snapshot() as connection:
-            for (line,) in connection.execute("PRAGMA integrity_check(10)"):
-                if line != "ok":
-                    faults.append(f"{storage.database.path}: {line}")
-            faults += storage.vectors.check(connection, progress)
-    except (GalleryError, sqlite3.Error) as error:
-        return [*faults, str(error)]
-    return faults or _parted(storage)
-
-
-def _parted(storage: Storage) -> list[str]:
-    """Items without a vector, and vectors without an item."""
-    try:
-        with storage.vectors.view() as view:
-            rows = view.connection.execute("SELECT id FROM item WHERE deleted = 0").fetchall()
-            items, vectors = {row[0] for row in rows}, set(view.index.ids.tolist())
-    except GalleryError as error:
-        return [str(error)]
-    faults = []
-    if missing := sorted(items - vectors):
-        faults.append(f"{len(missing)} items have no vector: {missing[:5]}")
-    if extra := sorted(vectors - items):
-        faults.append(f"{len(extra)} vectors have no item: {extra[:5]}")
-    return faults
+def _checked(labels: list[tuple[Any, int]]) -> dict[str, int]:
+    for label, _ in labels:
+        if not isinstance(label, str):
+            raise sqlite3.DatabaseError("it has a label that is no text")
+    return dict(labels)
 
 
 def unreadable(storage: Storage) -> list[Item]:
     """The items with an error."""
     with storage.database.snapshot() as connection:
         rows = connection.execute("SELECT id FROM item WHERE error IS NOT NULL").fetchall()
-        found = db.fetch(connection, [row[0] for row in rows])
-    return [found[item_id] for item_id in sorted(found)]
+        return db.fetch_all(connection, sorted(row[0] for row in rows))
 
 
-def ids_of(storage: Storage, name: str) -> list[int]:
-    """The items of a file (more than one if it has boxes), of a URL, or of a folder."""
+def hidden(storage: Storage) -> list[int]:
+    """The items that were removed or could not be read."""
+    with storage.database.reading() as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM item WHERE deleted > 0")]
+
+
+def ids_of(storage: Storage, name: str, *, hidden: bool = False) -> list[int]:
+    """The items of a file (more than one if it has boxes), of a URL, or of a folder; with
+    ``hidden`` those too that were removed or could not be read.
+    """
     is_url = name.lower().startswith(("http://", "https://"))
     key = name if is_url else os.path.abspath(name)
     with storage.database.reading() as connection:
         for first, end in ((f"{key}#box=", f"{key}#box>"), (f"{key}/", f"{key}0")):
             rows = connection.execute(
-                "SELECT id FROM item WHERE deleted = 0 AND (key = ? OR (key >= ? AND key < ?))",
-                (key, first, end),
+                "SELECT id FROM item "
+                "WHERE (deleted = 0 OR ?) AND (key = ? OR (key >= ? AND key < ?))",
+                (hidden, key, first, end),
             ).fetchall()
             if rows:
                 return [row[0] for row in rows]
@@ -136,6 +113,9 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
                 "ORDER BY id LIMIT ?",
                 (last, _CHUNK),
             ).fetchall()
+            for row in rows:
+                if schema.wrong_listed(row):
+                    raise sqlite3.DatabaseError(f"item {row[0]} has no such values as we write")
         if not rows:
             return
         last = rows[-1][0]
@@ -145,7 +125,7 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
             if url is None and os.path.isabs(path):
                 try:
                     now = measured(Path(path))
-                except OSError:
+                except (OSError, ValueError):  # no file has a name like that
                     if not gone:
                         vanished.append(item_id)
                     continue
@@ -225,7 +205,7 @@ def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: P
     metadata = db.columns(connection)
     names = [name for name in FIXED_COLUMNS if name not in _KEPT_SEPARATE] + metadata
     chosen = ", ".join(map(quoted, names))
-    rows = connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id")
+    rows = _readable(connection.execute(f"SELECT {chosen} FROM item WHERE deleted = 0 ORDER BY id"))
     with replacing(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         if path.suffix == ".csv":
@@ -239,6 +219,13 @@ def _write_items(connection: sqlite3.Connection, ids: NDArray[np.int64], path: P
         text.detach()
 
 
+def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        if bytes in map(type, row):
+            raise sqlite3.DatabaseError(f"item {row[0]} has bytes where we write text")
+        yield row
+
+
 def evaluation(gallery: Gallery, storage: Storage, queries: Any, options: dict[str, Any]) -> Any:
     """Figures of retrieval by label."""
     from fastretrieve.data import open_dataset
@@ -250,6 +237,8 @@ def evaluation(gallery: Gallery, storage: Storage, queries: Any, options: dict[s
         vectors = np.asarray(view.index.get(ids), np.float32)
         rows = view.connection.execute("SELECT label FROM item WHERE deleted = 0 ORDER BY id")
         labels = [row[0] for row in rows]
+    if len(labels) != len(ids):
+        raise GalleryError(f"{storage.folder}: items and vectors do not fit; check the gallery")
     if not any(label is not None for label in labels):
         raise GalleryError(f"no item of {storage.folder} has a label, so nothing can be evaluated")
     options = {"metric": storage.manifest.metric, **options}

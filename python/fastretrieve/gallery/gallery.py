@@ -17,21 +17,22 @@ from fastretrieve.encoders import as_encoder, create_encoder
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
+from fastretrieve.gallery import checking, copying, exporting, forgetting
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery import exporting
 from fastretrieve.gallery.added import Added, Options
 from fastretrieve.gallery.adding import Addition
 from fastretrieve.gallery.conditions import Conditions, Where
-from fastretrieve.gallery.downloads import Limits, remove_part_files
+from fastretrieve.gallery.downloads import Limits
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.fitting import kept_encoder, refuse_other_options
+from fastretrieve.gallery.forgetting import Forgotten
 from fastretrieve.gallery.items import Item
 from fastretrieve.gallery.listing import Candidate, Listing
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.queries import QueryEncoder
 from fastretrieve.gallery.searching import Searching
-from fastretrieve.gallery.storage import PICTURES, Storage
+from fastretrieve.gallery.storage import Storage
 
 
 class Gallery(Searching):
@@ -105,6 +106,7 @@ class Gallery(Searching):
         ``module:...``, since a directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
+        checking.refuse_torn_copy(storage)
         return cls(storage, QueryEncoder(partial(kept_encoder, storage, encoder, device=device)))
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class Gallery(Searching):
     def check(self, *, progress: bool | None = None) -> list[str]:
         """Read every byte and verify every checksum; returns what is wrong."""
         with progress_of("checking files", progress) as done:
-            return exporting.check(self._storage, done)
+            return checking.check(self._storage, done)
 
     def unreadable(self) -> list[Item]:
         """The items that could not be read; ``error`` says why."""
@@ -242,6 +244,33 @@ class Gallery(Searching):
             writer.commit(change)
         return len(ids)
 
+    def forget(
+        self,
+        what: Any = None,
+        *,
+        where: Where = None,
+        removed: bool = False,
+        progress: bool | None = None,
+        wait: float = 0.0,
+    ) -> Forgotten:
+        """Erase items for good: rows, vectors, and the pictures that the gallery keeps of them.
+
+        ``what`` and ``where`` are as for ``remove``, and ``what`` may name removed items too;
+        ``removed`` means all that were removed or could not be read. When this returns, no byte
+        of them is left in the directory. Their ids are never used again; added again they are new.
+        The files of items that lie elsewhere stay, and so do copies, exports and backups.
+        """
+        if (what is None) + (where is None) + (not removed) != 2:
+            raise GalleryError(
+                "forget(items), forget(where=...) or forget(removed=True): give one of them"
+            )
+        if where is not None:
+            ids = self._ids_where(where)
+        else:
+            ids = exporting.hidden(self._storage) if removed else self._ids(what, hidden=True)
+        with progress_of("erasing", progress) as done, self._storage.writing(wait=wait) as writer:
+            return forgetting.forget(writer, ids, done)
+
     # --- taking out -------------------------------------------------------------------------------
 
     def export(
@@ -267,6 +296,15 @@ class Gallery(Searching):
                 done,
             )
 
+    def copy(self, path: str | Path, *, progress: bool | None = None) -> Gallery:
+        """Copy the gallery to a directory that is not there yet, while others may change it.
+
+        The copy is the last commit, verified; it appears whole or not at all.
+        """
+        with progress_of("copying, MB", progress) as done:
+            copying.copy(self._storage, Path(path), lambda n, total: done(n >> 20, total >> 20))
+        return type(self).open(path)
+
     def evaluate(self, queries: Any = None, **options: Any) -> Any:
         """How well labels are found again: of labelled queries, or of the gallery's own items.
 
@@ -280,7 +318,6 @@ class Gallery(Searching):
         report, end = show_progress(options.progress)
         try:
             with self._storage.writing(wait=wait) as writer:
-                remove_part_files(self.path / PICTURES)
                 addition = Addition(self._storage, lambda: self.encoder, options, report)
                 return addition.run(writer, candidates)
         finally:

@@ -22,7 +22,7 @@ from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
 from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
-from fastretrieve.gallery import manifest
+from fastretrieve.gallery import manifest, parts
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import MAX_INTEGER, storable
 
@@ -180,7 +180,7 @@ class Listing:
         image = to_image(picture)
         digest = hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()
         path = picture_path(digest, ".png")
-        full = self.folder / path
+        full = parts.item_file(self.folder, path)
         if not full.exists():
             buffer = io.BytesIO()
             image.save(buffer, "PNG", compress_level=1)

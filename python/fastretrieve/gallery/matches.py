@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -53,14 +52,19 @@ class Matches(Sequence[Match]):
     ) -> None:
         self._found = list(found)
         self._picture = query
+        self._query: Image.Image | None = None  # once it was asked for
         self.title = title
         self.modality = modality
         self.seconds = seconds
 
-    @cached_property
+    @property
     def query(self) -> Image.Image | None:
         """A picture of what was asked, where there is one."""
-        return None if self._picture is None else self._picture()
+        make = self._picture
+        if make is not None:  # without a lock, which a fork might leave held
+            self._query = make()
+            self._picture = None
+        return self._query
 
     @overload
     def __getitem__(self, index: int) -> Match: ...

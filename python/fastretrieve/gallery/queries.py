@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve.data import DataError, longest_side, read_item
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import decode_image
@@ -44,7 +44,7 @@ class QueryEncoder:
         self._load = load
         self._encoder: Encoder | None = None
         self.load_seconds = 0.0  # 0 until it is loaded
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     @property
     def encoder(self) -> Encoder:

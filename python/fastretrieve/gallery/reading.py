@@ -14,7 +14,9 @@ from PIL import Image
 from fastretrieve.data import DataError, Dataset, read_item
 from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import decode_image
+from fastretrieve.gallery import parts
 from fastretrieve.gallery.downloads import Limits, fetch
+from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Known
 from fastretrieve.gallery.listing import Candidate, measured, size_and_time
 
@@ -95,7 +97,10 @@ class Queue(Dataset):
         return item
 
     def _local(self, candidate: Candidate) -> Path:
-        path = self._folder / candidate.path  # an absolute path stays as it is
+        try:
+            path = parts.item_file(self._folder, candidate.path)
+        except GalleryError as error:
+            raise DataError(str(error)) from error
         return fetch(candidate.url, path, self._limits) if candidate.url else path
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve._common.arguments import shown, whole
 from fastretrieve._common.metric import is_distance
 from fastretrieve.gallery import database as db
-from fastretrieve.gallery import exporting, recommending
+from fastretrieve.gallery import exporting, parts, recommending
 from fastretrieve.gallery.conditions import Conditions, Filter, Where
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.items import Item
@@ -46,9 +47,12 @@ class Searching:
         """The item with this id."""
         if not isinstance(item_id, (int, np.integer)):
             raise TypeError(f"an item's id is a whole number, got {shown(item_id)}")
+        return self._item(item_id, hidden=False)
+
+    def _item(self, item_id: int, *, hidden: bool) -> Item:
         with self._storage.database.reading() as connection:
             found = db.fetch(connection, [item_id]).get(item_id)
-        if found is None or found.deleted:
+        if found is None or (found.deleted and not hidden):
             raise GalleryError(f"{self._storage.folder} has no item {item_id}")
         return found
 
@@ -67,12 +71,14 @@ class Searching:
             else:
                 end = None if limit is None else offset + limit
                 ids = np.sort(view.index.ids[mask])[offset:end].tolist()
-            found = db.fetch(view.connection, ids)
-        return [found[item_id] for item_id in ids]
+            return db.fetch_all(view.connection, ids)
 
     def file_of(self, item: Item) -> Path:
-        """Where the file of an item is."""
-        return self._storage.folder / item.path  # an absolute path stays as it is
+        """Where the file of an item is: anywhere, or among the pictures that the gallery keeps."""
+        return parts.item_file(self._storage.folder, item.path)
+
+    def _path_of(self, item: Item) -> Path:
+        return parts.item_path(self._storage.folder, item.path)
 
     def vectors(self, ids: Sequence[int] | None = None) -> NDArray[Any]:
         """The stored vectors of these items, or of all in order of id."""
@@ -168,8 +174,8 @@ class Searching:
         """
         with self._view() as view, progress_of("comparing", progress) as done:
             groups = exporting.groups(view.index, threshold, done)
-            found = db.fetch(view.connection, [i for group in groups for i in group])
-        return [[found[i] for i in group] for group in groups]
+            items = iter(db.fetch_all(view.connection, [i for group in groups for i in group]))
+        return [list(islice(items, len(group))) for group in groups]
 
     # --- inside ---
 
@@ -200,8 +206,11 @@ class Searching:
                 for item_id, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
                 if item_id >= 0 and item_id not in leave_out
             ][offset : offset + k]
-            items = db.fetch(view.connection, [item_id for item_id, _ in pairs])
-        return [Match(items[i], score, self.file_of(items[i])) for i, score in pairs]
+            items = db.fetch_all(view.connection, [item_id for item_id, _ in pairs])
+        return [
+            Match(item, score, self._path_of(item))
+            for item, (_, score) in zip(items, pairs, strict=True)
+        ]
 
     def _matches(self, found: list[Match], asked: Query, seconds: Seconds) -> Matches:
         return Matches(
@@ -217,8 +226,14 @@ class Searching:
             return self._queries.query(query)
         (item_id,) = self._ids(query)
         item = self.item(item_id)
-        vector = self.vectors([item_id])[0]
-        return item_query(item, vector, self.file_of(item), self._storage.manifest.modality)
+        try:
+            vector = self.vectors([item_id])[0]
+        except KeyError as error:
+            raise GalleryError(
+                f"{self._storage.folder}: item {item_id} has no vector; restore the gallery, or "
+                "index the images again"
+            ) from error
+        return item_query(item, vector, self._path_of(item), self._storage.manifest.modality)
 
     def _tasted(self, what: Any) -> Query:
         """As a query; a path that is in the gallery is the item there."""
@@ -228,14 +243,17 @@ class Searching:
                 what = known[0] if len(known) == 1 else what
         return self._query(what)
 
-    def _ids(self, what: Any) -> list[int]:
-        """The ids of items, ids, paths, folders or URLs; each must be in the gallery."""
+    def _ids(self, what: Any, *, hidden: bool = False) -> list[int]:
+        """The ids of items, ids, paths, folders or URLs; each must be in the gallery. With
+        ``hidden`` removed ones count too.
+        """
         ids: list[int] = []
         for each in _several(what):
             if isinstance(each, (str, os.PathLike)):
-                ids += exporting.ids_of(self._storage, os.fspath(each))
+                ids += exporting.ids_of(self._storage, os.fspath(each), hidden=hidden)
             else:
-                ids.append(self.item(each.id if isinstance(each, Item) else int(each)).id)
+                item_id = each.id if isinstance(each, Item) else int(each)
+                ids.append(self._item(item_id, hidden=hidden).id)
         return list(dict.fromkeys(ids))
 
 

@@ -5,7 +5,8 @@
     items.sqlite     the items, and which index files are valid: the one commit point (database.py)
     vectors/         index files, numbered, never changed (vectors.py)
     pictures/        downloads and pictures that came without a file
-    lock             held by the one process that changes the gallery
+    lock             held by the one process that changes the gallery (locking.py)
+    forgetting       there while items are erased (forgetting.py)
 
 A change opens a transaction, writes the items, saves the new index file and flushes it to disk,
 names it in the database and commits. Killed before the commit, it leaves a file that nothing names;
@@ -16,39 +17,27 @@ that stopped naming it.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._files.tensorfile import Progress
 from fastretrieve.encoders.saved import files
+from fastretrieve.gallery import connections, forgetting, locking, parts
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import manifest as manifests
 from fastretrieve.gallery import vectors as vector_files
 from fastretrieve.gallery.database import Database
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.forking import n_forks
 from fastretrieve.gallery.manifest import Manifest
 from fastretrieve.gallery.vectors import Vectors
 
-ENCODER = "encoder"
-PICTURES = "pictures"
-LOCK = "lock"
+ENCODER, PICTURES, LOCK = parts.ENCODER, parts.PICTURES, parts.LOCK
 WASTED_SHARE = 0.3  # of the rows in the index files, before they are written anew
-_OURS = {
-    manifests.FILE,
-    ENCODER,
-    vector_files.FOLDER,
-    PICTURES,
-    LOCK,
-    *(db.FILE + end for end in ("", "-wal", "-shm")),
-}
 
 
 class Rows(NamedTuple):
@@ -80,22 +69,26 @@ class Storage:
                 f"{folder} is a gallery already; open it, or choose another directory"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        if strangers := sorted({path.name for path in folder.iterdir()} - _OURS):
+        if strangers := parts.strangers(folder):
             raise GalleryError(
                 f"{folder} holds other files ({', '.join(strangers[:3])}); a gallery needs a "
                 "directory of its own"
             )
-        with locked(folder, wait=0):
-            for name in (vector_files.FOLDER, PICTURES):
-                (folder / name).mkdir(exist_ok=True)
+        parts.check(folder)
+        with locking.locked(folder, wait=0):
+            parts.make_folders(folder)
+            parts.remove_debris(folder)
             save_encoder(folder / ENCODER)
             Database.create(folder)
-            manifest(files.read_encoder(folder / ENCODER)).write(folder)
+            made = manifest(files.read_encoder(folder / ENCODER))
+            locking.note_identity(folder)
+            made.write(folder)
 
     @classmethod
     def open(cls, folder: Path, *, device: str = "cpu") -> Storage:
         """Open and check what can be checked without reading everything."""
         manifest = Manifest.read(folder)
+        parts.check(folder)
         vector_files.new_index(manifest, device)  # a device that is not there is an error here
         storage = cls(folder, manifest, device=device)
         storage.database.check_version()
@@ -104,15 +97,23 @@ class Storage:
     @contextlib.contextmanager
     def writing(self, *, wait: float = 0.0) -> Iterator[Writer]:
         """The right to change the gallery, which one process has at a time."""
-        with locked(self.folder, wait=wait), self.database.naming_faults():
-            connection = self.database.connect(write=True)
+        with locking.locked(self.folder, wait=wait), self.database.naming_faults():
+            parts.check(self.folder)
+            parts.make_folders(self.folder)
+            parts.remove_debris(self.folder)
+            connection, forks = self.database.connect(write=True), n_forks()
             try:
                 self.vectors.sweep(db.segments(connection))
-                yield Writer(self, connection)
-                # Into the main file, so that readers need not look into a long log.
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                writer = Writer(self, connection)
+                forgetting.finish(writer)
+                yield writer
+                if forks == n_forks():  # else the parent is the writer
+                    # Into the main file, so that readers need not look into a long log. Where one
+                    # of them needs the log, the next writer does it.
+                    connections.cut_log(connection, patience=1.0)
+                    locking.note_identity(self.folder)
             finally:
-                connection.close()
+                connections.put_away(connection, forks)
 
     def close(self) -> None:
         self.database.close()
@@ -122,7 +123,7 @@ class Writer:
     """Commits changes; made by ``Storage.writing``."""
 
     def __init__(self, storage: Storage, connection: Any) -> None:
-        self._storage = storage
+        self.folder = storage.folder
         self._vectors = storage.vectors
         self.connection = connection  # for reading too: it sees its own transaction
 
@@ -131,7 +132,7 @@ class Writer:
 
         ``change(connection, generation)`` writes the items and returns their new vectors.
         """
-        with self._transaction() as generation:
+        with self.transaction() as generation:
             rows = change(self.connection, generation)
             if rows is not None and len(rows.ids):
                 self._insert(self._vectors.write(rows.ids, rows.vectors, generation))
@@ -146,7 +147,7 @@ class Writer:
             old = listed
         if not old:
             return
-        with self._transaction() as generation:
+        with self.transaction() as generation:
             gone = vector_files.deleted(self.connection, since=0)
             merged = self._vectors.merge(old, gone, generation, progress)
             self.connection.executemany(
@@ -154,6 +155,22 @@ class Writer:
             )
             self._insert(merged)
         self._vectors.sweep(db.segments(self.connection))
+
+    def rewrite(self, gone: NDArray[np.int64], progress: Progress | None = None) -> int:
+        """Write the index files anew that hold vectors of these items, without them. Returns how
+        many: each is a commit of its own, so that a stop loses nothing.
+        """
+        listed = db.segments(self.connection)
+        touched = [segment for segment in listed if self._vectors.holds(segment, gone)]
+        for number, segment in enumerate(touched, 1):
+            with self.transaction() as generation:
+                rest = self._vectors.merge([segment], gone, generation)
+                self.connection.execute("DELETE FROM segment WHERE last = ?", (segment.last,))
+                self._insert(rest)
+            self._vectors.sweep(db.segments(self.connection))
+            if progress is not None:
+                progress(number, len(touched))
+        return len(touched)
 
     def _is_mostly_gone(self, listed: list[db.Segment]) -> bool:
         """Whether deleted and replaced rows waste a share of the files."""
@@ -165,7 +182,8 @@ class Writer:
         self.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", segment)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[int]:
+    def transaction(self) -> Iterator[int]:
+        """One commit; yields its number."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             generation = db.generation(self.connection) + 1
@@ -176,33 +194,3 @@ class Writer:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
-
-
-@contextlib.contextmanager
-def locked(folder: Path, *, wait: float) -> Iterator[None]:
-    """Hold the writer's lock; the system frees it when the process ends, however it ends."""
-    with (folder / LOCK).open("a+b") as file:
-        deadline = time.monotonic() + wait
-        while not _try_lock(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read(100).decode("ascii", "replace").strip() or "unknown"
-                raise GalleryError(
-                    f"{folder} is being changed by process {holder}; wait for it to end, or give "
-                    "a time to wait"
-                )
-            time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
-        yield
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True

@@ -22,12 +22,13 @@ import fastretrieve as fr
 from fastretrieve._files.tensorfile import Progress
 from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery import database as db
+from fastretrieve.gallery import parts
 from fastretrieve.gallery.database import Database, Segment
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.gate import Gate
 from fastretrieve.gallery.manifest import Manifest
 
-FOLDER = "vectors"
+FOLDER = parts.VECTORS
 SUFFIX = ".index"
 TAIL_SHARE = 0.1  # of the first file: what the later ones may hold after an addition has ended
 MIN_TAIL_ROWS = 20_000  # so few cost a search nothing
@@ -48,14 +49,18 @@ class Vectors:
     """The index of one gallery as of its last commit, whoever made it."""
 
     def __init__(self, folder: Path, manifest: Manifest, database: Database, device: str) -> None:
-        self._folder = folder / FOLDER
+        self._gallery = folder
         self._manifest = manifest
         self._database = database
         self._device = device
-        self._gate = Gate()
+        self._gate = Gate(self._discard)
+        self._discard()
+
+    def _discard(self) -> None:
         self._index: fr.Index | None = None
         self._generation = -1
         self._last = 0  # of the segments that were applied
+        self._erasures = -1  # until then
 
     @contextlib.contextmanager
     def view(self) -> Iterator[View]:
@@ -72,7 +77,7 @@ class Vectors:
                         break
                 self._refresh()
             else:
-                raise GalleryError(f"{self._folder.parent} changes faster than it can be read")
+                raise GalleryError(f"{self._gallery} changes faster than it can be read")
             yield View(self._index, connection, self._generation)
 
     def _refresh(self) -> None:
@@ -83,7 +88,7 @@ class Vectors:
                     self._catch_up(connection)
                     return
                 except BaseException as error:
-                    self._index, self._generation, self._last = None, -1, 0
+                    self._discard()
                     if not isinstance(error, FileNotFoundError):
                         raise
                     # Merged away since the snapshot was taken, unless nothing has changed since.
@@ -100,19 +105,29 @@ class Vectors:
         listed = db.segments(connection)
         new = [segment for segment in listed if segment.last > self._last]
         index, since = self._index, self._generation
+        erasures = db.erasures(connection)
+        if erasures != self._erasures:
+            index = None
         if index is None or any(segment.first <= self._last for segment in new):
             index, since, new = None, 0, listed
         if index is None:
             index = new_index(self._manifest, self._device)
+        newest = db.newest_id(connection)
         for segment in new:
-            apply(index, self.load(segment))
+            later = self.load(segment)
+            if len(later) and int(later.ids.max()) > newest:
+                raise GalleryError(
+                    f"{self._gallery / FOLDER / segment.file} holds vectors of items that "
+                    f"{self._database.path.name} does not have; restore both"
+                )
+            apply(index, later)
         drop(index, deleted(connection, since=since))
-        self._index, self._generation = index, generation
+        self._index, self._generation, self._erasures = index, generation, erasures
         self._last = max((segment.last for segment in listed), default=0)
 
     def load(self, segment: Segment, *, device: str | None = None) -> fr.Index:
         """An index file by mmap. Its length and format are checked; if it is small, every byte."""
-        path = self._folder / segment.file
+        path = parts.index_file(self._gallery, segment.file)
         n_bytes = path.stat().st_size
         if n_bytes != segment.n_bytes:
             raise GalleryError(
@@ -131,6 +146,11 @@ class Vectors:
                 f"{path} holds {index!r}, but the gallery wants dim={wanted.dim}, "
                 f"metric={wanted.metric!r}, dtype={wanted.dtype!r}; restore it"
             )
+        if len(index) != segment.n_rows:
+            raise GalleryError(
+                f"{path} holds {len(index)} rows instead of {segment.n_rows}; restore it, or index "
+                "the images again"
+            )
         return index
 
     def check(self, connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
@@ -146,7 +166,11 @@ class Vectors:
                 progress(before + segment.n_bytes * done // max(total, 1), in_all)
 
         for segment in listed:
-            path = self._folder / segment.file
+            try:
+                path = parts.index_file(self._gallery, segment.file)
+            except GalleryError as error:
+                faults.append(str(error))
+                continue
             try:
                 if file_sha256(path) != segment.sha256:
                     faults.append(f"{path}: its SHA-256 is not the one that was committed")
@@ -187,6 +211,10 @@ class Vectors:
             merged, first=old[0].first, last=old[-1].last, commit=commit, progress=progress
         )
 
+    def holds(self, segment: Segment, ids: NDArray[np.int64]) -> bool:
+        """Whether an index file has a row of one of these items."""
+        return bool(np.isin(ids, self.load(segment, device="cpu").ids).any())
+
     def _save(
         self,
         index: fr.Index,
@@ -197,16 +225,13 @@ class Vectors:
         progress: Progress | None = None,
     ) -> Segment:
         name = f"{commit:010d}{SUFFIX}"
-        path = self._folder / name
+        path = parts.index_file(self._gallery, name)
         index.save(path, progress=progress)
         return Segment(last, first, name, len(index), path.stat().st_size, file_sha256(path))
 
     def sweep(self, named: Sequence[Segment]) -> None:
         """Remove the files that no commit names: merged ones, and those of killed writers."""
-        keep = {segment.file for segment in named}
-        for path in self._folder.iterdir():
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
+        parts.remove_index_files(self._gallery, {segment.file for segment in named})
 
 
 def new_index(manifest: Manifest, device: str) -> fr.Index:
@@ -242,10 +267,9 @@ def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
     >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
     [100, 60, 40]
     """
-    if not segments:  # nothing could be read
+    if not segments:
         return []
-    start = len(segments) - 1
-    tail = segments[-1].n_rows if segments else 0
+    start, tail = len(segments) - 1, segments[-1].n_rows
     while start > 0 and (segments[start - 1].n_rows < 2 * tail):
         start -= 1
         tail += segments[start].n_rows

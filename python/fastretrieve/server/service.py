@@ -126,8 +126,12 @@ class Service:
         if made is not None:
             return made
         item = self.item(item_id)
+        try:
+            path = self.gallery.file_of(item)
+        except GalleryError:
+            raise Refused(404, f"the file of item {item_id} is gone or damaged") from None
         data = small_picture(
-            self.gallery.file_of(item),
+            path,
             modality=self.gallery.manifest.modality,
             box=item.box,
             size=size,
