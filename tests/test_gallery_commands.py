@@ -182,7 +182,7 @@ def test_serve_says_where_answers_and_ends_by_an_interrupt(made: Path) -> None:
             address = re.search(r"open (http://127\.0\.0\.1:(\d+))/", server.stdout.readline())
             assert address is not None
             with urllib.request.urlopen(f"{address[1]}/healthz") as answer:
-                assert json.load(answer) == {"status": "ok", "items": 12}
+                assert json.load(answer) == {"status": "ok"}
             again = subprocess.run(
                 [*command, address[2]], capture_output=True, text=True, check=False
             )

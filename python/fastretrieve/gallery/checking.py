@@ -25,6 +25,7 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
         saved = files.read_encoder(storage.folder / ENCODER)
         if saved.weights_sha256 != storage.manifest.weights_sha256:
             faults.append(f"{saved.directory} is not the encoder that the manifest names")
+        faults += saved.faults()
     except EncoderError as error:
         faults.append(str(error))
     try:

@@ -15,8 +15,7 @@ from typing import Any
 from fastretrieve.data import Skipped
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.items import column_name
-
-_TABLE = "CREATE TABLE IF NOT EXISTS column_of (name TEXT PRIMARY KEY, own TEXT NOT NULL)"
+from fastretrieve.gallery.schema import COLUMN_NAMES
 
 
 class ColumnNames:
@@ -43,7 +42,8 @@ class ColumnNames:
     def save(self, connection: sqlite3.Connection) -> None:
         """Record what is new, in the transaction that adds the columns."""
         if self._unsaved:
-            connection.execute(_TABLE)
+            if not _has_record(connection):
+                connection.execute(COLUMN_NAMES)
             connection.executemany(
                 "INSERT OR IGNORE INTO column_of VALUES (?, ?)", self._unsaved.items()
             )
@@ -73,5 +73,14 @@ class ColumnNames:
 
 
 def _recorded(connection: sqlite3.Connection) -> dict[str, str]:
-    is_there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'column_of'").fetchone()
-    return dict(connection.execute("SELECT name, own FROM column_of")) if is_there else {}
+    """What is recorded, as far as it names columns of metadata: a file may say anything."""
+    if not _has_record(connection):
+        return {}
+    columns = {*db.columns(connection)}
+    rows = connection.execute("SELECT name, own FROM column_of").fetchall()
+    return {name: own for name, own in rows if isinstance(name, str) and own in columns}
+
+
+def _has_record(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'column_of'").fetchone()
+    return found is not None
