@@ -22,7 +22,7 @@ CHOSEN = "every_tier or segments or batches or near_duplicates or hard_cases or 
 
 FAULTS: dict[str, Fault] = {
     "barrier: finish counts on before everybody has read": Fault(
-        "cuda/finish.cu", "__syncthreads();  // everybody has read it before", "// before"
+        "cuda/finish.cu", "__syncthreads();  // all have read it before", "// before"
     ),
     "barrier: ranks of a block are read before they are there": Fault(
         "cuda/block.cuh",

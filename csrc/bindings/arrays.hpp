@@ -1,5 +1,5 @@
-// From Python objects to views. Nothing is copied or converted behind the caller's back: a wrong
-// type is an error.
+// From Python objects to views. Nothing is copied or converted in silence: a wrong type is an
+// error.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

@@ -22,7 +22,7 @@ namespace {
 
 using cpu::CpuBackend;
 
-// Totals for index.stats(); many threads add to them.
+// Totals for index.stats(). Many threads add to them.
 struct Counters {
   std::atomic<int64_t> queries{0}, rows_scanned{0}, rows_scored{0}, overflows{0};
 
@@ -78,9 +78,9 @@ py::tuple search(const CpuBackend& backend, const py::handle& queries, const Seg
   return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
 }
 
-constexpr int64_t kScoresPerLook = 65536;  // between two looks for Ctrl-C
+constexpr int64_t kScoresPerLook = 65536;  // scores between two looks for Ctrl-C
 
-// Moves what was found into arrays (offsets, scores, ids), giving memory back on the way.
+// Moves the found rows into arrays (offsets, scores, ids), and frees memory on the way.
 py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metric, bool float64) {
   const int64_t n = static_cast<int64_t>(found.size());
   py::array_t<int64_t> offsets(n + 1);
@@ -113,8 +113,8 @@ py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metric, bool
   return py::make_tuple(offsets, scores, ids);
 }
 
-// (offsets, scores, ids), or None when more than `limit` pairs lie within the radius. With
-// `self_segment` the queries are rows of that segment, from `self_row` on, and every pair comes
+// (offsets, scores, ids), or None if more than `limit` pairs lie within the radius. With
+// `self_segment`, the queries are rows of that segment from `self_row` on, and every pair comes
 // once.
 py::object range(const CpuBackend& backend, const py::handle& queries, const Segments& segments,
                  double radius, Counters& counters, bool float64, int64_t self_segment,

@@ -8,6 +8,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/segments.hpp"
 #include "core/check.hpp"
+#include "core/strip.hpp"
 #include "cuda/plan.hpp"
 
 #ifdef FR_WITH_CUDA
@@ -91,8 +92,8 @@ py::bytes segment_table(const Segments& segments) {
   return py::bytes(table.data(), table.size());
 }
 
-// `results`: addresses of the scores and the ids; `memory`: address and size of the workspace,
-// address of the counters.
+// `results`: addresses of scores and ids. `memory`: address and size of the workspace, address of
+// the counters.
 void search(const CudaBackend& backend, const py::tuple& queries, const Segments& segments,
             int64_t table, int64_t k, const std::pair<int64_t, int64_t>& results, bool float64,
             const std::tuple<int64_t, int64_t, int64_t>& memory, int64_t stream) {
@@ -122,7 +123,7 @@ void search(const CudaBackend& backend, const py::tuple& queries, const Segments
 
 #endif
 
-// What a plan for some device would be; needs no GPU.
+// The plan for a device with these limits. Needs no GPU.
 static std::string cuda_plan(int64_t n_queries, int64_t n_rows, int64_t dim, int64_t k,
                              const std::string& tier, int64_t shared_bytes,
                              int64_t workspace_limit) {
@@ -130,7 +131,7 @@ static std::string cuda_plan(int64_t n_queries, int64_t n_rows, int64_t dim, int
   limits.best_tier = cuda_tier_by_name(tier);
   limits.shared_bytes = shared_bytes;
   std::ostringstream text;
-  text << make_cuda_plan({n_queries, n_rows / 64, n_rows, dim, k}, limits.best_tier, limits,
+  text << make_cuda_plan({n_queries, n_rows / kStripRows, n_rows, dim, k}, limits.best_tier, limits,
                          workspace_limit);
   return text.str();
 }

@@ -19,8 +19,8 @@
 namespace fastretrieve::bindings {
 namespace {
 
-// Drops nothing but what the filter drops at given thresholds, and writes down what is known of
-// each pair.
+// Records the interval and the verdicts for each pair, and drops none but those that the filter
+// drops at fixed thresholds.
 struct IntervalSurvivors {
   const cpu::Problem& problem;
   const cpu::Panel& panel;
@@ -45,10 +45,10 @@ struct IntervalSurvivors {
   void tail(int64_t, int64_t, const int64_t*, int64_t) {}
 };
 
-// (lower, upper, kept, falls_short) for every query and every coded row of the first segment: the
-// interval of the canonical value (the similarity, or minus the squared distance), and whether the
-// filter keeps the pair at this threshold of its query and the quick test drops it. A strip in
-// which the filter keeps no row is not reported: its entries are NaN and false.
+// (lower, upper, kept, falls_short) for every query and every row with codes. The first two are the
+// interval of the canonical value: the similarity, or minus the squared distance. `kept`: the
+// filter keeps the pair at its query's threshold. `falls_short`: the quick test drops it. A strip
+// of which the filter keeps no row has NaN and false.
 py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queries,
                          const Segments& segments, const std::vector<double>& thresholds) {
   const Matrix q = as_matrix(queries, "queries");

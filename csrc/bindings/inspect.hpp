@@ -1,4 +1,4 @@
-// What the stages promise each other, opened up for tests: intervals, the float32 filter, the plan.
+// The promises between stages, exposed for tests: intervals, the float32 filter, the plan.
 #pragma once
 #include <pybind11/pybind11.h>
 

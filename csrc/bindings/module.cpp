@@ -1,6 +1,5 @@
-// The Python module `fastretrieve._core`: check layout, release the GIL, call, return.
-// Arithmetic lives in csrc/cpu and csrc/cuda, defaults and friendly messages in
-// python/fastretrieve.
+// The Python module `fastretrieve._core`: check layout, release the GIL, call, return. Arithmetic
+// is in csrc/cpu and csrc/cuda; defaults and friendly messages are in python/fastretrieve.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

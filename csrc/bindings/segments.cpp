@@ -8,7 +8,7 @@
 
 namespace fastretrieve::bindings {
 
-// Addresses are 0 where there is nothing: no codes, ids that follow `first_id`, no row removed.
+// An address of 0 means: no codes, ids from `first_id` on, no row removed.
 static OwnedSegment make_segment(const py::object& rows, int64_t codes, int64_t n_strips,
                                  int64_t ids, int64_t first_id, int64_t live,
                                  const py::object& owner) {

@@ -1,4 +1,4 @@
-// An index as the backends see it: segments, and the Python objects that keep their memory alive.
+// A snapshot in C++: segments, and the Python objects that keep their memory alive.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -9,7 +9,7 @@
 
 namespace fastretrieve::bindings {
 
-// One segment, and what keeps its memory alive.
+// One segment, and the owner of its memory.
 struct OwnedSegment {
   Segment segment;
   pybind11::object owner;
@@ -26,9 +26,9 @@ class Segments {
   int64_t n_strips() const;
   const Segment* data() const { return segments_.data(); }
 
-  // The same segments with a row mask for one search: an address of words for each segment,
-  // `stride` words between the masks of two queries (0: one mask for all); or of booleans in bytes,
-  // where all rows live. `owner` keeps them alive.
+  // The same segments with row masks for one search: for each segment the address of its words,
+  // with `stride` words between the masks of two queries (0: one mask for all). With `bytes`,
+  // addresses of booleans in bytes, if all rows live. `owner` keeps them alive.
   Segments masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
                   const pybind11::object& owner, bool bytes) const;
 

@@ -8,16 +8,17 @@
 
 namespace fastretrieve::bindings {
 
-// True when Ctrl-C or another signal asks the call to stop; the exception is then set.
+// True if Ctrl-C or another signal asks the call to stop. The exception is then set.
 inline bool signal_arrived() {
   const pybind11::gil_scoped_acquire locked;
   return PyErr_CheckSignals() != 0;
 }
 
-// An interruption becomes the exception that the signal handler raised.
+// Runs work(cancel) without the GIL. An interruption becomes the exception of the signal handler.
 template <class Work>
 void unlocked(const Work& work) {
-  // A thread's first exception takes memory, and without any the C library aborts: take it now.
+  // A thread's first exception allocates memory, and without any the C library aborts. So allocate
+  // it now.
   (void)std::uncaught_exceptions();
   try {
     const pybind11::gil_scoped_release released;

@@ -1,5 +1,5 @@
-// The certified bound: what int8 codes can say about a score. Derived line by line in
-// docs/exactness.md.
+// The certified bound: an interval around a score, from int8 codes alone. docs/exactness.md derives
+// it line by line.
 //
 // A row is x = x' + dx, where x' = scale * codes, and a query q = q' + dq. By Cauchy-Schwarz
 //   |q.x - q'.x'| <= |q| |dx| + |dq| |x'|,  and  | |q-x| - |q'-x'| | <= |dq| + |dx|.
@@ -35,7 +35,7 @@ struct RowBound {
   float error;        // >= |dx| (1 + 2^-20) + 2^-20 max(|x|, |x'|); infinity: always survives
   float norm;         // >= |x'|, within 2^-23 of it
   float half_square;  // |x|^2 / 2, within 2^-24 of it; distances only
-  // |x|^2 is from one to the other: for similarities, where a backend knows it.
+  // |x|^2 lies between these two. For similarities, if the backend knows it.
   float least_square = 0, most_square = HUGE_VALF;
 };
 
@@ -48,8 +48,8 @@ struct QueryBound {
   double code_square = 0;  // |q'|^2
 };
 
-// Everything measured while encoding, in float64: norms of x (divided by |x| for cosine), x' and x
-// - x'.
+// Measured while encoding, in float64: the norms of x (divided by |x| for cosine), of x' and of
+// x - x'.
 struct Measured {
   double norm, error, code_norm;
   bool in_range;
@@ -84,8 +84,8 @@ struct Interval {
   double lower, upper;  // contain the canonical value
 };
 
-// The squared distance by the triangle inequality on the decoded vectors: sharper than the product
-// where vectors are closer to each other than to the origin.
+// The squared distance by the triangle inequality on the decoded vectors. Sharper than the product
+// if the vectors are closer to each other than to the origin.
 FR_HD inline Interval triangle(const QueryBound& q, const RowBound& x, double product) {
   const double norm_square = double{x.norm} * double{x.norm};
   const double coded = q.code_square + norm_square - 2 * product;
@@ -112,7 +112,7 @@ FR_HD inline Interval distance_interval(const QueryBound& q, const RowBound& x, 
   return {-distance.upper, -distance.lower};
 }
 
-// Of vectors of known lengths, whose distance says what their product is.
+// If the lengths of two vectors are known, their distance gives their product.
 FR_HD inline Interval similarity_interval(const QueryBound& q, const RowBound& x, double product,
                                           double radius) {
   const Interval by_product = {product - radius, product + radius};
@@ -128,17 +128,17 @@ FR_HD inline Interval similarity_interval(const QueryBound& q, const RowBound& x
 FR_HD inline Interval interval(Metric metric, const QueryBound& q, const RowBound& x, int32_t dot) {
   const double product = q.scale * double{x.scale} * dot;
   const double radius = q.norm * double{x.error} + q.error * double{x.norm};
-  if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also where infinity met zero
+  if (!(radius < kInfinity)) return {-kInfinity, kInfinity};  // also for infinity times zero
   if (is_distance(metric)) return distance_interval(q, x, product, radius);
   return similarity_interval(q, x, product, radius);
 }
 
-// What a pair must reach: a value, and so a distance where that says how far apart they may be.
+// What a pair must reach: a value, and the largest distance at which it can.
 struct Cut {
   double value, distance;
 };
 
-// For rows of which no |x|^2 is above `most_square`; distances do not ask.
+// For rows with |x|^2 <= `most_square`; distances ignore it.
 FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, double most_square, double value) {
   double square = -value;
   if (!is_distance(metric)) {
@@ -148,7 +148,7 @@ FR_HD inline Cut make_cut(Metric metric, const QueryBound& q, double most_square
   return {value, square > 0 ? sqrt(square) * (1 + 0x1p-30) : 0.0};
 }
 
-// Whether a pair cannot reach the cut, found without a root: enough to drop most rows.
+// True if the pair cannot reach the cut. Takes no root, and drops most rows.
 FR_HD inline bool falls_short(Metric metric, const QueryBound& q, const RowBound& x, int32_t dot,
                               const Cut& cut) {
   const double product = q.scale * double{x.scale} * dot;
@@ -167,9 +167,9 @@ FR_HD inline bool falls_short(Metric metric, const QueryBound& q, const RowBound
 
 // The float32 filter in the scan kernels keeps a pair unless
 //   dot * scale + reach * weight - fall * half_square < threshold,
-// where weight = error + ratio * norm bounds a row for every query of a panel (ratio: the largest
-// error / norm of its queries). It never drops a pair whose canonical value is at least the
-// threshold it was made from.
+// where weight = error + ratio * norm bounds a row for every query of a panel, and ratio is the
+// largest error / norm of its queries. The filter never drops a pair whose canonical value reaches
+// the value from which the threshold was made.
 struct Filter {
   float reach;      // |q| / scale, rounded up
   float fall;       // 1 / scale, with slack; distances only
@@ -191,7 +191,7 @@ FR_HD inline double error_ratio(const QueryBound& q) {
   return q.norm > 0 && q.norm < kInfinity ? q.error / q.norm : 0.0;
 }
 
-// A value that the interval of every row with this canonical score or a better one reaches.
+// The interval of every row with this canonical score, or a better one, reaches this value.
 inline double value_of_score(Metric metric, double score) {
   if (metric == Metric::l2)
     return -(score * score) * (1 + 0x1p-50);  // undoes the rounding of the root

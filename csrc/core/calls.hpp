@@ -1,4 +1,4 @@
-// What a backend is asked to do: the arguments of its calls, in words that the CPU and CUDA share.
+// The calls of a backend: argument structs that the CPU and CUDA share.
 //
 // A backend owns no long-lived memory: Python allocates, passes addresses and keeps them alive.
 #pragma once
@@ -11,7 +11,7 @@
 namespace fastretrieve {
 
 struct EncodeArgs {
-  Matrix rows;  // n_strips * kStripRows of them, finite
+  Matrix rows;  // n_strips * kStripRows finite rows
   Metric metric;
   int64_t n_strips;
   uint8_t* codes;  // n_strips records of strip_bytes()
@@ -33,15 +33,15 @@ struct RangeArgs {
   int64_t n_segments;
   Metric metric;
   double radius;
-  // Negative: any queries. Else a self-join: the queries are the rows of this segment from
-  // `self_row` on, removed ones find nothing, and only rows behind the query's own count, so that
-  // each pair comes once.
+  // Negative: any queries. Otherwise a self-join: the queries are the rows of this segment from
+  // `self_row` on. Removed rows find nothing. Only rows after the query's own count, so each pair
+  // comes once.
   int64_t self_segment;
   int64_t self_row;
-  int64_t limit;                            // give up when more than this are found
+  int64_t limit;                            // the call gives up beyond this many pairs
   std::vector<std::vector<Scored>>* found;  // [n_queries], each in canonical order
   SearchStats* stats;
-  int64_t* n_found = nullptr;  // how many pairs were found, also where the call fails
+  int64_t* n_found = nullptr;  // pairs found, even if the call fails
 };
 
 // The canonical score of every query with every row.
@@ -52,9 +52,9 @@ struct ScoresArgs {
   double* scores;  // [n_queries, n_rows]
 };
 
-// Layers of features for the same rows. With `weigh` each is normalised and weighed first
-// (fr.fuse); then they are joined and the whole row is normalised. One layer without `weigh` is
-// plain normalisation.
+// Layers of features for the same rows. With `weigh` each layer is first normalised and weighed
+// (fr.fuse). Then the layers are joined and the whole row is normalised. One layer without `weigh`
+// is plain normalisation.
 struct Layer {
   Matrix rows;
   const float* mean;  // subtracted from every row; null: none
@@ -69,7 +69,7 @@ struct FuseArgs {
   DType out_dtype;
 };
 
-// Copies rows into memory of the index's own, rounding to its number format.
+// Copies rows into the index's own memory and rounds them to its number format.
 struct IngestArgs {
   Matrix rows;
   void* out;  // [n_rows, dim], adjacent rows

@@ -1,6 +1,5 @@
-// Stopping a long call. The thread that called from Python asks `poll` now and then (it takes the
-// GIL and looks for signals); everybody looks at the flag. Work checks at least every few
-// milliseconds.
+// Stopping a long call. The thread that called from Python polls now and then: `poll` takes the GIL
+// and looks for signals. All threads read the flag, at least every few milliseconds.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -48,7 +47,7 @@ class Cancel {
 
   const Poll poll_;
   const std::thread::id owner_;
-  Clock::time_point last_;  // this and the next are read and written by the owner alone
+  Clock::time_point last_;  // only the owner touches this and `calls_`
   unsigned calls_ = 0;
   std::atomic<bool> requested_{false};
 };

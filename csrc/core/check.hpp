@@ -1,6 +1,5 @@
-// Errors that carry values. `FR_CHECK` guards what a caller may get wrong and what we promised
-// ourselves; it stays in release builds, because a broken promise must be an error and never
-// undefined behaviour.
+// Errors that carry values. `FR_CHECK` guards against mistakes of callers and broken promises of
+// our own. It stays in release builds: a broken promise is an error, never undefined behaviour.
 #pragma once
 #include <sstream>
 #include <stdexcept>
@@ -12,7 +11,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A caller asked for the running operation to stop (Ctrl-C); nothing was changed.
+// A caller stopped the running operation (Ctrl-C). Nothing was changed.
 struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };

@@ -1,6 +1,5 @@
-// Every native entry and pool thread computes under the default floating-point environment and puts
-// the caller's back: torch.set_flush_denormal(True) or a library's rounding mode must not change a
-// bit.
+// Every native entry and pool thread sets the default floating-point environment and then restores
+// the caller's. torch.set_flush_denormal(True) or a library's rounding mode must not change a bit.
 #pragma once
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>

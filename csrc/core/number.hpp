@@ -1,5 +1,4 @@
-// Exact conversions between number formats, and roundings with a direction. Compiles under nvcc as
-// well.
+// Exact conversions between number formats, and directed rounding. Compiles under nvcc too.
 #pragma once
 #include <cmath>
 #include <cstdint>

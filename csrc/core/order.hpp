@@ -1,5 +1,5 @@
-// The canonical order: better score first, equal scores by smaller id. It is total, which makes
-// merging associative: tiles, threads, segments and shards cannot change a result.
+// The canonical order: better score first, then smaller id. It is total, so merging is associative:
+// panels, threads, segments and shards cannot change a result.
 #pragma once
 #include <cstdint>
 
@@ -19,7 +19,7 @@ inline bool better(const Scored& a, const Scored& b) {
 inline double key_of_score(Metric metric, double score) {
   return is_distance(metric) ? -score : score;
 }
-// 0 - key and not -key: a distance of zero must come back as +0.
+// 0 - key, not -key: a distance of zero must come back as +0.
 inline double score_of_key(Metric metric, double key) {
   return is_distance(metric) ? 0.0 - key : key;
 }

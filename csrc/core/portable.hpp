@@ -1,4 +1,4 @@
-// FR_HD: a function that kernels call too, where nvcc compiles it.
+// FR_HD marks functions that CUDA kernels call too.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -2,10 +2,10 @@
 //
 // A strip is four blocks of 16 rows, then planes of 64 float32. In a block, group g holds
 // dimensions 4g..4g+3 of its 16 rows: 64 bytes, one AVX-512 register, no horizontal sums. A code is
-// stored as code + 128, because the instruction that multiplies bytes wants one operand unsigned;
+// stored as code + 128, because the instruction that multiplies bytes wants one unsigned operand;
 // the query side subtracts 128 * sum(query codes). 64 rows are also one word of a row mask. For
-// inner products 64 bytes follow the planes, which begin with two float32: between them lie the
-// squares of the rows' norms.
+// inner products 64 more bytes follow the planes. They begin with two float32, the least and the
+// greatest square of the rows' norms.
 #pragma once
 #include <cstdint>
 
@@ -13,7 +13,7 @@
 
 namespace fastretrieve {
 
-// Files name the layout of their codes: another number when its bytes change.
+// Index files name the layout of their codes. The number changes when the bytes do.
 constexpr const char* kStripLayoutName = "strip64.2";
 
 constexpr int64_t kStripRows = 64;
@@ -24,7 +24,7 @@ constexpr int64_t kGroupBytes = kBlockRows * kGroupDims;
 constexpr int32_t kCodeOffset = 128;
 constexpr int32_t kMaxCode = 127;
 
-// bound.hpp says what they mean; the filter reads them in this order.
+// RowBound in bound.hpp defines them. The filter reads them in this order.
 enum Plane : int64_t { kError, kNorm, kScale, kHalfSquare };
 
 struct StripLayout {
@@ -50,7 +50,7 @@ struct StripLayout {
   float* plane(uint8_t* strip, Plane which) const {
     return reinterpret_cast<float*>(strip + code_bytes()) + which * kStripRows;
   }
-  // The least and the most, of the rows that a bound can be made for.
+  // The least and the greatest square, over rows in range.
   float* squares(uint8_t* strip) const { return reinterpret_cast<float*>(strip + squares_at()); }
   const float* squares(const uint8_t* strip) const {
     return reinterpret_cast<const float*>(strip + squares_at());

@@ -1,4 +1,5 @@
-// The vocabulary: metrics, number formats, matrices, segments. Views only; Python owns every array.
+// The vocabulary: metrics, number formats, matrices, segments. These are views; Python owns every
+// array.
 #pragma once
 #include <cstdint>
 
@@ -14,10 +15,10 @@ FR_HD inline bool is_distance(Metric metric) {
 }
 inline int64_t item_size(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
 
-constexpr int kLanes = 8;           // of a canonical sum, see docs/exactness.md
+constexpr int kLanes = 8;           // of a canonical sum: docs/exactness.md
 constexpr int64_t kMaxDim = 65536;  // 255 * 127 * 65536 still fits the int32 accumulators
 
-// Rows of numbers; the elements of a row are adjacent, the rows `stride` elements apart.
+// Rows of numbers. The elements of a row are adjacent; rows are `stride` elements apart.
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::float32;
@@ -30,38 +31,38 @@ struct Matrix {
   }
 };
 
-// An immutable run of rows. Its first `n_strips` strips of kStripRows rows have codes; the rows
-// after them (fewer than a strip) are scored directly, so nothing is ever padded and a half-filled
-// strip is never read while it is written.
+// The first rows of a slab, which never change. Its `n_strips` whole strips have codes. The rows
+// after them, fewer than a strip, are scored directly: strips are never padded, and never read
+// while they are written.
 struct Segment {
   Matrix rows;
-  const uint8_t* codes = nullptr;  // n_strips records, see strip.hpp
+  const uint8_t* codes = nullptr;  // n_strips strips: core/strip.hpp
   int64_t n_strips = 0;
   const int64_t* ids = nullptr;  // null: row i has id first_id + i
   int64_t first_id = 0;
-  const uint64_t* live =
-      nullptr;  // bit i of word i / 64: row i has not been removed; null: all live
-  const uint64_t* where = nullptr;  // this search may return row i; null: any
+  // Bit i of word i / 64: row i has not been removed. Null: all rows live.
+  const uint64_t* live = nullptr;
+  const uint64_t* where = nullptr;  // likewise: this search may return row i; null: any
   int64_t where_stride = 0;         // words between the masks of two queries; 0: one mask for all
-  // Or, on the CPU and where all rows live, the caller's booleans for each query, as many bytes
-  // apart.
+  // Instead of `where`, on the CPU and if all rows live: the caller's booleans, `where_stride`
+  // bytes between two queries.
   const uint8_t* where_bytes = nullptr;
 
   int64_t id(int64_t row) const { return ids ? ids[row] : first_id + row; }
 };
 
 struct TopK {
-  double* scores = nullptr;  // [n_queries, k], NaN where there are fewer than k rows
-  int64_t* ids = nullptr;    // [n_queries, k], -1 there
+  double* scores = nullptr;  // [n_queries, k]; NaN beyond the last row found
+  int64_t* ids = nullptr;    // [n_queries, k]; -1 there
   int64_t k = 0;
 };
 
 // What a search did, for index.stats(): facts about work, never about answers.
 struct SearchStats {
   int64_t queries = 0;
-  int64_t rows_scanned = 0;  // pairs of query and row whose codes were compared
+  int64_t rows_scanned = 0;  // pairs of query and row whose codes were multiplied
   int64_t rows_scored = 0;   // pairs scored in float64
-  int64_t overflows = 0;     // times a query's buffer of survivors was full and was scored early
+  int64_t overflows = 0;     // times a query's full buffer of survivors was scored early
 
   void operator+=(const SearchStats& other) {
     queries += other.queries;

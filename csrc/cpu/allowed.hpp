@@ -1,4 +1,4 @@
-// Which rows a search may return: those that live and that its masks allow.
+// The rows that a search may return: live ones that its masks allow.
 #pragma once
 #include <cstdint>
 
@@ -13,14 +13,14 @@ inline bool row_allowed(const Segment& segment, int64_t query, int64_t row) {
   return !segment.where || (segment.where[query * segment.where_stride + row / 64] & bit);
 }
 
-// Passes over the masks of so many queries.
+// Skips the masks of this many queries.
 inline void skip_masks(Segment& segment, int64_t n_queries) {
   if (segment.where) segment.where += n_queries * segment.where_stride;
   if (segment.where_bytes) segment.where_bytes += n_queries * segment.where_stride;
 }
 
-// Calls work(word), where word(strip) has a bit for each row that the masks which all queries share
-// leave. A loop over strips then knows which masks there are.
+// Calls work(word). word(strip) is the strip's shared mask: the rows that live and that a mask for
+// all queries allows. So a loop over strips need not ask which masks there are.
 template <class Work>
 auto with_shared_masks(const Segment& segment, const Work& work) {
   const uint64_t* where = segment.where_stride == 0 ? segment.where : nullptr;
@@ -31,7 +31,7 @@ auto with_shared_masks(const Segment& segment, const Work& work) {
   return work([](int64_t) { return ~uint64_t{0}; });
 }
 
-// The first strip of [strip, stop) that these masks do not rule out.
+// The first strip of [strip, stop) whose shared mask is not empty, or `stop`.
 inline int64_t skip_empty(const Segment& segment, int64_t strip, int64_t stop) {
   return with_shared_masks(segment, [=](const auto& word) {
     int64_t at = strip;
@@ -40,7 +40,7 @@ inline int64_t skip_empty(const Segment& segment, int64_t strip, int64_t stop) {
   });
 }
 
-// How many strips they do not rule out.
+// The number of strips whose shared mask is not empty.
 inline int64_t wanted_strips(const Segment& segment) {
   return with_shared_masks(segment, [&](const auto& word) {
     int64_t wanted = 0;

@@ -1,4 +1,4 @@
-// The smallest and the largest of what several threads say.
+// Atomic minimum and maximum over several threads.
 #pragma once
 #include <atomic>
 

@@ -1,5 +1,4 @@
-// The CPU as a backend: one instance for each instruction set. A call returns when its work is
-// done.
+// The CPU as a backend: one instance for each instruction set. Calls return when the work is done.
 #pragma once
 #include <string>
 
@@ -18,12 +17,12 @@ class CpuBackend {
   int64_t strip_bytes(int64_t dim, Metric metric) const;
   void encode(const EncodeArgs& args, Cancel& cancel) const;
   void search(const SearchArgs& args, Cancel& cancel) const;
-  // False: there are more than `limit`, and what was found is incomplete.
+  // False: there are more than `limit` pairs, so the result is incomplete.
   bool range(const RangeArgs& args, Cancel& cancel) const;
   void scores(const ScoresArgs& args, Cancel& cancel) const;
   void fuse(const FuseArgs& args, Cancel& cancel) const;
   void cluster_sums(const ClusterArgs& args, Cancel& cancel) const;
-  // The first row that is not finite in the new format, or -1. The rest is copied all the same.
+  // Returns the first row that is not finite in the new format, or -1. May stop copying there.
   int64_t ingest(const IngestArgs& args, Cancel& cancel) const;
 
   const Kernels& kernels() const { return kernels_; }

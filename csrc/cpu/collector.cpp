@@ -15,7 +15,7 @@ void Collector::promise(double value) {
     promises_.push_back(value);
     std::push_heap(promises_.begin(), promises_.end(), std::greater<double>());
   } else if (value > promises_.front()) {
-    // One walk down from the root; the standard library would take two.
+    // One walk down from the root; the standard library takes two.
     size_t hole = 0;
     for (size_t child = 1; child < k; child = 2 * hole + 1) {
       if (child + 1 < k && promises_[child + 1] < promises_[child]) ++child;

@@ -1,8 +1,8 @@
-// The survivors of one query: what a scan has not been able to rule out so far.
+// The survivors of one query: rows that a scan could not rule out so far.
 //
-// `threshold` only rises, and k rows are known to reach it; a row whose upper value is below it
-// cannot place. When more survive than the buffer holds, they are scored exactly and only the best
-// k stay: never a wrong answer, never an unbounded buffer.
+// `threshold` only rises. At least k rows are known to reach it, so a row whose upper end is below
+// it cannot place. Survivors that overflow the buffer are scored exactly and only the best k stay:
+// never a wrong answer, never an unbounded buffer.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -28,20 +28,20 @@ class Collector {
 
   void add(const Interval& interval, int64_t segment, int64_t row) {
     if (interval.upper < threshold_) return;  // NaN stays
-    // Codes of a damaged file may say NaN, which must not reach a sort.
+    // The codes of a damaged file may give NaN, which must not reach a sort.
     const double lower = interval.lower == interval.lower ? interval.lower : -kInfinity;
     survivors_.push_back({lower, interval.upper, row, segment});
     promise(lower);
   }
 
-  // To be called when rows were added: where there are many, drops those that cannot place, and
-  // scores the others if they are still too many.
+  // Call it after adding rows. If there are many, it drops those that cannot place. If still too
+  // many are left, it scores them.
   void bound_size(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
                   SearchStats& stats) {
     if (n_survivors() >= next_purge_) purge(problem, query, scratch, stats);
   }
 
-  // What one may grow to: its survivors and what was scored, each in a vector that doubles, and the
+  // The most memory of one collector: survivors and scored rows, in vectors that double, and
   // promises.
   static int64_t max_bytes(int64_t k) {
     return 2 * (8 * k + 512) * int64_t{sizeof(Survivor)} + 4 * k * int64_t{sizeof(Scored)} +
@@ -52,27 +52,27 @@ class Collector {
   void add_scored(const Problem& problem, const QueryRow& query, const Segment& segment,
                   const int64_t* rows, int64_t n_rows, ScoreScratch& scratch, SearchStats& stats);
 
-  // Takes what another thread collected for the same query.
+  // Takes the rows that another thread collected for the same query.
   void merge(Collector&& other);
 
-  // Scores what is left and writes the k best, in order.
+  // Scores the remaining survivors and writes the k best, in order.
   void finish(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
               SearchStats& stats, double* scores, int64_t* ids);
 
  private:
   int64_t capacity() const { return 8 * k_ + 512; }
-  // Early enough that the survivors of a panel stay in the cache.
+  // So early that the survivors of a panel stay in the cache.
   int64_t first_purge() const { return 2 * k_ + 64; }
   int64_t n_survivors() const { return static_cast<int64_t>(survivors_.size()); }
-  // A row not counted before reaches this value.
+  // One more row reaches this value.
   void promise(double value);
   void purge(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
              SearchStats& stats);
   void drop_hopeless();
-  // Scores the k that promise most: that rules out many of the others.
+  // Scores the k survivors with the best lower ends. That rules out many of the others.
   void narrow(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
               SearchStats& stats);
-  // Scores all that is left.
+  // Scores all survivors.
   void settle(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,
               SearchStats& stats);
   void keep_best(const Problem& problem);
@@ -80,12 +80,12 @@ class Collector {
   int64_t k_;
   int64_t next_purge_;
   double threshold_ = -kInfinity;
-  std::vector<double> promises_;  // the k largest so far; a heap, the smallest first
+  std::vector<double> promises_;  // the k largest so far, in a heap with the smallest on top
   std::vector<Survivor> survivors_;
   std::vector<Scored> scored_;
 };
 
-// The answer for a query whose score is zero with everything: the k smallest ids.
+// The answer for a query that scores zero with every row: the k smallest ids.
 void smallest_ids(const Problem& problem, int64_t query, double* scores, int64_t* ids);
 
 }  // namespace fastretrieve::cpu

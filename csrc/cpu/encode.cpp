@@ -22,7 +22,7 @@ struct Encoded {
   bool finite;
 };
 
-// Codes of one row; all zero where the row is zero or its norm out of range.
+// Codes of one row; all zero if the row is zero or its norm is out of range.
 Encoded encode_row(const Kernels& kernels, const float* x, int64_t dim, Metric metric,
                    int8_t* codes) {
   const Survey survey = kernels.survey(x, dim);

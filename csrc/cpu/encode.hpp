@@ -1,4 +1,4 @@
-// Stage 0: rows and queries become int8 codes and the numbers that bound what the codes lost.
+// Stage 0: rows and queries become int8 codes, with numbers that bound the loss.
 #pragma once
 #include <vector>
 
@@ -9,9 +9,9 @@
 
 namespace fastretrieve::cpu {
 
-// All queries of a search, encoded; the canonical stage reads them as float32.
+// Queries with codes for the scan and float32 numbers for the canonical scores.
 struct EncodedQueries {
-  // `first_query` is what the caller calls row 0, for messages.
+  // Messages count queries from `first_query`.
   EncodedQueries(const Kernels& kernels, const Matrix& queries, Metric metric, Cancel& cancel,
                  int64_t first_query = 0);
 

@@ -1,11 +1,11 @@
-// A row as float32, whatever its number format.
+// A row of any number format as float32.
 #pragma once
 #include "core/types.hpp"
 #include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {
 
-// Only 16-bit rows are copied, into `buffer` of `rows.dim` numbers.
+// Copies only 16-bit rows, into `buffer` of `rows.dim` numbers.
 inline const float* float_row(const Kernels& kernels, const Matrix& rows, int64_t i,
                               float* buffer) {
   if (rows.dtype == DType::float32) return reinterpret_cast<const float*>(rows.row(i));
@@ -13,6 +13,6 @@ inline const float* float_row(const Kernels& kernels, const Matrix& rows, int64_
   return buffer;
 }
 
-constexpr uint32_t kInfinityBits = 0x7f800000u;  // Survey::max_bits from here on: not finite
+constexpr uint32_t kInfinityBits = 0x7f800000u;  // Survey::max_bits at or above: not finite
 
 }  // namespace fastretrieve::cpu

@@ -6,7 +6,7 @@
 
 namespace fastretrieve::cpu {
 
-// Best first; the only place that names every instruction set.
+// Best first. Only this list names every instruction set.
 static const Kernels* const kTables[] = {avx512_kernels(), avx2_kernels(), scalar_kernels()};
 
 const std::vector<const Kernels*>& available_kernels() {

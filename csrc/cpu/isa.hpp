@@ -1,4 +1,4 @@
-// Which instruction set runs: the best that the machine has, or the one that FASTRETRIEVE_ISA
+// The choice of the instruction set: the best of this machine, or the one that FASTRETRIEVE_ISA
 // names.
 #pragma once
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace fastretrieve::cpu {
 
-// Every table this machine can run, best first.
+// Every table that this machine can run, best first.
 const std::vector<const Kernels*>& available_kernels();
 
-// The table named `name`; an empty name is the choice described above. Throws with the available
+// The table called `name`; an empty name means the choice above. The error lists the available
 // names.
 const Kernels& kernels_by_name(const std::string& name);
 

@@ -1,18 +1,19 @@
-// The operations that an instruction set implements: a folder for each, and isa.cpp chooses.
+// The operations of an instruction set. Each set has a folder; isa.cpp chooses.
 //
-// Those files are compiled for processors that the running one may not be, so they contain no
-// inline function with external linkage and nothing of the standard library: the linker could pick
-// their copy for everybody. What they share is included into the anonymous namespace of each, from
-// generic/.
+// Files in these folders are compiled for processors that may not be the running one. So they use
+// no inline function with external linkage and nothing of the standard library: the linker could
+// pick their copy for all callers. They include shared code from generic/ into their anonymous
+// namespaces.
 #pragma once
 #include <cstdint>
 
+#include "core/strip.hpp"
 #include "core/types.hpp"
 
 namespace fastretrieve::cpu {
 
-// Takes what the filter kept of a strip: for a query, a bit for each row, and the products of
-// all 64.
+// Receives the rows of a strip that the filter kept for a query, as bits, with the products of all
+// 64 rows.
 class HitHandler {
  public:
   virtual void hit(int64_t query, uint64_t rows, const int32_t* dots) = 0;
@@ -21,20 +22,20 @@ class HitHandler {
   ~HitHandler() = default;
 };
 
-// One strip against a panel of queries: integer products, the float32 filter of core/bound.hpp, and
-// a call of `survivors` for every query with rows that passed. It may raise `threshold`; the next
-// strip sees it.
+// One strip and a panel of queries. A scan computes the integer products, applies the float32
+// filter of core/bound.hpp, and calls `survivors` for every query with rows that pass. That call
+// may raise `threshold`; the next strip reads it.
 struct StripArgs {
   const uint8_t* codes;  // kBlocks blocks of `groups` groups
-  const float* scale;    // planes of the strip, 64 each
+  const float* scale;    // planes of the strip, 64 numbers each
   const float* error;
   const float* norm;
   const float* half_square;  // null for similarities
-  const uint8_t* next;       // what will be read after this strip, or null
+  const uint8_t* next;       // the codes of the next strip, or null
   int64_t groups;
 
-  const int8_t* queries;  // [n_queries, 4 * groups]
-  const int32_t* bias;    // -128 * sum of the codes of a query
+  const int8_t* queries;  // [n_queries, kGroupDims * groups]
+  const int32_t* bias;    // -kCodeOffset * sum of the codes of a query
   const float* reach;
   const float* fall;
   const float* threshold;
@@ -49,19 +50,19 @@ struct StripArgs {
   HitHandler* survivors;
 };
 
-constexpr int64_t kStreamQueries = 8;  // up to here a scan streams memory instead of tiling it
-constexpr int64_t kTileQueries = 4;    // a tile: the products of so many queries with 64 rows
-// Dimensions are walked in slices that leave a strip of codes in the L1 cache. With more than one
-// slice the products of the whole panel are kept; with one, those of a tile or of a stream.
+constexpr int64_t kStreamQueries = 8;  // up to here a scan streams codes and makes no tiles
+constexpr int64_t kTileQueries = 4;    // a tile: the products of this many queries with a strip
+// Dimensions are walked in slices, so that the codes of a strip stay in the L1 cache. Several
+// slices need the products of the whole panel; one needs those of a tile or a stream.
 constexpr int64_t kSliceGroups = 96;
 constexpr int64_t scan_scratch(int64_t groups, int64_t n_queries) {
   const int64_t whole_tiles = (n_queries + kTileQueries - 1) / kTileQueries * kTileQueries;
-  return (groups > kSliceGroups ? whole_tiles : kStreamQueries) * 64;
+  return (groups > kSliceGroups ? whole_tiles : kStreamQueries) * kStripRows;
 }
 
 enum class Sums { product, product_and_square, squared_difference };
 
-// Canonical sums of one query against rows anywhere: eight lanes, then pairwise.
+// Canonical sums of one query with rows anywhere in memory: kLanes lanes, then pairwise.
 struct ScoreArgs {
   const float* query;
   const void* const* rows;
@@ -75,7 +76,7 @@ struct ScoreArgs {
 
 struct Survey {
   double square;      // T(x, x)
-  uint32_t max_bits;  // of the largest |x[i]|; 0x7f800000 and up: not finite
+  uint32_t max_bits;  // of the largest |x[i]|; from 0x7f800000 on: not finite
 };
 
 struct Quantised {
@@ -90,26 +91,26 @@ struct Kernels {
   void (*scan)(const StripArgs&);
   void (*score)(const ScoreArgs&);
   Survey (*survey)(const float* x, int64_t dim);
-  // codes[i] = nearest(x[i] * to_code), at most 127 in size; the error is measured against `scale`
+  // codes[i] = nearest(x[i] * to_code), clamped to kMaxCode. The error is measured against `scale`
   // as stored.
   Quantised (*quantise)(const float* x, int64_t dim, float to_code, double inverse, double scale,
                         int8_t* codes);
   void (*widen)(const void* x, DType dtype, int64_t dim, float* out);  // exact
 
-  // For normalize and fuse: out[i] = x[i] - mean[i]; sum of squares in lanes; in-place weight /
-  // norm; the last step.
+  // For normalize and fuse: out[i] = x[i] - mean[i]; the sum of squares in lanes; x[i] / norm *
+  // weight in place; out[i] = x[i] / norm.
   void (*centre)(const float* x, const float* mean, int64_t dim, double* out);
   double (*square_sum)(const double* x, int64_t dim);
   void (*weigh)(double* x, int64_t dim, double norm, double weight);
   void (*divide)(const double* x, int64_t dim, double norm, float* out);
 
-  // The machine's limits, for benchmarks: reads memory as a scan does; multiplies codes in
-  // registers, returning how many products it made.
+  // The machine's limits, for benchmarks: reads memory like a scan; multiplies codes in registers
+  // and returns the number of products.
   uint64_t (*read_all)(const uint8_t* data, int64_t n_bytes);
   int64_t (*multiply_all)(int64_t rounds, int32_t* sink);
 };
 
-// The walk over strips of an instruction set has a file of its own beside its table.
+// The scan of an instruction set has a file of its own beside its table.
 namespace avx512 {
 void scan(const StripArgs& strip);
 uint64_t read_all(const uint8_t* data, int64_t n_bytes);
@@ -121,7 +122,7 @@ uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx2
 
-// Best first; the running processor may lack some of them.
+// Best first. The running processor may lack some of them.
 const Kernels* avx512_kernels();
 const Kernels* avx2_kernels();
 const Kernels* scalar_kernels();

@@ -31,8 +31,8 @@ uint64_t pack_word(const uint8_t* values) {
 
 namespace {
 
-// A row that is not live takes no value; its bit may be anything, for the scan looks at `live` too.
-// No branch: which rows are live is hard to predict. Reads up to 64 values.
+// A removed row takes no value. Its bit may be anything, because the scan reads `live` too. There
+// is no branch: live rows are hard to predict. Reads up to 64 values.
 uint64_t pack_live(const uint8_t* values, uint64_t live) {
   uint64_t word = 0;
   for (int64_t row = 0; row < kWordRows; ++row, live >>= 1) {
@@ -42,7 +42,7 @@ uint64_t pack_live(const uint8_t* values, uint64_t live) {
   return word;
 }
 
-// The same where fewer than 64 values are left.
+// The same if fewer than 64 values are left.
 uint64_t pack_last_live(const uint8_t* values, int64_t n, uint64_t live) {
   uint64_t word = 0;
   for (int64_t i = 0; i < n && live; ++i, live &= live - 1)
@@ -50,7 +50,8 @@ uint64_t pack_last_live(const uint8_t* values, int64_t n, uint64_t live) {
   return word;
 }
 
-// Words [begin, end) of a mask, whose first row takes `values`, of which `n_values` are left.
+// Words [begin, end) of a mask. `values` begins with the value of the first row; `n_values` are
+// left.
 void pack_words(const PackArgs& args, const uint8_t* values, int64_t n_values, int64_t begin,
                 int64_t end, uint64_t* words) {
   for (int64_t w = begin; w < end; ++w) {
@@ -70,7 +71,7 @@ void pack_words(const PackArgs& args, const uint8_t* values, int64_t n_values, i
 
 void pack_mask(const PackArgs& args, Cancel& cancel) {
   const int64_t n_words = (args.n_rows + kWordRows - 1) / kWordRows;
-  // Where all rows are live, a word says itself where its values are.
+  // If all rows live, a word's place is its values' place, so tasks can share a mask.
   const int64_t part = args.live ? std::max<int64_t>(n_words, 1) : kTaskWords;
   const int64_t n_parts = (n_words + part - 1) / part;
   const auto task = [&](int64_t index, int) {

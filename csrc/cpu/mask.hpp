@@ -1,4 +1,4 @@
-// Row masks as a scan reads them, a bit for each row, made from what users pass: booleans, ids.
+// Row masks, a bit for each row, made from booleans or row numbers.
 #pragma once
 #include <cstdint>
 
@@ -14,14 +14,14 @@ struct PackArgs {
   int64_t n_masks;
   const uint64_t* live;  // null: all rows are live
   int64_t n_rows;
-  uint64_t* words;  // [n_masks, (n_rows + 63) / 64]; every word is written
+  uint64_t* words;  // [n_masks, (n_rows + 63) / 64], all written
 };
 void pack_mask(const PackArgs& args, Cancel& cancel);
 
 // A word from 64 booleans.
 uint64_t pack_word(const uint8_t* values);
 
-// Sets the bits of rows `numbers[i] - first`; numbers of other rows are passed over.
+// Sets the bits of rows `numbers[i] - first`. Skips numbers outside [first, first + n_rows).
 struct MarkArgs {
   const int64_t* numbers;  // [n_masks, n_numbers]
   int64_t n_numbers;

@@ -1,7 +1,7 @@
 // A panel: queries [first, first + n_queries) of a search, for which one thread walks strips.
 //
-// The kernels read its thresholds at every strip. Whoever keeps the survivors of a query raises
-// them while the walk goes on.
+// The kernels read its thresholds at every strip. The class that keeps survivors raises them during
+// the walk.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -21,20 +21,20 @@ class Panel {
   int64_t first() const { return first_; }
   int64_t n_queries() const { return static_cast<int64_t>(reach_.size()); }
 
-  // Everything below takes the number of a query in the panel.
+  // Below, `query` is a number within the panel.
   const QueryBound& bound(int64_t query) const { return queries_.bounds[of_search(query)]; }
   QueryRow row(int64_t query) const {
     return {queries_.row(first_ + query), queries_.norms[of_search(query)]};
   }
-  // A zero query has score zero with every row; only ids decide.
+  // A zero query scores zero with every row, so only ids decide.
   bool needs_no_scan(int64_t query) const {
     return !is_distance(metric_) && queries_.norms[of_search(query)] == 0;
   }
-  // From the next strip on the filter drops rows that cannot reach this value.
+  // From the next strip on, the filter drops rows that cannot reach this value.
   void set_threshold(int64_t query, double value) {
     threshold_[static_cast<size_t>(query)] = filter_threshold(metric_, bound(query), value);
   }
-  // Tells a kernel where the queries are.
+  // Points the arguments of a kernel at the queries.
   void lend_to(StripArgs& args) const;
 
  private:

@@ -6,13 +6,13 @@
 
 namespace fastretrieve {
 
-// Threads that share the queries each read all codes; those that share the rows each find survivors
-// for all queries until they have told each other their thresholds. So queries are shared where a
-// thread gets many of them, or some and the codes are few enough to be read several times.
+// Threads that share the queries each read all codes. Threads that share the rows each keep
+// survivors of all queries until their thresholds have spread. So threads share the queries if each
+// gets many, or some and the codes are few enough to be read several times.
 constexpr int64_t kManyQueries = 64, kSomeQueries = 8;  // of a thread
 constexpr int64_t kFewCodes = 128 << 20;                // bytes that all threads read together
-// Below this many register-wide multiply-adds (about 20 us) waking a thread costs more than it
-// gives.
+// Below this many register-wide multiply-adds (about 20 us), waking a thread costs more than it
+// saves.
 constexpr int64_t kMinParallelWork = 1 << 16;
 constexpr int64_t kChunksPerThread = 4;  // evens out threads that run at different speeds
 constexpr int64_t kMinChunkStrips = 16;

@@ -28,7 +28,7 @@ struct Job {
   Cancel& cancel;
   const int64_t n_tasks;
   std::atomic<int64_t> next{0};
-  std::vector<int> free_slots;  // guarded by the pool's mutex, as the rest is
+  std::vector<int> free_slots;  // guarded by the pool's mutex, like all below
   int active = 0;
   std::exception_ptr error;
 
@@ -91,12 +91,12 @@ class Pool {
     lock.lock();
     if (cursor_ == place) ++cursor_;
     jobs_.erase(place);
-    // Others may still have much to do: keep listening for Ctrl-C on their behalf.
+    // Workers may still be busy with this job: go on listening for Ctrl-C.
     while (!done_.wait_for(lock, kPollInterval, [&job] { return job.active == 0; })) {
       lock.unlock();
       try {
         cancel.check_now();
-      } catch (const Interrupted&) {  // they stop by themselves
+      } catch (const Interrupted&) {  // the workers see the flag and stop
         lock.lock();
         if (!job.error) job.error = std::current_exception();
         lock.unlock();
@@ -115,11 +115,11 @@ class Pool {
     try {
       for (; n_threads_ < n; ++n_threads_) workers_.emplace_back([this] { work(); });
     } catch (const std::exception&) {
-      // The system grants no more threads or memory: num_threads() says how many there are.
+      // The system grants no more threads or memory. num_threads() says how many there are.
     }
   }
 
-  // One task of a job, if there is one left.
+  // One task of a job, if any is left.
   void step(Job& job, int slot) {
     const int64_t index = job.next.fetch_add(1, std::memory_order_relaxed);
     if (index >= job.n_tasks) return;
@@ -146,7 +146,8 @@ class Pool {
 
   void work() {
     const DefaultFloatEnvironment floats;
-    // A thread's first exception takes memory, and without any the C library aborts: take it now.
+    // A thread's first exception allocates memory, and without any the C library aborts. So
+    // allocate it now.
     (void)std::uncaught_exceptions();
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
@@ -173,12 +174,13 @@ class Pool {
   bool stopping_ = false, resizing_ = false;
 };
 
-// Never destroyed: at exit workers may still be waiting. A forked child has no workers, so it gets
-// a pool of its own.
+// Never destroyed, because workers may still wait at exit. A forked child has no workers, so it
+// makes a pool of its own.
 std::atomic<Pool*> current{nullptr};
 std::mutex creating;
 
-// When the module is loaded, so that no fork meets a lock that only the first pool would guard.
+// Registered when the module is loaded: a fork may come before the first pool, and the child must
+// find the lock released.
 [[maybe_unused]] const int registered =
     pthread_atfork([] { creating.lock(); }, [] { creating.unlock(); },
                    [] {

@@ -21,7 +21,8 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Calls work(thread) on `threads` threads at once; the time from the common start to the last end.
+// Runs work(thread) on `threads` threads at once. Returns the time from their common start to the
+// last end.
 template <class Work>
 double timed_together(int threads, const Work& work) {
   std::atomic<int> ready{0};

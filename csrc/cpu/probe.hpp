@@ -1,4 +1,4 @@
-// What this machine can do at most, measured with the instructions that a scan uses.
+// The limits of this machine, measured with the instructions of a scan.
 #pragma once
 #include <cstdint>
 
@@ -6,11 +6,11 @@
 
 namespace fastretrieve::cpu {
 
-// Bytes a second that `threads` threads read from `n_bytes` of fresh huge-page memory; the best of
-// a few passes.
+// Bytes a second that `threads` threads read from `n_bytes` of fresh huge-page memory. The best of
+// five passes.
 double probe_read_bandwidth(const Kernels& kernels, int64_t n_bytes, int threads);
 
-// Products of int8 codes a second that `threads` threads make in registers.
+// Products of int8 codes a second that `threads` threads compute in registers.
 double probe_int8_peak(const Kernels& kernels, int threads, double seconds);
 
 }  // namespace fastretrieve::cpu

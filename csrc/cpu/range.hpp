@@ -1,5 +1,5 @@
-// Stage 2 and 3 of a range search: the threshold is known from the start, and what the codes cannot
-// rule out is scored at once, so that nothing but the result grows.
+// Stages 2 and 3 of a range search. The threshold is known from the start. Rows that the codes
+// cannot rule out are scored early, so only the result grows.
 #pragma once
 #include <atomic>
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace fastretrieve::cpu {
 
-// How many pairs all threads have found, and how many may be.
+// How many pairs all threads have found, and the limit.
 struct Budget {
   explicit Budget(const RangeArgs& args) : limit(args.limit), told_(args.n_found) {}
   ~Budget() {
@@ -25,7 +25,7 @@ struct Budget {
   int64_t* const told_;
 };
 
-// What a panel's queries have found so far.
+// The rows that a panel's queries have found so far.
 class RangeSurvivors {
  public:
   RangeSurvivors(const Problem& problem, Panel& panel, const RangeArgs& args, Budget& budget,
@@ -34,12 +34,12 @@ class RangeSurvivors {
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
 
-  // Whether a row may be reported: in a self-join, only rows behind the query's own.
+  // Whether a row may be reported: in a self-join, only rows after the query's own.
   bool behind(int64_t query, int64_t segment, int64_t row) const;
-  // The zero queries of a similarity: every row has score zero.
+  // Zero queries of a similarity: every row scores zero.
   void take_zero_queries(Cancel& cancel);
   void absorb(RangeSurvivors& other);
-  // Scores what is left and moves the rows within the radius out, in order.
+  // Scores the pending rows and moves those within the radius to `out`, in order.
   void finish(int64_t query, std::vector<Scored>& out);
 
  private:

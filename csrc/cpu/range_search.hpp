@@ -6,7 +6,7 @@
 
 namespace fastretrieve::cpu {
 
-// False where there are more than `args.limit` pairs.
+// False if there are more than `args.limit` pairs.
 bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel);
 
 }  // namespace fastretrieve::cpu

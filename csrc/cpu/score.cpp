@@ -47,7 +47,7 @@ static void score_scratch(const Kernels& kernels, Metric metric, int64_t dim, co
   }
 }
 
-// Rows of a damaged file may hold NaN, which must not reach a sort: they come last.
+// The rows of a damaged file may hold NaN, which must not reach a sort. They come last.
 static double sortable(double key) { return key == key ? key : -kInfinity; }
 
 void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,

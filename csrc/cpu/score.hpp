@@ -12,7 +12,7 @@
 
 namespace fastretrieve::cpu {
 
-// What a search is about; shared by all its threads.
+// The problem of a search, which all its threads share.
 struct Problem {
   const Kernels& kernels;
   const Segment* segments;
@@ -29,13 +29,13 @@ struct QueryRow {
   double norm;
 };
 
-// Where a row is.
+// The place of a row.
 struct Place {
   int64_t row;
   int64_t segment;
 };
 
-// Memory that the queries of one thread take turns with.
+// Memory that the queries of one thread use in turn.
 struct ScoreScratch {
   std::vector<const void*> rows;
   std::vector<int64_t> ids;
@@ -46,11 +46,11 @@ struct ScoreScratch {
 void score_rows(const Problem& problem, const QueryRow& query, DType dtype, ScoreScratch& scratch,
                 std::vector<Scored>& out);
 
-// Between so many Ctrl-C is looked for.
+// Rows between two looks for Ctrl-C.
 constexpr size_t kRowsAtOnce = 2048;
 
-// Scores rows of the segments, in runs of one number format; `places` has a `row` and a `segment`
-// in each entry.
+// Scores rows of the segments, in runs of one number format. Entries of `places` have a `row` and a
+// `segment`.
 template <class Places>
 void score_places(const Problem& problem, const QueryRow& query, const Places& places,
                   ScoreScratch& scratch, std::vector<Scored>& out) {
@@ -71,7 +71,7 @@ void score_places(const Problem& problem, const QueryRow& query, const Places& p
   }
 }
 
-// Puts what was scored in order, best first.
+// Sorts scored rows, best first.
 void sort_best(std::vector<Scored>& scored, Cancel& cancel);
 
 // Every query with every row: fr.scores.

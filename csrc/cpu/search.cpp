@@ -8,11 +8,12 @@
 
 namespace fastretrieve::cpu {
 
-// Queries whose codes and bounds are held at a time: enough for every thread, and in the cache
-// rather than in new pages, which took a fifth of the time of a million queries.
-constexpr int64_t kBlockQueriesPerThread = 8192;
+// Queries of a batch, whose codes and bounds are held together. Enough for every thread, and few
+// enough for the cache: new pages took a fifth of the time of a million queries.
+constexpr int64_t kBatchQueriesPerThread = 8192;
 
-// Scoring waits for rows from anywhere in memory, so where rows were shared this is shared too.
+// Queries that one task scores. Scoring waits for rows anywhere in memory, so threads that shared
+// the rows share this work too.
 constexpr int64_t kFinishQueries = 4;
 
 static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel) {
@@ -32,7 +33,7 @@ static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel)
   parallel((scan.panel.n_queries() + kFinishQueries - 1) / kFinishQueries, threads, task, cancel);
 }
 
-static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
+static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
                          Cancel& cancel) {
   const Problem problem{kernels,     args.segments, args.n_segments, args.queries.dim,
                         args.metric, args.out.k,    cancel};
@@ -59,16 +60,16 @@ static void search_block(const Kernels& kernels, const SearchArgs& args, int64_t
 }
 
 void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
-  const int64_t step = kBlockQueriesPerThread * num_threads();
+  const int64_t step = kBatchQueriesPerThread * num_threads();
   std::vector<Segment> segments(args.segments, args.segments + args.n_segments);
   for (int64_t first = 0; first < args.queries.n_rows; first += step) {
-    SearchArgs block = args;
-    block.queries.data = args.queries.row(first);
-    block.queries.n_rows = std::min(step, args.queries.n_rows - first);
-    block.segments = segments.data();
-    block.out.scores = args.out.scores + first * args.out.k;
-    block.out.ids = args.out.ids + first * args.out.k;
-    search_block(kernels, block, first, cancel);
+    SearchArgs batch = args;
+    batch.queries.data = args.queries.row(first);
+    batch.queries.n_rows = std::min(step, args.queries.n_rows - first);
+    batch.segments = segments.data();
+    batch.out.scores = args.out.scores + first * args.out.k;
+    batch.out.ids = args.out.ids + first * args.out.k;
+    search_batch(kernels, batch, first, cancel);
     for (Segment& segment : segments) skip_masks(segment, step);
   }
 }

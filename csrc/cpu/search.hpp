@@ -8,7 +8,8 @@ namespace fastretrieve::cpu {
 
 void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel);
 
-// Memory that a search may take beside the index, about, however badly its codes separate the rows.
+// Roughly the most memory that a search takes beside the index, however badly its codes separate
+// the rows.
 int64_t search_bytes(int64_t n_queries, int64_t k);
 
 }  // namespace fastretrieve::cpu

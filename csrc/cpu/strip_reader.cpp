@@ -4,7 +4,7 @@
 
 namespace fastretrieve::cpu {
 
-// Rows of a cosine are divided by their norms; distances do not ask.
+// For cosine, rows are divided by their norms. Distances do not read this.
 static constexpr float kUnitSquares[2] = {1, 1};
 
 StripReader::StripReader(const Problem& problem, const Panel& panel, HitHandler& survivors)
@@ -50,7 +50,8 @@ bool StripReader::load(int64_t segment_index, int64_t strip, int64_t step) {
   where_bytes_ = segment.where_bytes ? segment.where_bytes + panel_.first() * segment.where_stride +
                                            strip * kStripRows
                                      : nullptr;
-  // The booleans of every query for the next strip: one miss costs more than the unused prefetches.
+  // Fetch the booleans of every query for the next strip. One miss costs more than the unused
+  // prefetches.
   for (int64_t q = 0; where_bytes_ && args_.next && q < panel_.n_queries(); ++q)
     __builtin_prefetch(where_bytes_ + q * segment.where_stride + step * kStripRows, 0, 2);
   segment_ = segment_index;

@@ -1,16 +1,16 @@
-// Stage 1: walks the strips of an index for a panel and hands what the filter keeps to whoever
-// keeps survivors.
+// Stage 1: walks the strips of an index for a panel and hands the rows that the filter keeps to
+// Survivors.
 //
 //      Panel: thresholds <──── set_threshold ──── Survivors
 //          │                                          ^
 //          v                                          │ hit(strip, query, rows, products)
 //      kernel: products, float32 filter ── rows ── StripWalk
 //
-// Survivors are TopKSurvivors (topk.hpp), RangeSurvivors (range.hpp) or, in tests, whatever writes
-// intervals down. They answer
+// Survivors is TopKSurvivors (topk.hpp), RangeSurvivors (range.hpp) or, in tests, IntervalSurvivors
+// (bindings/inspect.cpp). It has
 //
-//   hit(strip, query, rows, products)           rows of the strip at hand that the filter kept
-//   tail(query, segment, rows, n_rows)          rows behind the last strip, which have no codes
+//   hit(strip, query, rows, products)    rows of the current strip that the filter kept
+//   tail(query, segment, rows, n_rows)   rows after the last strip, which have no codes
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -34,11 +34,11 @@ class StripWalk final : private HitHandler {
   StripWalk(const StripWalk&) = delete;
   StripWalk& operator=(const StripWalk&) = delete;
 
-  // Calls visit(segment, strip of the segment, strip of all) for strips [begin, end) of all, except
-  // for those whose shared masks are empty.
+  // Calls visit(segment, strip of the segment, strip of all) for strips [begin, end) of all. Skips
+  // strips whose shared mask is empty.
   template <class Visit>
   void for_strips(int64_t begin, int64_t end, const Visit& visit) const {
-    int64_t first = 0;  // strip of the segment at hand
+    int64_t first = 0;  // the first strip of the segment
     for (int64_t s = 0; s < problem_.n_segments; ++s) {
       const Segment& segment = problem_.segments[s];
       const int64_t stop = std::min(end - first, segment.n_strips);
@@ -50,14 +50,14 @@ class StripWalk final : private HitHandler {
     }
   }
 
-  // Scans a strip, unless no query may return a row of it. The next one will be `step` behind it.
+  // Scans a strip, unless no query may return a row of it. The next one will be `step` later.
   void scan(int64_t segment, int64_t strip, int64_t step = 1) {
     if (!strip_.load(segment, strip, step)) return;
     strip_.scan();
     stats_.rows_scanned += kStripRows * panel_.n_queries();
   }
 
-  // The rows behind the last strip of each segment.
+  // Scores the rows after the last strip of each segment.
   void score_tails(Cancel& cancel) {
     for (int64_t s = 0; s < problem_.n_segments; ++s) {
       const Segment& segment = problem_.segments[s];

@@ -1,5 +1,5 @@
-// Cuts the queries of a search into panels and its strips into tasks, as the plan says, and walks
-// them on all threads; for any kind of scan.
+// Cuts the queries of a search into panels and its strips into tasks, by the plan, and walks them
+// on all threads. Works for any kind of scan.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -38,14 +38,14 @@ struct Panels {
   bool share_rows() const { return plan.n_chunks > 1; }
 };
 
-// Where a kind of scan begins and ends.
+// How a kind of scan begins and ends.
 template <class Scan>
 struct ScanKind {
-  // The scan of one thread for a panel.
+  // Makes the scan of one thread for a panel.
   std::function<std::unique_ptr<Scan>(int64_t panel)> make;
-  // What is done once for a panel, before its strips.
+  // Runs once for a panel, before its strips.
   std::function<void(Scan&)> begin;
-  // All rows have been seen: write the results, on so many threads.
+  // Runs after all strips: writes the results on this many threads.
   std::function<void(Scan&, int threads)> finish;
 };
 
@@ -65,7 +65,7 @@ void walk_by_queries(const Panels& panels, const ScanKind<Scan>& kind, SearchSta
   parallel(panels.plan.n_panels, panels.threads, task, cancel);
 }
 
-// The tasks of a panel share its rows; what the threads collected is put together.
+// The tasks of a panel share the rows. At the end one scan absorbs those of the other threads.
 template <class Scan>
 void walk_by_rows(const Panels& panels, int64_t panel, const ScanKind<Scan>& kind,
                   SearchStats& stats, Cancel& cancel) {

@@ -4,7 +4,7 @@
 
 namespace fastretrieve::cpu {
 
-constexpr int64_t kMaxSampleStride = 64;  // one strip in 64 is enough for a good first threshold
+constexpr int64_t kMaxSampleStride = 64;  // one strip in 64 gives a good first threshold
 constexpr int64_t kMinSampleStrips = 16;
 constexpr int64_t kStripsBetweenNews = 8;  // strips between reads of the shared thresholds
 

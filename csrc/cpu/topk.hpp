@@ -1,4 +1,4 @@
-// Stage 2 of a search for the k best: thresholds rise while strips are walked.
+// Stage 2 of a search for the k best: thresholds rise during the walk over strips.
 #pragma once
 #include <atomic>
 #include <vector>
@@ -8,11 +8,11 @@
 
 namespace fastretrieve::cpu {
 
-// Thresholds that threads working on the same queries tell each other. Only speed depends on when
-// they arrive.
+// Thresholds that threads with the same queries share. Only the speed depends on when a thread
+// reads them.
 using SharedThresholds = std::vector<std::atomic<double>>;
 
-// What a panel's queries have found so far.
+// The survivors of a panel's queries so far.
 class TopKSurvivors {
  public:
   // `shared` may be null.
@@ -21,11 +21,11 @@ class TopKSurvivors {
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
 
-  // Takes the thresholds that other threads have reached, where there are any.
+  // Takes over the thresholds that other threads have reached, if any.
   void receive();
-  // Takes what another thread collected for the same queries.
+  // Takes the rows that another thread collected for the same queries.
   void absorb(TopKSurvivors& other);
-  // Several queries may be finished at once.
+  // Several threads may finish different queries at once.
   void finish(int64_t query, ScoreScratch& scratch, SearchStats& counts, double* scores,
               int64_t* ids);
 
@@ -52,8 +52,8 @@ class TopKScan {
   TopKScan(const TopKScan&) = delete;
   TopKScan& operator=(const TopKScan&) = delete;
 
-  // Strips [begin, end), counted over all segments. A strided sample of them comes first: galleries
-  // are often in order of class, and a threshold from everywhere spares the rest.
+  // Walks strips [begin, end), counted over all segments. A strided sample comes first: rows often
+  // come sorted by class, and a threshold from everywhere spares the rest.
   void scan_strips(int64_t begin, int64_t end, Cancel& cancel);
   void absorb(TopKScan& other);
 

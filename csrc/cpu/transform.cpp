@@ -15,12 +15,12 @@
 namespace fastretrieve::cpu {
 namespace {
 
-// Calls work(begin, end) for blocks of rows, about 256 KiB each, on all threads.
+// Calls work(begin, end) for runs of rows, about 256 KiB each, on all threads.
 template <class Work>
-void for_row_blocks(int64_t n_rows, int64_t dim, Cancel& cancel, const Work& work) {
-  const int64_t block = std::max<int64_t>(1, 65536 / std::max<int64_t>(dim, 1));
-  parallel((n_rows + block - 1) / block, num_threads(),
-           [&](int64_t i, int) { work(i * block, std::min(n_rows, (i + 1) * block)); }, cancel);
+void for_row_runs(int64_t n_rows, int64_t dim, Cancel& cancel, const Work& work) {
+  const int64_t run = std::max<int64_t>(1, 65536 / std::max<int64_t>(dim, 1));
+  parallel((n_rows + run - 1) / run, num_threads(),
+           [&](int64_t i, int) { work(i * run, std::min(n_rows, (i + 1) * run)); }, cancel);
 }
 
 void narrow(const float* values, int64_t n, DType dtype, void* out) {
@@ -43,7 +43,7 @@ struct FuseScratch {
   std::vector<double> joined;
 };
 
-// False for a row that is not finite. A row of norm zero has no direction: it stays zero.
+// False for a row that is not finite. A row of norm zero has no direction and stays zero.
 bool fuse_row(const Kernels& kernels, const FuseArgs& args, int64_t row, int64_t dim,
               FuseScratch& scratch, char* out) {
   double* joined = scratch.joined.data();
@@ -82,7 +82,7 @@ void fuse(const Kernels& kernels, const FuseArgs& args, Cancel& cancel) {
   }
   const int64_t n_rows = args.layers[0].rows.n_rows;
   std::atomic<int64_t> bad{n_rows};
-  for_row_blocks(n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
+  for_row_runs(n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
     FuseScratch scratch{std::vector<float>(static_cast<size_t>(widest)),
                         std::vector<float>(static_cast<size_t>(dim)),
                         std::vector<double>(static_cast<size_t>(dim))};
@@ -129,7 +129,7 @@ void cluster_sums(const Kernels& kernels, const ClusterArgs& args, Cancel& cance
 int64_t ingest(const Kernels& kernels, const IngestArgs& args, Cancel& cancel) {
   const int64_t dim = args.rows.dim, row_bytes = dim * item_size(args.out_dtype);
   std::atomic<int64_t> bad{args.rows.n_rows};
-  for_row_blocks(args.rows.n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
+  for_row_runs(args.rows.n_rows, dim, cancel, [&](int64_t begin, int64_t end) {
     std::vector<float> wide(static_cast<size_t>(dim));
     for (int64_t row = begin; row < end; ++row) {
       char* out = static_cast<char*>(args.out) + row * row_bytes;
@@ -141,7 +141,7 @@ int64_t ingest(const Kernels& kernels, const IngestArgs& args, Cancel& cancel) {
       const Matrix stored{out, args.out_dtype, 1, dim, dim};
       if (kernels.survey(float_row(kernels, stored, 0, wide.data()), dim).max_bits < kInfinityBits)
         continue;
-      return lower_to(bad, row);  // the rest of this block cannot hold an earlier one
+      return lower_to(bad, row);  // the rest of this run cannot hold an earlier one
     }
   });
   return bad == args.rows.n_rows ? -1 : bad.load();

@@ -1,4 +1,4 @@
-// Work on whole rows besides searching: copying them in, normalising, fusing, sums of clusters.
+// Operations on whole rows: ingesting, normalising, fusing, sums of clusters.
 #pragma once
 #include "core/calls.hpp"
 #include "core/cancel.hpp"

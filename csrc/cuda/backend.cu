@@ -14,9 +14,9 @@ namespace fastretrieve::cuda {
 
 static_assert(sizeof(DeviceCounters) == kCounters * 8, "the counters are 64-bit numbers");
 
-// Fewer rows with codes than 2^32, so that a count of survivors cannot wrap.
+// Fewer than 2^32 rows with codes, so that a count of survivors cannot wrap.
 constexpr int64_t kMaxStrips = (int64_t{1} << 26) - 1;
-// Survivors of one turn; the rest of the workspace is small.
+// Bytes for the survivors of one turn. The rest of the workspace is small.
 constexpr int64_t kWorkspaceLimit = int64_t{192} << 20;
 
 namespace {
@@ -27,7 +27,7 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
-// Hands out pieces of the workspace, each on a line of its own.
+// Hands out pieces of the workspace, aligned to 256 bytes.
 class Arena {
  public:
   Arena(void* memory, int64_t size) : next_(static_cast<char*>(memory)), end_(next_ + size) {}
@@ -55,7 +55,7 @@ DeviceState device_state() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
-    cudaGetLastError();  // or the next launch would report it
+    cudaGetLastError();  // clears it: the next launch would report it
     return {false, false,
             std::string("no GPU: ") + cudaGetErrorName(status) + ": " + cudaGetErrorString(status)};
   }
@@ -84,12 +84,12 @@ std::vector<DeviceFacts> devices() {
 
 std::pair<int, int> cuda_versions() {
   int driver = 0, runtime = 0;
-  FR_CUDA_CHECK(cudaDriverGetVersion(&driver));  // 0 where there is none
+  FR_CUDA_CHECK(cudaDriverGetVersion(&driver));  // 0 without a driver
   FR_CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
   return {driver, runtime};
 }
 
-// Only Hopper's own code has wgmma, and only where it was compiled for.
+// Only code for 90a has wgmma, and only Hopper runs it.
 CudaTier best_tier(int major) {
   const bool hopper_code = std::strstr(FR_CUDA_ARCHITECTURES, "90a") != nullptr;
   if (major == 9 && hopper_code) return CudaTier::wgmma;
@@ -101,7 +101,7 @@ CudaBackend::CudaBackend(const std::string& tier, int device, bool small_plans)
   const DeviceState state = device_state();
   FR_CHECK(state.available, "cuda: ", state.reason);
   const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
-  overlaps_ = major >= 9 && tier_ != CudaTier::dp4a;  // the plainest does nothing that may fail
+  overlaps_ = major >= 9 && tier_ != CudaTier::dp4a;  // dp4a uses nothing that may fail
   limits_.best_tier = best_tier(major);
   limits_.n_multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
   limits_.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -117,8 +117,8 @@ CudaBackend::CudaBackend(const std::string& tier, int device, bool small_plans)
            compiled_architectures(), "; name it in FR_CUDA_ARCHS and build again");
 }
 
-// The runtime is linked statically and keeps a current device of its own, which need not be that of
-// torch's runtime in the same thread.
+// The statically linked runtime has its own current device. It may differ from that of torch's
+// runtime in the same thread.
 void CudaBackend::use_device() const { FR_CUDA_CHECK(cudaSetDevice(device_)); }
 
 int64_t CudaBackend::strip_bytes(int64_t dim, Metric metric) const {

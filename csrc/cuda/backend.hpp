@@ -11,43 +11,43 @@
 
 namespace fastretrieve::cuda {
 
-// Whether this build and machine can run the backend, and what it would run on.
+// Whether this build and machine can run the backend, and on which devices.
 struct DeviceState {
   bool available;
   bool emulated;
-  std::string reason;  // why not, or what it is
+  std::string reason;  // why it is unavailable, or a description
 };
 DeviceState device_state();
 std::string compiled_architectures();
 // The best tier of a device of this compute capability in this build.
 CudaTier best_tier(int major);
 
-// What bug reports should say of a GPU.
+// Facts about a GPU, for bug reports.
 struct DeviceFacts {
   std::string name;
   int major, minor;  // compute capability
   int64_t memory_bytes;
   int n_multiprocessors;
 };
-std::vector<DeviceFacts> devices();  // none where there is no driver
-// The latest CUDA that the driver serves and that of this build, as 1000 * major + 10 * minor; 0:
-// no driver.
+std::vector<DeviceFacts> devices();  // none without a driver
+// The latest CUDA that the driver serves (0: no driver) and the CUDA of this build, as 1000 * major
+// + 10 * minor.
 std::pair<int, int> cuda_versions();
 
-// Numbers in the device's counters: queries, rows scanned, rows scored, overflows, queries that
-// were not finite.
+// The counters on the device: queries, rows scanned, rows scored, overflows, queries that were not
+// finite.
 constexpr int kCounters = 5;
 
 // A search with everything in device memory.
 struct DeviceSearch {
   Matrix queries;
-  const void* segment_table;  // as segment_table() made it
+  const void* segment_table;  // from segment_table(), on the device
   int64_t n_segments;
   int64_t n_strips;
   int64_t n_rows;
   Metric metric;
   int64_t k;
-  double* scores64;  // one of the two
+  double* scores64;  // one of these two, the other is null
   float* scores32;
   int64_t* ids;
   void* workspace;
@@ -55,11 +55,11 @@ struct DeviceSearch {
   void* counters;  // kCounters 64-bit numbers
 };
 
-// The operations of core/calls.hpp on device memory, in the order of a stream. None waits for the
-// device but `ingest`, which has a row number to bring back.
+// The operations of core/calls.hpp on device memory, in the order of a stream. Only `ingest` waits
+// for the device, because it returns a row number.
 class CudaBackend {
  public:
-  // `small_plans` are for tests: few rows pass every stage.
+  // `small_plans` is for tests: few rows then go through every stage.
   explicit CudaBackend(const std::string& tier, int device = 0, bool small_plans = false);
 
   std::string name() const { return name_of(tier_); }
@@ -79,11 +79,11 @@ class CudaBackend {
 
   CudaTier tier_;
   int device_;
-  bool overlaps_ = false;  // a kernel may begin while the one before it ends
+  bool overlaps_ = false;  // a kernel may begin before the previous one has ended
   CudaLimits limits_;
 };
 
-// What kernels read of segments, for a table in device memory.
+// The segments as kernels read them: the bytes of a table for device memory.
 std::vector<char> segment_table(const Segment* segments, int64_t n_segments);
 
 }  // namespace fastretrieve::cuda

@@ -1,4 +1,4 @@
-// Sums and selections over a block of kBlockThreads threads.
+// Sums and selections over a warp, and over a thread block of kBlockThreads threads.
 #pragma once
 #include <cstdint>
 
@@ -24,13 +24,20 @@ __device__ __forceinline__ T warp_max(T value) {
   return value;
 }
 
-// How many threads before this one have `flag`, and in `total` how many of the block. All threads
-// call it; it may be called again at once.
+// The canonical sum of kLanes adjacent lanes, in each of them.
+__device__ __forceinline__ double tree_sum(double lane_sum) {
+  for (int step = 1; step < kLanes; step *= 2)
+    lane_sum = __dadd_rn(lane_sum, __shfl_xor_sync(kWholeWarp, lane_sum, step));
+  return lane_sum;
+}
+
+// The number of threads before this one with `flag`; in `total`, the number in the thread block.
+// All threads call it, and may call it again at once.
 __device__ __forceinline__ int block_rank(bool flag, int* total) {
   __shared__ int warps[kBlockWarps];
   const unsigned votes = __ballot_sync(kWholeWarp, flag);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  __syncthreads();  // the last call's sums have been read
+  __syncthreads();  // all have read the sums of the last call
   if (lane == 0) warps[warp] = __popc(votes);
   __syncthreads();
   int before = 0, all = 0;
@@ -42,7 +49,7 @@ __device__ __forceinline__ int block_rank(bool flag, int* total) {
   return before + __popc(votes & ((1u << lane) - 1));
 }
 
-// Keeps the entries that `keep` wants, in their order, at the front; how many there are.
+// Moves the entries that `keep` wants to the front, in their order. Returns their number.
 template <class Keep>
 __device__ __forceinline__ int64_t compact(Survivor* entries, int64_t n, const Keep& keep) {
   int64_t kept = 0;
@@ -52,7 +59,7 @@ __device__ __forceinline__ int64_t compact(Survivor* entries, int64_t n, const K
     if (i < n) mine = entries[i];
     const bool wanted = i < n && keep(mine);
     int total;
-    const int rank = block_rank(wanted, &total);  // its barrier: everybody has read
+    const int rank = block_rank(wanted, &total);  // its barrier: all have read
     if (wanted) entries[kept + rank] = mine;
     kept += total;
   }
@@ -60,9 +67,8 @@ __device__ __forceinline__ int64_t compact(Survivor* entries, int64_t n, const K
   return kept;
 }
 
-// The digit of 8 bits in which the `rank`-th smallest (from 0) of the counted ones falls; `rank`
-// becomes its rank within that digit. A search waits for this several times: no thread counts
-// alone.
+// The 8-bit digit of the `rank`-th smallest number (from 0) in a histogram. `rank` becomes its rank
+// among the numbers with that digit. A search waits for this several times, so all threads count.
 __device__ __forceinline__ int find_digit(const int* histogram, int64_t* rank) {
   static_assert(kBlockThreads == 256, "a thread for each digit");
   __shared__ int warps[kBlockWarps];
@@ -70,7 +76,7 @@ __device__ __forceinline__ int find_digit(const int* histogram, int64_t* rank) {
   __shared__ int64_t rank_found;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int mine = histogram[threadIdx.x];
-  int through = mine;  // how many have this digit or a smaller one
+  int through = mine;  // numbers with this digit or a smaller one
   for (int step = 1; step < 32; step *= 2) {
     const int before = __shfl_up_sync(kWholeWarp, through, step);
     if (lane >= step) through += before;
@@ -98,8 +104,8 @@ struct Wide {
   uint64_t high, low;
 };
 
-// The `rank`-th smallest (from 0) of n numbers (high(i), low(i)), by radix: from the top digit on,
-// only those that share the digits found so far are counted.
+// The `rank`-th smallest (from 0) of n numbers, by radix from the top digit: each round counts only
+// numbers with the digits found so far.
 template <class Number>
 __device__ __forceinline__ Wide nth_smallest(int64_t n, int64_t rank, int bits,
                                              const Number& number) {
@@ -126,7 +132,7 @@ __device__ __forceinline__ Wide nth_smallest(int64_t n, int64_t rank, int bits,
   return prefix;
 }
 
-// Numbers whose unsigned order is the order of the floats, the larger float the smaller number.
+// Unsigned numbers in the opposite order of the floats: the larger float has the smaller number.
 __device__ __forceinline__ uint32_t descending(float value) {
   const uint32_t bits = __float_as_uint(value);
   return bits & 0x80000000u ? bits : ~(bits | 0x80000000u);

@@ -1,4 +1,4 @@
-// A CUDA call that failed is an error with its name and the place.
+// Turns a failed CUDA call into an error with the call and CUDA's own message.
 #pragma once
 #include "core/check.hpp"
 #include "cuda/launch.hpp"
@@ -10,5 +10,5 @@
              cudaGetErrorString(status));                                       \
   } while (0)
 
-// After a launch.
+// Call it after a launch.
 #define FR_CUDA_CHECK_LAUNCH() FR_CUDA_CHECK(cudaGetLastError())

@@ -1,5 +1,5 @@
-// What the kernels of a search share: views of the index and of a batch of queries in device
-// memory, the float32 filter, the survivors.
+// Shared by the kernels of a search: views of the index and of a batch of queries in device memory,
+// the float32 filter, survivors.
 #pragma once
 #include <cstdint>
 
@@ -13,22 +13,23 @@ namespace fastretrieve::cuda {
 
 constexpr unsigned kWholeWarp = ~0u;
 
-// A segment as kernels see it; a table of them lies in device memory.
+// A segment as kernels see it. A table of them lies in device memory.
 struct DeviceSegment {
   const uint8_t* codes;
   const void* rows;
   const int64_t* ids;     // null: row i has id first_id + i
   const uint64_t* live;   // bit i of word i / 64: row i has not been removed; null: all live
   const uint64_t* where;  // this search may return row i; null: any
-  int64_t where_stride;   // words between the masks of two queries, 0: one mask for all
+  int64_t where_stride;   // words between the masks of two queries; 0: one mask for all
   int64_t first_id;
   int64_t n_rows;
   int64_t n_strips;
-  int64_t first_strip;  // of all strips of the index
+  int64_t first_strip;  // its number among all strips of the index
   int32_t dtype;
   int32_t padding;
 };
 
+// The segments of an index.
 struct Gallery {
   const DeviceSegment* segments;
   int64_t n_segments;
@@ -37,23 +38,23 @@ struct Gallery {
   Metric metric;
 };
 
-// A row that may still place: its interval while the scan goes on, its exact score afterwards.
+// A row that may still place: with its interval during the scan, with its exact score afterwards.
 struct alignas(16) Survivor {
   union {
     struct {
       float lower, upper;
     };
-    uint64_t order;  // smaller is better, see score_order
+    uint64_t order;  // smaller is better: score_order in finish.cu
   };
-  int64_t row;  // segment << 40 | row of the segment; then the id
+  int64_t row;  // segment << kSegmentShift | row of the segment; after scoring, the id
 };
 
 constexpr int kSegmentShift = 40;
 constexpr int64_t kRowMask = (int64_t{1} << kSegmentShift) - 1;
 
 enum class QueryState : int32_t {
-  scanning,    // survivors are what the codes left
-  exhaustive,  // every row is scored: the codes say nothing, or the survivors did not fit
+  scanning,    // the scan rules rows out
+  exhaustive,  // every row is scored: no scan, or its survivors did not fit
   unfit,       // not finite: no answer
 };
 
@@ -63,28 +64,28 @@ struct QueryBatch {
   DType dtype;
   int64_t stride;
   int64_t n_queries;
-  int64_t first;  // of the whole search: its row of the mask and of the results
+  int64_t first;  // number of the first query in the whole search, for masks and results
   int64_t capacity;
-  int64_t limit;        // survivors that may be kept: the rest is for rows without codes
+  int64_t limit;        // room for survivors of the scan; the rest is for rows without codes
   uint8_t* codes;       // QueryLayout, padded to a panel with zeros
   QueryBound* bounds;   // [n_queries]
   float4* filters;      // [padded]: reach, drift, fall, threshold
-  double* values;       // [n_queries] the threshold as a value, see core/bound.hpp
+  double* values;       // [n_queries] the threshold as a value of core/bound.hpp
   double* norms;        // [n_queries] canonical sqrt(T(q, q))
   QueryState* states;   // [n_queries]
-  uint32_t* counts;     // [n_queries] survivors, also those that did not fit
+  uint32_t* counts;     // [n_queries] survivors, including those that did not fit
   Survivor* survivors;  // [n_queries, capacity]
 };
 
-// What every thread of a kernel of a search does first, also one with nothing else to do: kernels
-// that nobody waited for would let the one after the next begin too early. (The last only waits.)
+// The first call of every thread in a kernel of a search, even of an idle one: a thread that did
+// not wait would let the kernel after the next begin too early. (The last kernel only waits.)
 __device__ __forceinline__ void take_turn() {
   ptx::grid_launch_dependents();
   ptx::grid_wait();
 }
 
-// A number as it is stored, and what it means. Loads that are to be on their way together come as
-// bits first: a conversion waits for its load.
+// A number as stored bits, and its value. To have several loads in flight, load bits first: a
+// conversion waits for its load.
 __device__ __forceinline__ uint32_t read_bits(const void* row, DType dtype, int64_t i) {
   if (dtype == DType::float32) return static_cast<const uint32_t*>(row)[i];
   return static_cast<const uint16_t*>(row)[i];
@@ -98,7 +99,7 @@ __device__ __forceinline__ float read_number(const void* row, DType dtype, int64
   return number_of(read_bits(row, dtype, i), dtype);
 }
 
-// Numbers first, first + kLanes, ... of a row, as bits; zeros behind its end.
+// Numbers first, first + kLanes, ... of a row, as bits; zeros beyond its end.
 template <int kAhead>
 __device__ __forceinline__ void read_ahead(uint32_t (&bits)[kAhead], const void* row, DType dtype,
                                            int64_t first, int64_t dim) {
@@ -114,7 +115,7 @@ __device__ __forceinline__ const void* row_of(const void* data, DType dtype, int
   return static_cast<const char*>(data) + elements * size;
 }
 
-// The segment that holds strip `strip` of the index: the last whose first strip is not beyond it.
+// The segment of strip `strip` of the index: the last whose first strip is not beyond it.
 __device__ __forceinline__ int64_t segment_of_strip(const Gallery& gallery, int64_t strip) {
   int64_t low = 0, high = gallery.n_segments - 1;
   while (low < high) {
@@ -128,7 +129,7 @@ __device__ __forceinline__ int64_t segment_of_strip(const Gallery& gallery, int6
   return low;
 }
 
-// Rows of word `word` of a segment that a query may return.
+// The rows of a segment's mask word `word` that a query may return.
 __device__ __forceinline__ uint64_t allowed_rows(const DeviceSegment& segment, int64_t word,
                                                  int64_t query) {
   uint64_t rows = segment.live ? segment.live[word] : ~uint64_t{0};
@@ -136,7 +137,7 @@ __device__ __forceinline__ uint64_t allowed_rows(const DeviceSegment& segment, i
   return rows;
 }
 
-// Numbers of a row that the filter reads.
+// The numbers of a row that the filter reads.
 struct RowPlanes {
   float error, norm, scale, half_square;
 };
@@ -148,7 +149,8 @@ __device__ __forceinline__ RowPlanes read_planes(const FragmentLayout& layout, c
           distance ? layout.plane(strip, kHalfSquare)[row] : 0.0f};
 }
 
-// The filter of core/bound.hpp with the error of each query itself: `drift` is |dq| / scale.
+// The filter of core/bound.hpp, with the drift |dq| / scale of each query instead of a panel's
+// ratio.
 __device__ __forceinline__ bool passes(const float4& filter, const RowPlanes& x, int32_t dot,
                                        bool distance) {
   float value = __fmul_rn(__int2float_rn(dot), x.scale);
@@ -158,9 +160,10 @@ __device__ __forceinline__ bool passes(const float4& filter, const RowPlanes& x,
   return !(value < filter.w);  // NaN survives
 }
 
-// Strip number `index` of a stage: the multiples of `stride`, less one of every `ratio`, which
-// stages before it have scanned. `inverse` is (2^64 - 1) / (ratio - 1), or 0 where there were none:
-// every thread divides for every strip, so it multiplies, which is exact for numbers of 32 bits.
+// Strip number `index` of a stage: the multiples of `stride`, without one of every `ratio`, which
+// earlier stages have scanned. `inverse` is (2^64 - 1) / (ratio - 1), or 0 in the first stage.
+// Every thread divides for every strip, so it multiplies instead, which is exact for 32-bit
+// numbers.
 __device__ __forceinline__ int64_t strip_of_stage(uint32_t index, int64_t stride,
                                                   uint64_t inverse) {
   if (inverse == 0) return index * stride;

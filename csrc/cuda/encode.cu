@@ -1,7 +1,7 @@
-// Stage 0 on CUDA: rows and queries become int8 codes and the numbers that bound what was lost.
+// Stage 0 on CUDA: rows and queries become int8 codes, with numbers that bound the loss.
 //
-// Norms and errors are summed in any order: the bound's slack covers that. Only the norm of a query
-// enters a score, so it is summed in the canonical lanes.
+// Norms and errors are summed in any order, because the bound's slack covers that. Only the norm of
+// a query enters a score, so it is summed in the canonical lanes.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
@@ -10,8 +10,8 @@ namespace fastretrieve::cuda {
 
 namespace {
 
-constexpr int kRowWarps = 4;  // a block encodes a strip, a warp every fourth row
-constexpr int kAhead = 8;     // numbers of a query on their way to a lane at once
+constexpr int kRowWarps = 4;  // a thread block encodes a strip, a warp every fourth row
+constexpr int kAhead = 8;     // loads that a lane has in flight
 
 struct Scaling {
   float scale;     // x' = scale * codes
@@ -39,7 +39,7 @@ struct Loss {
   double code_square;
 };
 
-// Codes of dimensions d..d+3 as four bytes; adds what they lose.
+// The codes of dimensions d..d+3 as four bytes. Adds their loss.
 __device__ __forceinline__ uint32_t encode_four(const void* x, DType dtype, int64_t d, int64_t dim,
                                                 const Scaling& s, Loss* loss) {
   uint32_t four = 0;
@@ -126,7 +126,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
     for (int u = 0; u < kAhead; ++u) {
       const float value = number_of(bits[u], batch.dtype);
-      square = __fma_rn(double{value}, double{value}, square);  // exact product: as in the canon
+      square = __fma_rn(double{value}, double{value}, square);  // exact product: the canonical sum
       largest = fmaxf(largest, fabsf(value));
       finite = finite && fabsf(value) < HUGE_VALF;
     }
@@ -145,7 +145,7 @@ static __global__ void __launch_bounds__(kBlockThreads)
   loss = {warp_sum(loss.error_square), warp_sum(loss.code_square)};
   if (lane != 0) return;
   if (!real) {
-    batch.filters[query] = {0.0f, 0.0f, 0.0f, HUGE_VALF};  // nothing passes
+    batch.filters[query] = {0.0f, 0.0f, 0.0f, HUGE_VALF};  // no pair passes
     return;
   }
   const QueryBound bound = query_bound(measured(norm, scaling, loss, cosine), scaling.scale);
@@ -168,7 +168,7 @@ bool has_kernels() {
   cudaFuncAttributes found{};
   const cudaError_t answer = cudaFuncGetAttributes(&found, encode_queries_kernel);
   if (answer == cudaErrorNoKernelImageForDevice || answer == cudaErrorInvalidDeviceFunction) {
-    cudaGetLastError();  // or the next launch would report it
+    cudaGetLastError();  // clears it: the next launch would report it
     return false;
   }
   FR_CUDA_CHECK(answer);

@@ -1,8 +1,9 @@
-// Stages 2 and 3 on CUDA: the final threshold, canonical scores, order, results. One block a query.
+// Stages 2 and 3 on CUDA: the final threshold, canonical scores, order, results. One thread block a
+// query.
 //
 // The sum of a pair runs in kLanes lanes and then pairwise, as on the CPU and in tests/oracle.py,
 // so all three agree bit for bit. A query whose survivors did not fit scores every row in the same
-// launch: a kernel that nobody needs costs nothing, and nobody has to ask the device.
+// launch, so the host never has to ask the device.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
@@ -11,11 +12,11 @@ namespace fastretrieve::cuda {
 
 static_assert(32 % kLanes == 0, "the lanes of a pair must share a warp");
 
-constexpr int kPairs = kBlockThreads / kLanes;  // that a block scores at once
+constexpr int kPairs = kBlockThreads / kLanes;  // pairs that a thread block scores at once
 constexpr int64_t kSortedInShared = 2048;
-constexpr int kRounds = 8;  // of kPairs rows between two looks at the buffer
-constexpr int kAhead = 16;  // numbers of a row on their way to a lane at once
-// Up to so many entries are sorted as they are: selecting the best first would take longer.
+constexpr int kRounds = 8;  // rounds of kPairs rows between two looks at the buffer
+constexpr int kAhead = 16;  // loads that a lane has in flight
+// Up to this many entries are sorted whole: selecting the best first would take longer.
 constexpr int64_t kSortedWhole = 512;
 
 namespace {
@@ -39,7 +40,7 @@ __device__ __forceinline__ void lane_sums(const FinishArgs& args, const void* q,
     read_ahead(x_bits, x, dtype, begin, dim);
     read_ahead(q_bits, q, args.batch.dtype, begin, dim);
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {  // the zeros behind the end add nothing: no sum is -0
+    for (int u = 0; u < kAhead; ++u) {  // the zeros beyond the end add nothing: no sum is -0
       const double a = number_of(q_bits[u], args.batch.dtype), b = number_of(x_bits[u], dtype);
       if (distance) {
         const double difference = __dsub_rn(a, b);
@@ -52,13 +53,7 @@ __device__ __forceinline__ void lane_sums(const FinishArgs& args, const void* q,
   }
 }
 
-__device__ __forceinline__ double tree_sum(double lane_sum) {
-  for (int step = 1; step < kLanes; step *= 2)
-    lane_sum = __dadd_rn(lane_sum, __shfl_xor_sync(kWholeWarp, lane_sum, step));
-  return lane_sum;
-}
-
-// The order of a pair, in all its lanes: smaller is better. Inactive lanes come along.
+// The order of a pair, in all its lanes: smaller is better. Inactive lanes call it too.
 __device__ __forceinline__ uint64_t score_order(const FinishArgs& args, int64_t query,
                                                 const DeviceSegment& segment, int64_t row,
                                                 bool active) {
@@ -80,14 +75,14 @@ __device__ __forceinline__ uint64_t score_order(const FinishArgs& args, int64_t 
   } else if (is_distance(args.gallery.metric)) {
     key = args.gallery.metric == Metric::l2 ? -__dsqrt_rn(sum) : -sum;
   }
-  return descending(__dadd_rn(key, 0.0));  // one zero
+  return descending(__dadd_rn(key, 0.0));  // -0 becomes +0
 }
 
 __device__ __forceinline__ int64_t id_of(const DeviceSegment& segment, int64_t row) {
   return segment.ids ? segment.ids[row] : segment.first_id + row;
 }
 
-// Survivors, given as rows, become scored entries.
+// Turns survivors, which hold rows, into scored entries, which hold ids.
 __device__ void score_entries(const FinishArgs& args, int64_t query, const Found& found) {
   for (int64_t begin = 0; begin < found.n; begin += kPairs) {
     const int64_t i = begin + threadIdx.x / kLanes;
@@ -120,7 +115,7 @@ __device__ Found keep_best(const Found& found, int64_t k) {
   return {found.entries, kept};
 }
 
-// What the scan left, less what the final threshold rules out, and the rows without codes.
+// The survivors of the scan that reach the final threshold, and the rows without codes.
 __device__ Found survivors_of(const FinishArgs& args, int64_t query) {
   const QueryBatch& batch = args.batch;
   Found found{batch.survivors + query * batch.capacity, batch.counts[query]};
@@ -150,7 +145,7 @@ __device__ Found survivors_of(const FinishArgs& args, int64_t query) {
   return found;
 }
 
-// Every row that the query may return, scored; never more than the buffer holds at a time.
+// Scores every row that the query may return. Never keeps more than the buffer holds.
 __device__ Found score_all_rows(const FinishArgs& args, int64_t query, int64_t* n_scored) {
   __shared__ int count;
   const QueryBatch& batch = args.batch;
@@ -177,7 +172,7 @@ __device__ Found score_all_rows(const FinishArgs& args, int64_t query, int64_t* 
       *n_scored += left < kPairs * kRounds ? left : kPairs * kRounds;
       __syncthreads();
       found.n = count;
-      __syncthreads();  // everybody has read it before somebody counts on
+      __syncthreads();  // all have read it before one counts on
       if (found.n + kPairs * kRounds <= batch.capacity && found.n < 4 * args.k) continue;
       if (found.n < args.k) continue;
       found = keep_best(found, args.k);
@@ -192,7 +187,7 @@ __device__ Found score_all_rows(const FinishArgs& args, int64_t query, int64_t* 
   return found;
 }
 
-// Puts entries in order; `n` is a power of two.
+// Sorts entries; `n` is a power of two.
 __device__ void bitonic_sort(Survivor* entries, int64_t n) {
   for (int64_t size = 2; size <= n; size *= 2) {
     for (int64_t stride = size / 2; stride > 0; stride /= 2) {
@@ -238,7 +233,7 @@ __device__ void write_results(const FinishArgs& args, int64_t query, const Survi
 static __global__ void __launch_bounds__(kBlockThreads, 2)
     finish_kernel(const __grid_constant__ FinishArgs args) {
   __shared__ Survivor sorted[kSortedInShared];
-  ptx::grid_wait();  // the last of a search lets nothing begin early: what follows is not ours
+  ptx::grid_wait();  // only waits: the work after the last kernel of a search is not ours
   const int64_t query = blockIdx.x;
   const QueryState state = args.batch.states[query];
   if (state == QueryState::unfit) return write_results(args, query, nullptr, 0);

@@ -1,4 +1,4 @@
-// 16-bit floating-point numbers as float32, from their bits. Every value converts exactly.
+// 16-bit floating-point numbers as float32, from their bits. Every conversion is exact.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The launchers: each checks its launch, none waits for it. Those that take a queue follow another
+// The launchers. Each checks its launch and does not wait for it. Those with a queue follow another
 // kernel of the same search.
 #pragma once
 #include <cstdint>
@@ -18,8 +18,7 @@ struct EncodeRowsArgs {
 };
 void encode_rows(const EncodeRowsArgs& args, cudaStream_t stream);
 
-// `exhaustive`: no query is scanned, each row is scored. `unfit` counts queries that are not
-// finite.
+// `exhaustive`: there is no scan; every row is scored. `unfit` counts queries that are not finite.
 struct EncodeQueriesArgs {
   QueryBatch batch;
   int64_t dim;
@@ -36,17 +35,17 @@ struct ScanArgs {
   Gallery gallery;
   QueryBatch batch;
   int64_t panel_queries;
-  int64_t stride;  // the strips of this stage, see strip_of_stage
+  int64_t stride;  // the strips of this stage: strip_of_stage in device.cuh
   uint64_t inverse;
   int64_t n_strips;
   int64_t n_multiprocessors;
-  int64_t shared_bytes;  // that a block of the device can have
+  int64_t shared_bytes;  // the most for a thread block of the device
 };
 void scan_dp4a(const ScanArgs& args, const Queue& queue);
 void scan_mma(const ScanArgs& args, const Queue& queue);
 void scan_wgmma(const ScanArgs& args, const Queue& queue);
 
-// Raises thresholds to the k-th best lower value and drops who cannot place.
+// Raises each threshold to the k-th best lower end and drops survivors that cannot place.
 struct SelectArgs {
   QueryBatch batch;
   Metric metric;
@@ -62,7 +61,7 @@ struct FinishArgs {
   Gallery gallery;
   QueryBatch batch;
   int64_t k;
-  double* scores64;  // one of the two
+  double* scores64;  // one of these two, the other is null
   float* scores32;
   int64_t* ids;
   DeviceCounters* counters;

@@ -1,15 +1,15 @@
-// How a kernel is launched and gets dynamic shared memory: the two things nvcc and g++ spell apart.
+// Launches and dynamic shared memory: the two things that nvcc and g++ spell differently.
 //
-// A kernel source includes this instead of <cuda_runtime.h>, and is then CUDA C++ for both. With
+// A kernel source includes this instead of <cuda_runtime.h>, and then compiles with both. With
 // FR_EMU the kernels run on the CPU, for tests: tests/cuda_on_cpu/README.md.
 //
 //   FR_LAUNCH(scan_kernel, grid, block, shared_bytes, stream, args);
-//   FR_LAUNCH((scan_kernel<64, 8>), grid, block, shared_bytes, stream, args);  // (): its comma
+//   FR_LAUNCH((scan_kernel<64, 8>), grid, block, shared_bytes, stream, args);  // () for the comma
 //   FR_LAUNCH_NEXT(scan_kernel, grid, block, shared_bytes, queue, args);
 //
-// The last one is for a kernel that follows another of ours on the same stream: where the queue
-// says so it may begin while that one ends (programmatic dependent launch), and so take_turn() of
-// device.cuh is the first thing that it does.
+// FR_LAUNCH_NEXT is for a kernel that follows another of ours on the same stream. If the queue
+// allows it, the kernel may begin before that one has ended (programmatic dependent launch). So it
+// calls take_turn() of device.cuh first.
 //
 //   FR_DYN_SMEM(shared);  // in a kernel: `unsigned char* shared`, aligned to 1024 bytes, for wgmma
 #pragma once
@@ -42,15 +42,15 @@
 
 namespace fastretrieve::cuda {
 
-// Where kernels go, one after the other.
+// Kernels go here, one after the other.
 struct Queue {
   cudaStream_t stream;
-  bool overlaps;  // the device lets a kernel begin while the one before it ends
+  bool overlaps;  // a kernel may begin before the previous one has ended
 };
 
 #ifndef FR_EMU
 
-// An error is that of cudaGetLastError, as after any launch.
+// Ask cudaGetLastError for an error, as after any launch.
 template <class... Parameters, class Arguments>
 void launch_next(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                  const Queue& queue, const Arguments& args) {

@@ -2,8 +2,8 @@
 //
 // A strip is four blocks of 16 rows, then the planes of core/strip.hpp. In a block, step k holds
 // dimensions 32k..32k+31 of its 16 rows as the A operand of mma.m16n8k32 and of one warp of wgmma:
-// 16 bytes for each lane, so a warp reads 512 bytes in a row straight into registers, without
-// shared memory and without a swizzle. Codes are signed; missing dimensions are zero.
+// 16 bytes for each lane. So a warp reads 512 adjacent bytes straight into registers, without
+// shared memory or a swizzle. Codes are signed; missing dimensions are zero.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +12,7 @@
 
 namespace fastretrieve::cuda {
 
-// Files name the layout of their codes: another number when its bytes change.
+// Index files name the layout of their codes. The number changes when the bytes do.
 constexpr const char* kFragmentLayoutName = "fragment64.1";
 
 constexpr int64_t kStepDims = 32;
@@ -36,8 +36,8 @@ struct FragmentLayout {
   FR_HD float* plane(uint8_t* strip, Plane which) const {
     return reinterpret_cast<float*>(strip + code_bytes() + which * kPlaneBytes);
   }
-  // Where dimensions d..d+3 (d a multiple of 4) of a row begin. Register r of lane 4g + t holds
-  // row g + 8 (r % 2), bytes 4t + 16 (r / 2).
+  // The place of dimensions d..d+3 of a row, with d a multiple of 4. Register r of lane 4g + t
+  // holds row g + 8 (r % 2), bytes 4t + 16 (r / 2).
   FR_HD int64_t code_at(int64_t row, int64_t d) const {
     const int64_t in_block = row % kBlockRows, in_step = d % kStepDims;
     const int64_t lane = 4 * (in_block % 8) + in_step % 16 / 4;
@@ -47,9 +47,9 @@ struct FragmentLayout {
   }
 };
 
-// Queries are kept as the B operand: octets of queries, in them pieces of 16 dimensions, in a
-// piece 16 bytes for each query. That is wgmma's layout without a swizzle, and a lane of mma finds
-// its 4 bytes there without a bank conflict.
+// Queries are kept as the B operand: octets of 8 queries, each in pieces of 16 dimensions, each
+// with 16 bytes a query. That is wgmma's layout without a swizzle, and the lanes of mma read their
+// 4 bytes without bank conflicts.
 constexpr int64_t kOctetQueries = 8;
 constexpr int64_t kPieceDims = 16;
 constexpr int64_t kPieceBytes = kOctetQueries * kPieceDims;

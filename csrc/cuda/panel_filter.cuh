@@ -1,13 +1,13 @@
 // The filter of the tensor-core tiers: one fused multiply-add and one comparison for each product.
 //
-// A thread block judges every row for a whole panel of queries, so the row's error is weighed once,
-// with the largest reach and drift of the panel; of a query there remains its threshold. The sums
-// start at kMagicBits, whose float is 1.5 * 2^23: afterwards their bits are the float kMagic + dot,
-// and nothing has to be converted. All of it is rounded up, so a pair that reaches the threshold in
-// exact arithmetic reaches it here.
+// A thread block judges every row for a whole panel of queries. So it weighs the row's error once,
+// with the largest reach and drift of the panel; of each query only the threshold remains. The sums
+// start at kMagicBits, the bits of the float 1.5 * 2^23. So their final bits are the float kMagic +
+// dot, and need no conversion. All is rounded up: a pair that reaches the threshold in exact
+// arithmetic reaches it here.
 //
-// Where |dot| exceeds 2^22 the bits leave the range in which floats are one apart, and stand for a
-// number that is larger than kMagic + dot, on both sides. Such a pair may pass for nothing; its
+// If |dot| exceeds 2^22, the bits leave the range in which floats are one apart. They then stand
+// for a number larger than kMagic + dot, whatever the sign. Such a pair may pass wrongly; its
 // interval then decides.
 #pragma once
 #include <cstdint>
@@ -20,19 +20,19 @@ namespace fastretrieve::cuda {
 
 constexpr int32_t kMagicBits = 0x4B400000;
 constexpr float kMagic = 12582912.0f;
-// The bits must stay those of a positive number. More dimensions do not fit shared memory.
+// The bits must stay those of a positive finite float. More dimensions do not fit shared memory.
 constexpr int64_t kMaxPanelDim = 32768;
 static_assert(kMaxPanelDim * kMaxCode * kMaxCode < 0x7f800000 - kMagicBits &&
               kMaxPanelDim * kMaxCode * kMaxCode < kMagicBits);
 
-// A panel of queries in shared memory, behind its codes.
+// A panel of queries in shared memory, after its codes.
 struct QueryPanel {
   const float* thresholds;
-  const float* falls;  // distances: what half a square of a row counts
+  const float* falls;  // distances: the factor of a row's half square
   float reach, drift;  // the largest of the panel
 };
 
-// Bytes of shared memory for so many octets of queries.
+// Bytes of shared memory for this many octets of queries.
 inline int64_t panel_bytes(const ScanArgs& args, int64_t n_octets) {
   FR_CHECK(args.gallery.dim <= kMaxPanelDim, "panels have up to ", kMaxPanelDim,
            " dimensions, got ", args.gallery.dim);
@@ -40,7 +40,7 @@ inline int64_t panel_bytes(const ScanArgs& args, int64_t n_octets) {
          (QueryLayout(args.gallery.dim).octet_bytes() + kOctetQueries * 2 * int64_t{sizeof(float)});
 }
 
-// Copies a panel of queries to the front of `shared`, and behind it what the filter reads.
+// Copies the codes of a panel to the front of `shared`, and after them the numbers of its filter.
 template <int kOctets>
 __device__ __forceinline__ QueryPanel load_queries(const ScanArgs& args, const QueryLayout& layout,
                                                    int64_t first_query, unsigned char* shared) {
@@ -65,10 +65,10 @@ __device__ __forceinline__ QueryPanel load_queries(const ScanArgs& args, const Q
   return {thresholds, falls, warp_max(reach), warp_max(drift)};
 }
 
-// What a thread keeps of a row while it judges a panel.
+// The numbers of a row that a thread keeps while it judges a panel.
 struct RowFilter {
   float scale;
-  float offset;  // its error for any query of the panel, less scale * kMagic
+  float offset;  // its error for any query of the panel, minus scale * kMagic
   float half_square;
 };
 
@@ -77,15 +77,15 @@ __device__ __forceinline__ RowFilter row_filter(const QueryPanel& panel, const R
   return {x.scale, __fmaf_ru(-kMagic, x.scale, error), x.half_square};
 }
 
-// The value of a pair, which is dropped if it is less than the query's threshold; NaN is not.
+// The value of a pair. The pair is dropped if it is less than the query's threshold; NaN stays.
 template <bool kDistance>
 __device__ __forceinline__ float value_of(int bits, const RowFilter& x, float fall) {
   const float value = __fmaf_ru(__int_as_float(bits), x.scale, x.offset);
   return kDistance ? __fmaf_ru(-fall, x.half_square, value) : value;
 }
 
-// Where the sums of a thread belong: sums[4 * octet + i] is row `row` + 8 * (i / 2), query
-// `query` + 8 * octet + i % 2. Thresholds and falls of the queries are in shared memory.
+// The pairs of a thread's sums: sums[4 * octet + i] is row `row` + 8 * (i / 2), query
+// `query` + 8 * octet + i % 2. Thresholds and falls are in shared memory.
 struct SumsPlace {
   int64_t query, row;
   int32_t segment;
@@ -93,8 +93,8 @@ struct SumsPlace {
   const float* falls;
 };
 
-// One of the four pairs of an octet passed. Out of line: it is rare, and registers and code are
-// not.
+// At least one of the four pairs of an octet passed. Out of line, because it runs rarely, and
+// registers and code are scarce.
 template <bool kDistance>
 static __device__ __noinline__ void append_octet(const ScanArgs& args, SumsPlace place,
                                                  RowFilter upper, RowFilter lower, int4 sums) {
@@ -122,7 +122,7 @@ __device__ __forceinline__ bool drops(const SumsPlace& place, int q, const RowFi
          (value_of<kDistance>(sums[3], lower, fall.y) < least.y);
 }
 
-// Judges what a thread has summed for all queries of a panel.
+// Judges a thread's sums for all queries of a panel.
 template <bool kDistance, int kOctets>
 __device__ __forceinline__ void judge(const ScanArgs& args, const SumsPlace& place,
                                       const RowFilter& upper, const RowFilter& lower,
@@ -146,7 +146,7 @@ __device__ __forceinline__ void judge(const ScanArgs& args, const SumsPlace& pla
   }
 }
 
-// The same for a metric known at run time. `row` is the thread's first, of 16, in its strip.
+// The same for a metric known at run time. `row` is the thread's upper row in its strip.
 template <int kOctets>
 __device__ __forceinline__ void judge_strip(const ScanArgs& args, const QueryPanel& panel,
                                             int64_t first_query, const StripView& strip,

@@ -10,9 +10,9 @@ namespace {
 
 constexpr int64_t kSurvivorBytes = 16;
 constexpr int64_t kQueryBytes = 256;  // bounds, thresholds, counts of a query, rounded up
-constexpr int64_t kRoomForK = 32;     // a stage can then scan eight times what was seen before it
-constexpr int64_t kSampleShare = 2;   // the first sample passes whole: it may fill half a buffer
-// Intervals overlap, so more rows survive than k of those scanned would suggest.
+constexpr int64_t kRoomForK = 32;     // so a stage can scan eight times the strips of earlier ones
+constexpr int64_t kSampleShare = 2;   // all rows of the first stage survive: half a buffer of them
+// Intervals overlap, so this many times more rows survive than exact scores would let through.
 constexpr int64_t kWidth = 4;
 constexpr int64_t kMmaQueries = 64, kWgmmaQueries = 256;
 
@@ -30,8 +30,8 @@ int64_t largest_panel(int64_t most, int64_t padded_dim, int64_t n_queries, int64
   return panel;
 }
 
-// The first stage is a sample; each next one multiplies what has been seen, as far as the
-// survivors that its threshold lets through fit the buffer.
+// The first stage is a sample. Each later one multiplies the strips seen so far, as far as the
+// expected survivors fit the buffer.
 void add_stages(const CudaShape& shape, CudaPlan& plan) {
   const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
   const int64_t room = plan.capacity - tails;
@@ -45,7 +45,7 @@ void add_stages(const CudaShape& shape, CudaPlan& plan) {
     plan.stages[static_cast<size_t>(plan.n_stages++)] = {stride, reached - seen};
     seen = reached;
     if (stride == 1) return;
-    // Of the rows of the next stage about k / seen survive, times the width of the intervals.
+    // About k / seen of the next stage's rows survive, times the width of the intervals.
     const int64_t growth = std::max<int64_t>(room / (shape.k * kWidth), 2);
     const bool last = plan.n_stages == kMaxStages - 1;
     int64_t next = last ? 1 : stride;
@@ -89,7 +89,7 @@ CudaPlan make_cuda_plan(const CudaShape& shape, CudaTier tier, const CudaLimits&
     plan.panel_queries = kMmaQueries;
     plan.because = "the queries of a panel do not fit shared memory";
   }
-  // A tail of fewer than 64 rows a segment has no codes and joins the survivors at the end.
+  // The rows after a segment's last strip have no codes. They join the survivors at the end.
   const int64_t tails = shape.n_rows - shape.n_strips * kStripRows;
   plan.capacity = power_of_two(std::max(limits.min_capacity, kRoomForK * shape.k) + tails);
   const int64_t query_bytes = plan.capacity * kSurvivorBytes + padded_dim + kQueryBytes;

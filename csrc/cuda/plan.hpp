@@ -1,5 +1,5 @@
-// How a search on a GPU is cut into launches: a pure function that can be printed and tested
-// without one. It never changes a result.
+// How a search on a GPU is cut into launches: a pure function, printed and tested without a GPU. It
+// never changes a result.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -17,14 +17,14 @@ const char* name_of(CudaTier tier);
 struct CudaLimits {
   CudaTier best_tier = CudaTier::dp4a;
   int32_t n_multiprocessors = 1;
-  int64_t shared_bytes = 48 << 10;  // that a block can have
+  int64_t shared_bytes = 48 << 10;  // the most for a thread block
   // Scoring this many rows for a query costs less than the launches that would rule them out.
   int64_t exhaustive_rows = 256;
   int64_t min_capacity = 2048;  // survivors of a query
 };
 
-// With less room `finish` could not score every row. Tests plan with it, and scan however few rows
-// there are, so that small inputs pass every stage.
+// With less room `finish` could not score every row. Tests use this capacity and scan any number of
+// rows, so that small inputs go through every stage.
 constexpr int64_t kLeastCapacity = 512;
 
 struct CudaShape {
@@ -35,7 +35,7 @@ struct CudaShape {
   int64_t k;
 };
 
-// A stage scans the strips whose number is a multiple of `stride`, less those of stages before it.
+// A stage scans the strips whose number is a multiple of `stride`, except those of earlier stages.
 struct CudaStage {
   int64_t stride;
   int64_t n_strips;
@@ -45,11 +45,11 @@ constexpr int kMaxStages = 6;
 
 struct CudaPlan {
   CudaTier tier;
-  int64_t panel_queries;  // queries whose codes a block keeps in shared memory
-  int64_t batch_queries;  // queries searched at once; more are searched in turns
-  int64_t capacity;       // survivors that a query can hold, a power of two
+  int64_t panel_queries;  // queries whose codes a thread block keeps in shared memory
+  int64_t batch_queries;  // queries of one turn; more queries take several turns
+  int64_t capacity;       // room for the survivors of a query, a power of two
   std::array<CudaStage, kMaxStages> stages;
-  int n_stages;  // 0: every row is scored, no codes are read
+  int n_stages;  // 0: every row is scored and no codes are read
   int64_t workspace_bytes;
   const char* because;
 };

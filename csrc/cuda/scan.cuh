@@ -1,4 +1,4 @@
-// What the tiers of the scan share: which strip is next, and what becomes of a pair that passed.
+// Shared by the tiers of the scan: the next strip, the loads of codes, the survivors, the grid.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -12,7 +12,7 @@ struct StripView {
   const uint8_t* codes;
   int32_t segment;
   int32_t number;  // in the segment
-  bool skip;       // no query may return any of its rows
+  bool skip;       // no query may return a row of it
 };
 
 __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const FragmentLayout& layout,
@@ -22,7 +22,7 @@ __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const Frag
   const int64_t s = segment_of_strip(gallery, strip);
   const DeviceSegment& segment = gallery.segments[s];
   const int64_t word = strip - segment.first_strip;
-  // A mask of its own for each query is looked up by the survivors only.
+  // append_survivor looks up masks that belong to one query.
   const bool shared_mask = !segment.where || segment.where_stride == 0;
   const bool skip =
       shared_mask ? allowed_rows(segment, word, 0) == 0 : segment.live && segment.live[word] == 0;
@@ -30,7 +30,8 @@ __device__ __forceinline__ StripView strip_view(const ScanArgs& args, const Frag
           static_cast<int32_t>(word), skip};
 }
 
-// Strip `*i` of the stage, or the next one, `step` further each, with a row to return.
+// Strip `*i` of the stage if a query may return a row of it, or the next such strip in steps of
+// `step`.
 __device__ __forceinline__ StripView next_strip(const ScanArgs& args, const FragmentLayout& layout,
                                                 int32_t* i, int32_t step) {
   StripView strip{};
@@ -41,7 +42,7 @@ __device__ __forceinline__ StripView next_strip(const ScanArgs& args, const Frag
   return strip;
 }
 
-// Numbers of the two rows whose products a thread of mma or wgmma sums.
+// The planes of the two rows whose products a thread of mma or wgmma sums.
 struct TwoRows {
   RowPlanes upper, lower;
 };
@@ -53,14 +54,14 @@ __device__ __forceinline__ TwoRows read_two_rows(const FragmentLayout& layout,
           read_planes(layout, strip.codes, row + 8, distance)};
 }
 
-constexpr int kChunkSteps = 4;  // steps of 32 dimensions whose codes are in registers at once
+constexpr int kChunkSteps = 4;  // steps of 32 dimensions that a chunk keeps in registers
 
-// Codes of 16 rows, for a warp to multiply.
+// The codes of a block's rows in up to kChunkSteps steps, for a warp to multiply.
 struct Chunk {
   uint32_t steps[kChunkSteps][4];
 };
 
-// The chunk that starts at step `begin`, of a warp's share of a strip.
+// The chunk from step `begin` on, of the warp's block in a strip.
 __device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const StripView& strip,
                                             int32_t begin) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % kBlocks;
@@ -77,8 +78,8 @@ __device__ __forceinline__ Chunk load_chunk(const FragmentLayout& layout, const 
   return chunk;
 }
 
-// A pair passed the filter: its interval decides, and if it may place it joins the survivors. Out
-// of line and with few arguments, because it is rare and registers are not.
+// A pair passed the filter. If its interval says that it may place, it joins the survivors. The
+// function is out of line with few arguments, because it runs rarely and registers are scarce.
 static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_t query,
                                                     int64_t segment, int64_t row, int32_t dot) {
   const QueryBatch& batch = args.batch;
@@ -94,18 +95,18 @@ static __device__ __noinline__ void append_survivor(const ScanArgs& args, int64_
                               {x.scale, x.error, x.norm, x.half_square}, dot);
   if (i.upper < batch.values[query]) return;
   const uint32_t place = atomicAdd(&batch.counts[query], 1u);
-  if (place >= batch.limit) return;  // the count says that it did not fit
+  if (place >= batch.limit) return;  // the count shows that it did not fit
   Survivor& survivor = batch.survivors[query * batch.capacity + place];
   survivor.lower = round_down(i.lower);
   survivor.upper = round_up(i.upper);
   survivor.row = segment << kSegmentShift | row;
 }
 
-// Blocks along x walk strips, `strips_at_once` each; blocks along y take panels of queries. There
-// are as many as the device holds at once, so that each loads its queries once.
+// Thread blocks along x walk strips, `strips_at_once` each; those along y take panels of queries.
+// The device holds all of them at once, so each loads its queries once.
 //
-// The kernel may have all the shared memory of the device from now on, and not what this launch
-// wants: the limit is the kernel's, and another thread may be about to launch with more.
+// The kernel's limit becomes all the shared memory of a thread block, not the bytes of this launch:
+// another thread may be about to launch the same kernel with more.
 inline dim3 scan_grid(const ScanArgs& args, void (*kernel)(ScanArgs), int n_threads,
                       int64_t shared_bytes, int64_t strips_at_once) {
   if (shared_bytes > 0)

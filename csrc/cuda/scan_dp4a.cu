@@ -1,7 +1,6 @@
 // Stage 1 on CUDA, the plainest tier: `dp4a` (compute capability 6.1).
 //
-// A thread multiplies one row with one query, four codes at a time. The other tiers are compared
-// with it.
+// A thread multiplies one row with one query, four codes at a time. The other tiers must equal it.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"

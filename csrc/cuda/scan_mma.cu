@@ -1,7 +1,8 @@
-// Stage 1 on CUDA, tensor cores of compute capability 8.0 on: `mma`.
+// Stage 1 on CUDA, tensor cores from compute capability 8.0 on: `mma`.
 //
-// A block keeps the codes of a panel of queries in shared memory and walks strips. A warp
-// multiplies 16 rows, read in fragment order straight into registers, with 8 queries at a time.
+// A thread block keeps the codes of a panel of queries in shared memory and walks strips. A warp
+// reads the 16 rows of a block in fragment order straight into registers, and multiplies them with
+// an octet of queries at a time.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
@@ -10,9 +11,9 @@
 
 namespace fastretrieve::cuda {
 
-constexpr int kMmaWarps = kBlocks;  // a warp for each 16 rows of a strip
-// Blocks that share a multiprocessor. Each warp has 2 KB of codes on its way; to keep the memory of
-// an H200 busy takes some 25 KB. With more blocks registers would spill.
+constexpr int kMmaWarps = kBlocks;  // a warp for each block of a strip
+// Thread blocks that share a multiprocessor. Each warp has 2 KB of codes in flight; busy memory of
+// an H200 needs some 25 KB. With more thread blocks, registers would spill.
 constexpr int blocks_of_mma(int octets) { return octets == 1 ? 5 : 4; }
 
 // Adds the products of 16 rows with kOctets octets of queries, whose codes start at `b_step`.
@@ -27,7 +28,7 @@ __device__ __forceinline__ void multiply(int (&sums)[kOctets][4], const uint32_t
   }
 }
 
-// kOctets octets of queries. All of them stay in accumulators while the codes go by once.
+// For kOctets octets of queries. Their sums all stay in registers while the codes go by once.
 template <int kOctets>
 static __global__ void __launch_bounds__(kMmaWarps * 32, blocks_of_mma(kOctets))
     scan_mma_kernel(const __grid_constant__ ScanArgs args) {
@@ -55,7 +56,7 @@ static __global__ void __launch_bounds__(kMmaWarps * 32, blocks_of_mma(kOctets))
 #pragma unroll
     for (int sum = 0; sum < kOctets * 4; ++sum) sums[sum / 4][sum % 4] = kMagicBits;
     for (int32_t begin = 0; begin < steps; begin += kChunkSteps) {
-      Chunk next{};  // comes while these are multiplied and judged
+      Chunk next{};  // loads while this chunk is multiplied and judged
       if (begin + kChunkSteps < steps) {
         next = load_chunk(layout, strip, begin + kChunkSteps);
       } else if (after < n_strips) {
@@ -70,7 +71,7 @@ static __global__ void __launch_bounds__(kMmaWarps * 32, blocks_of_mma(kOctets))
       codes = next;
     }
     judge_strip<kOctets>(args, panel, first_query, strip, row, rows, sums[0]);
-    __syncwarp();  // products want the whole warp, which may have split
+    __syncwarp();  // products need the whole warp, which may have split
     strip = following;
     i = after;
   }

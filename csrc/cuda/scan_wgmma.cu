@@ -1,9 +1,9 @@
-// Stage 1 on Hopper (sm_90a): wgmma with rows from registers and up to 256 queries in shared
+// Stage 1 on Hopper (sm_90a): `wgmma`, with rows from registers and up to 256 queries in shared
 // memory, for large batches.
 //
-// Two warpgroups of a thread block walk different strips over the same queries: while one judges
-// its products, the other multiplies. Rows need no shared memory, no copy engine and no barrier:
-// the codes lie in fragment order, and come while the ones before them are multiplied.
+// Two warpgroups of a thread block walk different strips with the same queries: while one judges
+// its products, the other multiplies. Rows need no shared memory, no copy engine and no barrier.
+// Their codes lie in fragment order and load while the previous ones are multiplied.
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
 #include "cuda/panel_filter.cuh"
@@ -14,8 +14,9 @@ namespace fastretrieve::cuda {
 constexpr int kWarpgroups = 2;
 constexpr int kWarpgroupThreads = 128;
 
-// Starts the products of kSteps steps, of which the first begins at `b_address`. In one piece:
-// where steps may end early, the compiler waits for each product before the next.
+// Starts the products of kSteps steps; those of the queries begin at `b_address`. The number of
+// steps is fixed: if a loop could end early, the compiler would wait for each product before the
+// next.
 template <int kQueries, int kSteps>
 __device__ __forceinline__ void multiply(int (&sums)[kQueries / 2], const Chunk& codes,
                                          uint32_t b_address, uint32_t octet_bytes) {
@@ -66,7 +67,7 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
 #pragma unroll
     for (int sum = 0; sum < kQueries / 2; ++sum) sums[sum] = kMagicBits;
     for (int32_t begin = 0; begin < steps; begin += kChunkSteps) {
-      Chunk next{};  // comes while these are multiplied
+      Chunk next{};  // loads while this chunk is multiplied
       if (begin + kChunkSteps < steps) {
         next = load_chunk(layout, strip, begin + kChunkSteps);
       } else if (after < n_strips) {
@@ -92,7 +93,7 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
       codes = next;
     }
     judge_strip<kQueries / kOctetQueries>(args, panel, first_query, strip, row, rows, sums);
-    __syncwarp();  // products want the whole warp, which may have split
+    __syncwarp();  // products need the whole warp, which may have split
     strip = following;
     rows = next_rows;
     i = after;

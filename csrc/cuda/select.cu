@@ -1,8 +1,7 @@
-// Stage 2 on CUDA, between two scans: the k-th best lower value becomes the threshold, and rows
-// whose upper value is below it go. One block a query.
+// Stage 2 on CUDA, between two scans: the k-th best lower end becomes the threshold, and survivors
+// whose upper end is below it go. One thread block a query.
 //
-// A query whose survivors did not fit has lost some. The threshold from those it kept is valid, but
-// the rest is not complete: `finish` will score every row for it.
+// A query whose survivors did not fit has lost some, so `finish` will score every row for it.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/kernels.hpp"
@@ -14,13 +13,13 @@ static __global__ void __launch_bounds__(kBlockThreads)
   take_turn();
   const QueryBatch& batch = args.batch;
   const int64_t query = blockIdx.x;
-  if (batch.states[query] != QueryState::scanning) return;  // the same for the whole block
+  if (batch.states[query] != QueryState::scanning) return;  // the same for the whole thread block
   const int64_t count = batch.counts[query];
   if (count > batch.limit) {
-    __syncthreads();  // everybody has read the state
+    __syncthreads();  // all have read the state
     if (threadIdx.x == 0) {
       batch.states[query] = QueryState::exhaustive;
-      batch.filters[query].w = HUGE_VALF;  // nothing passes any more
+      batch.filters[query].w = HUGE_VALF;  // no pair passes any more
     }
     return;
   }

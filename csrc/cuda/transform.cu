@@ -1,5 +1,5 @@
-// Work on whole rows besides searching: copying them in, normalising, fusing, exact scores, sums of
-// clusters. Every sum that enters a result runs in the order of docs/exactness.md.
+// Operations on whole rows: ingesting, normalising, fusing, exact scores, sums of clusters. Every
+// sum that enters a result runs in the order of docs/exactness.md.
 #include "cuda/block.cuh"
 #include "cuda/check.hpp"
 #include "cuda/transform.hpp"
@@ -8,9 +8,8 @@ namespace fastretrieve::cuda {
 
 namespace {
 
-constexpr int kGroupsInBlock =
-    kBlockThreads / kLanes;  // rows or pairs that a block works on at once
-constexpr int kAhead = 8;    // numbers of a row on their way to a lane at once
+constexpr int kRowsAtOnce = kBlockThreads / kLanes;  // rows, or pairs, of a thread block
+constexpr int kAhead = 8;                            // loads that a lane has in flight
 
 __device__ __forceinline__ void write_number(void* out, DType dtype, int64_t i, float value) {
   switch (dtype) {
@@ -26,19 +25,13 @@ __device__ __forceinline__ void write_number(void* out, DType dtype, int64_t i, 
   }
 }
 
-__device__ __forceinline__ double tree_sum(double lane_sum) {
-  for (int step = 1; step < kLanes; step *= 2)
-    lane_sum = __dadd_rn(lane_sum, __shfl_xor_sync(kWholeWarp, lane_sum, step));
-  return lane_sum;
-}
-
-unsigned blocks_for(int64_t groups) {
-  return static_cast<unsigned>((groups + kGroupsInBlock - 1) / kGroupsInBlock);
+unsigned blocks_for(int64_t rows) {
+  return static_cast<unsigned>((rows + kRowsAtOnce - 1) / kRowsAtOnce);
 }
 
 }  // namespace
 
-// A warp for each row; the first row with a number that is not finite wins `bad`.
+// A warp for each row. `bad` becomes the first row with a number that is not finite.
 static __global__ void __launch_bounds__(kBlockThreads)
     ingest_kernel(const __grid_constant__ IngestArgs args, unsigned long long* bad) {
   const int64_t row = int64_t{blockIdx.x} * kBlockWarps + threadIdx.x / 32;
@@ -70,7 +63,7 @@ struct FuseRow {
   int lane;
   bool active;
 
-  // body(i, v) for the numbers first, first + kLanes, ... of a layer, less its mean.
+  // Calls body(i, v) for the numbers first, first + kLanes, ... of a layer, minus its mean.
   template <class Body>
   __device__ __forceinline__ void each(const Layer& layer, int64_t first, const Body& body) const {
     const DType dtype = layer.rows.dtype;
@@ -87,7 +80,7 @@ struct FuseRow {
       }
     }
   }
-  // The norm of a layer, its own lanes starting at its first number.
+  // The norm of a layer, with lanes that start at its first number.
   __device__ __forceinline__ double norm(const Layer& layer) const {
     double sum = 0;
     each(layer, lane, [&sum](int64_t, double v) { sum = __dadd_rn(sum, __dmul_rn(v, v)); });
@@ -100,21 +93,21 @@ struct FuseRow {
 
 }  // namespace
 
-// Eight lanes for each row. The second and third reading of a row come from the cache.
+// Eight lanes for each row. The second and third read of a row come from the cache.
 static __global__ void __launch_bounds__(kBlockThreads)
     fuse_kernel(const __grid_constant__ FuseLayers args) {
   const int64_t index = (int64_t{blockIdx.x} * kBlockThreads + threadIdx.x) / kLanes;
   const bool active = index < args.n_rows;  // idle threads stay: the shuffles need the whole warp
   const FuseRow row{args, active ? index : 0, static_cast<int>(threadIdx.x % kLanes), active};
 
-  __shared__ double norms[kMaxLayers][kGroupsInBlock];  // an array in registers has no index
-  const int group = threadIdx.x / kLanes;
+  __shared__ double norms[kMaxLayers][kRowsAtOnce];  // an array with an index needs memory
+  const int mine = threadIdx.x / kLanes;
   double sum = 0;
   int64_t offset = 0;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
     const double layer_norm = args.weigh ? row.norm(layer) : 0;
-    if (row.lane == 0) norms[l][group] = layer_norm;
+    if (row.lane == 0) norms[l][mine] = layer_norm;
     const int64_t first =
         (row.lane - offset % kLanes + kLanes) % kLanes;  // lanes of the joined row
     row.each(layer, first, [&](int64_t, double number) {
@@ -124,13 +117,13 @@ static __global__ void __launch_bounds__(kBlockThreads)
     offset += layer.rows.dim;
   }
   const double norm = __dsqrt_rn(tree_sum(sum));
-  __syncwarp();  // the norms are there
+  __syncwarp();  // the norms are written
   if (!active) return;
   int64_t at = row.row * offset;
   for (int l = 0; l < args.n_layers; ++l) {
     const Layer& layer = args.layers[l];
     row.each(layer, row.lane, [&](int64_t i, double number) {
-      const double whole = row.weighed(layer, norms[l][group], number);
+      const double whole = row.weighed(layer, norms[l][mine], number);
       const double v = norm == 0 ? 0 : __ddiv_rn(whole, norm);
       write_number(args.out, args.out_dtype, at + i, __double2float_rn(v));
     });
@@ -178,7 +171,7 @@ void scores(const ScoresArgs& args, cudaStream_t stream) {
   FR_CUDA_CHECK_LAUNCH();
 }
 
-// A block for each cluster, a thread for each dimension: rows are added in their order.
+// A thread block for each cluster, a thread for each dimension. Rows are added in their order.
 static __global__ void __launch_bounds__(kBlockThreads)
     cluster_sums_kernel(const __grid_constant__ ClusterArgs args) {
   const int64_t cluster = blockIdx.x;

@@ -1,4 +1,4 @@
-// Launchers for work on whole rows; each checks its launch, none waits for it.
+// Launchers for operations on whole rows. Each checks its launch and does not wait for it.
 #pragma once
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 
 namespace fastretrieve::cuda {
 
-constexpr int kMaxLayers = 16;  // they travel as a kernel's argument
+constexpr int kMaxLayers = 16;  // they are an argument of a kernel
 
 struct FuseLayers {
   Layer layers[kMaxLayers];
@@ -18,7 +18,8 @@ struct FuseLayers {
   DType out_dtype;
 };
 
-// `bad` holds more than any row number before; the first row that is not finite afterwards.
+// `bad` must hold more than any row number. Afterwards it holds the first row that is not finite,
+// if any.
 void ingest(const IngestArgs& args, unsigned long long* bad, cudaStream_t stream);
 void fuse(const FuseLayers& args, cudaStream_t stream);
 void scores(const ScoresArgs& args, cudaStream_t stream);

@@ -1,9 +1,8 @@
-// CUDA C++ on the CPU, for tests: what <cuda_runtime.h> and inline PTX are to nvcc, this file is to
-// g++.
+// CUDA C++ on the CPU, for tests: this file replaces <cuda_runtime.h> and inline PTX for g++.
 //
-// Every CUDA thread is a fiber; a collective parks it until the lanes it names have come. What is
-// modelled, what is not, and the environment variables are in README.md beside this file. Kernels
-// reach it through csrc/cuda/launch.hpp and csrc/cuda/ptx/ptx.cuh when FR_EMU is defined.
+// Every CUDA thread is a fiber. A collective parks it until the lanes that it names have come.
+// README.md beside this file lists the limits of the model and the environment variables. Kernels
+// reach it through csrc/cuda/launch.hpp and csrc/cuda/ptx/ptx.cuh if FR_EMU is defined.
 #pragma once
 
 #include "emu/atomics.hpp"

@@ -1,4 +1,4 @@
-// AVX2: the eight lanes of a canonical sum are two registers. scan.cpp beside it walks the codes.
+// AVX2: the eight lanes of a canonical sum are two registers. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX2__)
@@ -50,7 +50,7 @@ inline double tree(Lanes v) {
   return ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
 }
 
-using Part = int64_t;  // elements that are left, of which eight count
+using Part = int64_t;  // elements left in the row; more than eight count as eight
 inline Part part_of(int64_t n) { return n; }
 
 template <DType kType>

@@ -1,6 +1,6 @@
-// AVX2: the walk over strips. Codes are widened to 16 bits once a strip and multiplied in pairs:
-// `vpmaddubsw` would saturate on codes that are stored with an offset. Sums of a row stay in two
-// halves until the end of a block.
+// AVX2: the scan of a strip. Codes are widened to 16 bits and multiplied in pairs, because
+// `vpmaddubsw` would saturate on codes stored with an offset. The sum of a row stays in two halves
+// until the end of a block.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX2__)
@@ -22,7 +22,7 @@ inline __m256i broadcast_group(const int8_t* q) {
   return _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(four)));
 }
 
-// [a0+a1, b0+b1, c0+c1, d0+d1 | ...] of two registers that hold two halves of each of four rows.
+// [a0+a1, b0+b1, c0+c1, d0+d1 | ...] of two registers that each hold four rows in two halves.
 inline __m256i join_halves(__m256i low, __m256i high) {
   return _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8);
 }

@@ -1,4 +1,4 @@
-// AVX-512: the eight lanes of a canonical sum are one register. scan.cpp beside it walks the codes.
+// AVX-512: the eight lanes of a canonical sum are one register. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX512VNNI__)

@@ -1,9 +1,9 @@
-// AVX-512 with VNNI: the walk over strips. A strip of 64 rows is four registers a group; `vpdpbusd`
+// AVX-512 with VNNI: the scan of a strip. A group of all four blocks is four registers; `vpdpbusd`
 // multiplies and adds 64 bytes a cycle.
 //
-// Up to kStreamQueries queries the scan is bound by memory, so codes are read in ascending order
-// with a software prefetch. Above that, tiles of 4 queries x 64 rows keep 16 accumulators in
-// registers and the strip in the L1 cache; gcc 12 spills at 6 x 4.
+// Up to kStreamQueries queries, memory bounds the scan, so it reads codes in ascending order with a
+// software prefetch. Beyond, it makes tiles of 4 queries x 64 rows: 16 accumulators stay in
+// registers and the strip in the L1 cache. gcc 12 spills at 6 queries.
 #include "cpu/kernels.hpp"
 
 #if defined(__AVX512VNNI__)
@@ -27,8 +27,8 @@ inline void prefetch(const uint8_t* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
 }
 
-// The products of kQueries queries with one block, read front to back. One query alone needs
-// several chains of additions to hide the latency of the instruction.
+// The products of kQueries queries with one block, read front to back. A single query needs several
+// chains of additions to hide the latency of the instruction.
 template <int kQueries, int kChains, bool kPrefetch>
 inline void dot_block(const uint8_t* block, const int8_t* queries, int64_t stride, int64_t groups,
                       const int32_t* bias, int32_t* dots) {
@@ -78,8 +78,8 @@ void dot_strip(const StripArgs& strip, int64_t query, int32_t* dots) {
   }
 }
 
-// 4 queries x 64 rows over a slice of the groups: the first slice starts the sums at the bias,
-// later ones go on. Meanwhile the block of the next strip at `fetch` comes into the cache.
+// A tile, 4 queries x 64 rows, over a slice of the groups. The first slice starts the sums at the
+// bias; later ones continue. Meanwhile the block of the next strip at `fetch` comes into the cache.
 template <bool kFetch>
 __attribute__((noinline)) void dot_tile(const StripArgs& strip, int64_t query, int64_t begin,
                                         int64_t end, const uint8_t* fetch, int32_t* dots) {
@@ -188,7 +188,7 @@ void dot_few(const StripArgs& strip, int64_t query, int64_t count, int32_t* dots
 template <bool kDistance>
 void stream_strip(const StripArgs& strip) {
   dot_few<true>(strip, 0, strip.n_queries, strip.dots);
-  // Only now the planes, which lie behind the codes: memory is read in ascending order.
+  // The planes lie after the codes, so they come now: memory is read in ascending order.
   const uint8_t* planes = strip.codes + kBlocks * strip.groups * kGroupBytes;
   for (int64_t at = 0; at < kPlaneBytes; at += 64) prefetch(planes + at + kPrefetchBytes);
   report<kDistance>(strip, weigh_rows(strip), 0, strip.n_queries, strip.dots);

@@ -1,4 +1,5 @@
-// What becomes of the rows that the float32 filter kept, written once for every instruction set.
+// Hands the rows that the float32 filter kept to the survivors: written once for every instruction
+// set.
 //
 // A scan includes this inside its anonymous namespace.
 

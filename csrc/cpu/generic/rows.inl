@@ -1,15 +1,15 @@
 // Operations on whole rows, written once for every instruction set.
 //
-// A file of kernels includes this inside its anonymous namespace, behind its own `Lanes`: eight
-// float64 that one instruction, or a few, add and multiply. It brings
+// A file of kernels includes this inside its anonymous namespace, after its own `Lanes`: eight
+// float64 that one or a few instructions add and multiply. It provides
 //
 //   zero, all, add, subtract, multiply, divide   arithmetic, each lane rounded by itself
 //   add_product(a, b, sum)                       of float32 factors, whose product is exact
 //   tree                                         the lanes added pairwise: ((0+1)+(2+3))+...
 //   Part, part_of(n)                             which of eight elements a row still has
-//   load<DType>, load_wide                       elements i to i+7 of a row; +0 behind its end
-//   store, store_wide                            as many as the row has, as float32 and float64
-//   kRowsTogether, prefetch_row                  rows scored at once, whose additions overlap
+//   load<DType>, load_wide                       elements i to i+7 of a row; +0 beyond its end
+//   store, store_wide                            the elements within the row, as float32, float64
+//   kRowsTogether, prefetch_row                  rows scored at once, so that additions overlap
 
 template <DType kType, Sums kWhat, int kRows>
 void score_rows(const ScoreArgs& args, int64_t row) {

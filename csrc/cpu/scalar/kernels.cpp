@@ -1,5 +1,5 @@
-// The plain version of every kernel: what the others must equal, and what runs where nothing better
-// is known.
+// The plain version of every kernel. The others must equal it; it runs if the machine has none of
+// them.
 #include "cpu/kernels.hpp"
 
 #include <cmath>
@@ -86,7 +86,7 @@ inline double tree(const double* l) {
 }
 inline double tree(const Lanes& lanes) { return tree(lanes.v); }
 
-using Part = int64_t;  // elements that are left, of which eight count
+using Part = int64_t;  // elements left in the row; more than eight count as eight
 inline Part part_of(int64_t n) { return n; }
 
 template <DType kType>

@@ -5,13 +5,13 @@
 
 namespace fastretrieve::cuda::ptx {
 
-// The address that instructions and descriptors want for something in shared memory.
+// The address of something in shared memory, as instructions and descriptors take it.
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// Copies 16 bytes to shared memory behind the thread's back, past L1; both addresses are multiples
-// of 16. They have arrived for this thread after the wait, for others after a barrier as well.
+// Copies 16 bytes to shared memory in the background, past L1. Both addresses are multiples of 16.
+// This thread may read them after the wait, others after a barrier as well.
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
 #if FR_HAS_MMA_S8
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
@@ -23,7 +23,7 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
 #endif
 }
 
-// The same; only the first `n_bytes` are read, the rest of the 16 becomes zero.
+// The same, but reads only the first `n_bytes`. The rest of the 16 becomes zero.
 __device__ __forceinline__ void cp_async_16_zfill(void* shared, const void* global, int n_bytes) {
 #if FR_HAS_MMA_S8
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -44,7 +44,7 @@ __device__ __forceinline__ void cp_async_commit() {
 #endif
 }
 
-// Waits until at most kUnfinished of the thread's latest groups are still on their way.
+// Waits until at most kUnfinished of the thread's latest groups are in flight.
 template <int kUnfinished>
 __device__ __forceinline__ void cp_async_wait() {
 #if FR_HAS_MMA_S8
@@ -63,7 +63,7 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&registers)[4], const void
                : "memory");
 }
 
-// 16 bytes that the kernel never writes and reads once: they need not stay in L1.
+// Loads 16 bytes that the kernel never writes and reads once. They need not stay in L1.
 __device__ __forceinline__ uint4 ld_global_nc_no_allocate(const void* p) {
   uint4 v;
   asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -79,8 +79,8 @@ __device__ __forceinline__ float cvt_f32_f16(uint16_t bits) {
   return value;
 }
 
-// Makes the thread's ordinary writes to shared memory visible to wgmma: before the barrier that
-// lets other threads use them.
+// Makes the thread's ordinary writes to shared memory visible to wgmma. Call it before the barrier
+// that lets other threads use them.
 __device__ __forceinline__ void fence_proxy_async() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -89,23 +89,23 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 }
 
-// Lets the kernel that was launched next with FR_LAUNCH_NEXT begin as soon as every block has come
-// here or ended. Nothing is promised to it but by its own grid_wait. Before Hopper both do nothing.
+// Lets the next kernel, launched with FR_LAUNCH_NEXT, begin once every thread block has come here
+// or ended. Only its own grid_wait promises that kernel anything. Before Hopper both do nothing.
 __device__ __forceinline__ void grid_launch_dependents() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
-// Waits until the kernel before this one has ended and all that it wrote can be read.
+// Waits until the previous kernel has ended and its writes are visible.
 __device__ __forceinline__ void grid_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-// Barrier `id` (1 to 15) for `n_threads` of the block, whole warps. `bar_arrive` counts the calling
-// threads and lets them go on; `bar_sync` waits as well.
+// Barrier `id` (1 to 15) for `n_threads` threads of the thread block, in whole warps. `bar_arrive`
+// counts the calling threads and lets them go on; `bar_sync` waits as well.
 __device__ __forceinline__ void bar_sync(int id, int n_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
 }
@@ -113,7 +113,7 @@ __device__ __forceinline__ void bar_arrive(int id, int n_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
 }
 
-// Moves registers between warpgroups: a thread of this one may use up to kRegisters from now on.
+// Moves registers between warpgroups: from now on a thread of this one has kRegisters.
 template <int kRegisters>
 __device__ __forceinline__ void setmaxnreg_inc() {
 #if FR_HAS_WGMMA

@@ -1,19 +1,19 @@
-// The 64-bit descriptor by which wgmma finds an operand in shared memory: plain bits, any compiler.
+// The 64-bit descriptor by which wgmma finds an operand in shared memory. Plain bits, so any
+// compiler builds it.
 #pragma once
 
 #include <cstdint>
 
 namespace fastretrieve::cuda {
 
-// How the 16-byte pieces of a K-major operand are laid out. With a swizzle of w bytes a row has w
-// bytes, rows follow each other, and piece c of row r (r counted from an address that is a multiple
-// of 8 * w) is stored in place of piece c ^ (r * w / 128 % (w / 16)). Without one, 8 rows of 16
-// bytes follow each other and `leading_bytes` lead from there to the next 16 bytes of the same
-// rows.
+// How the 16-byte pieces of a K-major operand are laid out. With a swizzle of w bytes, rows of w
+// bytes follow each other. Piece c of row r, counted from an address that is a multiple of 8 * w,
+// is stored in place of piece c ^ (r * w / 128 % (w / 16)). Without a swizzle, 8 rows of 16 bytes
+// follow each other, and the next 16 bytes of the same rows are `leading_bytes` further.
 enum class Swizzle : uint64_t { none = 0, bytes_128 = 1, bytes_64 = 2, bytes_32 = 3 };
 
 // `address` is ptx::shared_address of the operand, plus 32 for each step of K inside a swizzled
-// row; `group_bytes` lead from 8 rows to the next 8, `leading_bytes` count without a swizzle only.
+// row. The next 8 rows are `group_bytes` further. `leading_bytes` matters only without a swizzle.
 __host__ __device__ constexpr uint64_t shared_descriptor(uint32_t address, Swizzle swizzle,
                                                          uint32_t group_bytes,
                                                          uint32_t leading_bytes = 16) {

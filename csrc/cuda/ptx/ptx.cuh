@@ -1,8 +1,8 @@
-// Every PTX instruction the project uses, each as one function. No other file contains inline PTX.
+// Every PTX instruction of the project, as one function each. No other folder contains inline PTX.
 //
-// With nvcc a function is its instruction, or a trap where the architecture lacks it, so that a
-// kernel compiles for every architecture and its launcher picks a device that can run it. With
-// FR_EMU the same names come from tests/cuda_on_cpu/emu/ptx_*.hpp; keep the two in step.
+// With nvcc a function is its instruction, or a trap if the architecture lacks it. So a kernel
+// compiles for every architecture, and its launcher picks a device that can run it. With FR_EMU the
+// same names come from tests/cuda_on_cpu/emu/ptx_*.hpp; keep the two in step.
 #pragma once
 
 #include "cuda/launch.hpp"
@@ -17,7 +17,7 @@ namespace ptx = ::emu::ptx;
 
 #else
 
-// While nvcc compiles for the host both are 0: ask them in device code only.
+// Both are 0 while nvcc compiles for the host, so ask them in device code only.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define FR_HAS_MMA_S8 1  // and cp.async
 #else

@@ -5,14 +5,13 @@
 //   ptx::wgmma_fence();                              // registers are in order
 //   ptx::wgmma_s8<128>(sums, a_descriptor, b_descriptor, accumulate);
 //   ptx::wgmma_commit();
-//   ptx::wgmma_wait<0>(sums);                        // until here hands off `sums` and `a`
-//   ptx::wgmma_release(a);                           // where loads may be waiting for its
-//   registers
+//   ptx::wgmma_wait<0>(sums);                        // until here leave `sums` and `a` alone
+//   ptx::wgmma_release(a);                           // if later loads may take its registers
 //
-// B is a descriptor of shared memory (ptx_descriptor.hpp); A is one as well, or 4 registers in the
-// fragment order of mma.m16n8k32, warp w of the warpgroup holding rows 16 * w to 16 * w + 15.
+// B is a descriptor of shared memory (descriptor.hpp). A is one too, or 4 registers in the fragment
+// order of mma.m16n8k32, where warp w of the warpgroup holds rows 16 * w to 16 * w + 15.
 // Accumulator i of lane 4 * g + t is row 16 * w + g + 8 * (i / 2 % 2), column
-// 8 * (i / 4) + 2 * t + i % 2. Where `accumulate` is false the old sums do not count.
+// 8 * (i / 4) + 2 * t + i % 2. If `accumulate` is false, the old sums do not count.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +43,7 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
-// The same, and the compiler learns that the sums change here: without it, it may read them early.
+// The same, and tells the compiler that the sums change here. Otherwise it may read them early.
 template <int kUnfinished, int kRegisters>
 __device__ __forceinline__ void wgmma_wait(int (&sums)[kRegisters]) {
   wgmma_wait<kUnfinished>();
@@ -52,7 +51,8 @@ __device__ __forceinline__ void wgmma_wait(int (&sums)[kRegisters]) {
   for (int i = 0; i < kRegisters; i++) asm volatile("" : "+r"(sums[i])::"memory");
 }
 
-// After the wait: the registers of A were read until now, so nothing else may have had their place.
+// Call it after the wait: products read the registers of A until now, so the compiler must not have
+// reused them.
 __device__ __forceinline__ void wgmma_release(const uint32_t (&a)[4]) {
   asm volatile("" ::"r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]) : "memory");
 }
@@ -89,8 +89,8 @@ __device__ __forceinline__ void wgmma_s8(int (&sums)[kN / 2], const uint32_t (&a
 #define FR_SUMS_64(s, i) FR_SUMS_32(s, i), FR_SUMS_32(s, i + 32)
 #define FR_SUMS_128(s, i) FR_SUMS_64(s, i), FR_SUMS_64(s, i + 64)
 
-// The text of one instruction; `places` are its sums, `a` its first operand, the rest are numbers
-// of operands. The predicate makes `accumulate` a run-time choice.
+// The text of one instruction. `places` are its sums, `a` is its first operand, the rest are
+// operand numbers. The predicate makes `accumulate` a run-time choice.
 #define FR_WGMMA_TEXT(n, places, a, b, accumulate) \
   "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate \
   ", 0;\n"                                         \
@@ -100,7 +100,7 @@ __device__ __forceinline__ void wgmma_s8(int (&sums)[kN / 2], const uint32_t (&a
 #else
 #define FR_WGMMA_ASM(text, sums, ...) __trap()
 #endif
-// The inputs come after the n / 2 sums: their operand numbers are p0 = n / 2 and those that follow.
+// The inputs follow the n / 2 sums, so their operand numbers start at p0 = n / 2.
 #define FR_WGMMA_S8(n, places, sums, p0, p1, p2, p3, p4, p5)                                     \
   template <>                                                                                    \
   struct WgmmaS8<n> {                                                                            \

@@ -1,4 +1,4 @@
-// What is pending: asynchronous copies of a thread, asynchronous matrix products of a warp.
+// Pending operations: asynchronous copies of a thread, asynchronous matrix products of a warp.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ struct AsyncCopy {
   unsigned n_bytes;  // the rest of the 16 is zero
 };
 
-// First-in-first-out operations in commit groups; `wait` says how many groups may stay unfinished.
+// First-in-first-out operations in commit groups. `wait` takes how many groups may stay unfinished.
 template <class Op>
 struct GroupQueue {
   std::vector<Op> ops;
@@ -57,10 +57,10 @@ struct WgmmaOp {
   bool accumulate;
   std::uint64_t a_descriptor;
   std::uint64_t b_descriptor;
-  alignas(64) std::int16_t a[16][kTileK];  // where it came from registers
+  alignas(64) std::int16_t a[16][kTileK];  // if it came from registers
 };
 
-// Where an instruction's operands are unpacked; on a fiber's stack they would be too much.
+// Room for the unpacked operands of an instruction, which are too large for a fiber's stack.
 struct MatrixScratch {
   alignas(64) std::int16_t b[256][kTileK];
   alignas(64) std::int32_t sums[16 * 256];

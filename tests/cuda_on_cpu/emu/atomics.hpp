@@ -1,6 +1,6 @@
-// Atomics: relaxed, as on the device, so they order nothing else; another thread may run before one
-// does, where a seed wants it. Fences order what comes before
-// one fence with what comes after a later one; a ThreadSanitizer build knows them through a tag.
+// Atomics: relaxed, as on the device, so they order nothing else. With a seed, another thread may
+// run before one. Fences order accesses before one fence with those after a later one; a
+// ThreadSanitizer build sees them through a tag.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Identity {
   using type = T;
 };
 template <class T>
-using Same = typename Identity<T>::type;  // takes no part in deduction: atomicAdd(u64, 1) works
+using Same = typename Identity<T>::type;  // not deduced, so that atomicAdd(u64, 1) works
 
 template <class T, class... Allowed>
 constexpr bool kIsOneOf = (std::is_same<T, Allowed>::value || ...);
@@ -28,7 +28,7 @@ constexpr bool kOrderable = kIsOneOf<T, int, unsigned, long long, u64>;
 template <class T>
 constexpr bool kBitwise = kIsOneOf<T, int, unsigned, u64>;
 
-// The old value, after replacing it by update(old) in one step.
+// Replaces the value by update(old) in one step. Returns the old one.
 template <class T, class Update>
 inline T atomic_update(T* p, Update update) {
   T old;

@@ -35,8 +35,8 @@ __attribute__((noinline)) inline void check_barrier(const Block& block, unsigned
   }
 }
 
-// Joins barrier `id`; the last of `n_threads` releases those that wait. Returns how many predicates
-// were true, or 0 at once where `waits` is false.
+// Joins barrier `id`; the last of `n_threads` releases those that wait. Returns the number of true
+// predicates, or 0 at once if `waits` is false.
 FR_EMU_SWITCH_PATH inline unsigned join_barrier(unsigned id, const char* name, unsigned n_threads,
                                                 bool predicate, bool waits) {
   const Untracked bookkeeping;

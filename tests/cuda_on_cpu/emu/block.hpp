@@ -1,6 +1,6 @@
-// The state of one running block: its threads, warps, barriers and shared memory. And the one way
-// out when a kernel breaks a rule: fail(), which names the kernel, the block, the thread, the
-// reason.
+// The state of one running thread block: its threads, warps, barriers and shared memory. And
+// fail(), for a kernel that breaks a rule: it names the kernel, the thread block, the thread and
+// the reason.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@
 namespace emu {
 
 constexpr unsigned kFullMask = 0xffffffffu;
-constexpr unsigned kBarriers = 16;         // hardware barriers of a block; 0 is __syncthreads
-constexpr unsigned char kPoison = 0xDB;    // memory that holds no value yet
+constexpr unsigned kBarriers = 16;       // hardware barriers of a thread block; 0 is __syncthreads
+constexpr unsigned char kPoison = 0xDB;  // memory that holds no value yet
 constexpr std::size_t kSharedBase = 1024;  // shared-memory address of the first dynamic byte
 constexpr std::size_t kCanaryBytes = 1024;
 
@@ -56,7 +56,7 @@ struct Warp {
 
 struct Barrier {
   const char* name = nullptr;
-  unsigned expected = 0;  // 0: nobody is here
+  unsigned expected = 0;  // 0: no thread is here
   unsigned arrived = 0;
   unsigned n_true = 0;
   // Two of each: a thread may come to the next phase before another has left this one.
@@ -71,7 +71,7 @@ struct LaunchConfig {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes;
-  bool overlaps;  // it may begin before the kernel launched before it has ended
+  bool overlaps;  // it may begin before the previous kernel has ended
 };
 
 struct Block {
@@ -97,7 +97,7 @@ struct Block {
   unsigned char* shared = nullptr;  // dynamic shared memory
   std::size_t shared_capacity = 0;
   char start_tag;  // orders the launch before its threads; no thread before another
-  char end_tag;    // orders the threads before what comes after the block
+  char end_tag;    // orders the threads before all that follows the block
   char fence_tag;  // __threadfence_block
 
   Block() = default;

@@ -32,7 +32,7 @@ __asm__(
 
 namespace emu {
 
-// Sanitizers print their reports on the stack of the thread they stopped, and need the room.
+// Sanitizers print their reports on the stack of the thread that they stopped, and need room.
 constexpr std::size_t kStackBytes = (FR_EMU_ASAN || FR_EMU_TSAN) ? 512 << 10 : 128 << 10;
 
 class Fiber {
@@ -71,7 +71,7 @@ class Fiber {
     makecontext(&context_, entry, 0);
 #else
     void** frame = reinterpret_cast<void**>(top);
-    *--frame = nullptr;  // where a return address would be: keeps the stack aligned as after a call
+    *--frame = nullptr;  // in place of a return address: aligns the stack as after a call
     *--frame = reinterpret_cast<void*>(entry);
     for (int saved_register = 0; saved_register < 6; saved_register++) *--frame = nullptr;
     saved_sp_ = frame;
@@ -85,7 +85,7 @@ class Fiber {
 #endif
   }
 
-  // Leaves this fiber for `to`; returns when somebody switches back.
+  // Leaves this fiber for `to`. Returns when another fiber switches back.
   FR_EMU_SWITCH_PATH void switch_to(Fiber& to) {
 #if FR_EMU_ASAN
     __sanitizer_start_switch_fiber(finished ? nullptr : &fake_stack_, to.stack_, to.stack_bytes());
@@ -104,7 +104,7 @@ class Fiber {
 #endif
   }
 
-  // The first thing a fiber does. `caller` is told its bounds where it was adopted.
+  // A fiber starts here. `caller` learns its bounds if it was adopted.
   FR_EMU_SWITCH_PATH static void arrived([[maybe_unused]] Fiber* caller) {
 #if FR_EMU_ASAN
     const void* bottom = nullptr;

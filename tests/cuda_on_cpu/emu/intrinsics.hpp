@@ -1,4 +1,4 @@
-// Bits, packed bytes, cached loads, min and max: the intrinsics that need nobody else.
+// Bits, packed bytes, cached loads, min and max: intrinsics that need no other thread.
 #pragma once
 
 #include <math.h>
@@ -31,7 +31,7 @@ inline T reverse_bits(T value) {
 
 using std::max;
 using std::min;
-// On the device a NaN loses against a number.
+// As on the device, a NaN loses against a number.
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
@@ -73,7 +73,7 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
-// Sums wrap, as the device's do.
+// Sums wrap, as on the device.
 inline int __dp4a(int a, int b, int c) {
   int sum = 0;
   for (unsigned shift = 0; shift < 32; shift += 8) {

@@ -1,4 +1,4 @@
-// A kernel launch: the checks a driver makes, then every block, over one or several OS threads.
+// A kernel launch: the checks of a driver, then every thread block, on one or several OS threads.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@
 
 namespace emu {
 
-// Blocks keep their fibers' stacks between launches. A launch takes what it needs and gives it
-// back, so there are as many as ever ran at once, whichever OS threads came and went.
+// Blocks keep the stacks of their fibers between launches. A launch takes blocks from here and
+// gives them back, so there are never more than ever ran at once.
 class BlockPool {
  public:
   static BlockPool& instance() {
@@ -64,7 +64,7 @@ inline cudaError_t check_launch(const LaunchConfig& config, const void* kernel) 
   return cudaSuccess;
 }
 
-// The blocks of a launch in the order they run: by number, or shuffled by the seed.
+// The blocks of a launch in running order: by number, or shuffled by the seed.
 inline std::vector<std::uint64_t> block_order(const dim3& grid, std::uint64_t seed) {
   std::vector<std::uint64_t> order(std::uint64_t{grid.x} * grid.y * grid.z);
   for (std::size_t i = 0; i < order.size(); i++) order[i] = i;
@@ -96,7 +96,7 @@ inline void run_blocks(Block& block, const LaunchConfig& config, const std::func
   }
 }
 
-// AddressSanitizer wants __shared__ variables as plain statics: one block at a time there.
+// AddressSanitizer needs __shared__ variables as plain statics, so blocks run one at a time there.
 inline std::unique_lock<std::mutex> launch_lock() {
   static std::mutex one_at_a_time;
   if (FR_EMU_ASAN) return std::unique_lock<std::mutex>(one_at_a_time);
@@ -119,7 +119,8 @@ inline void run_grid(const LaunchConfig& config, const std::function<void()>& bo
   BlockPool::instance().give_back(std::move(blocks));
 }
 
-// Arguments become the kernel's own parameter types once, as in CUDA; each thread gets a copy.
+// Arguments are converted to the kernel's parameter types once, as in CUDA. Each thread gets a
+// copy.
 template <class... Parameters, class... Arguments>
 void launch(const LaunchConfig& config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const cudaError_t refused = check_launch(config, reinterpret_cast<const void*>(kernel));

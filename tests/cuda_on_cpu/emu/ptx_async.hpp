@@ -1,8 +1,7 @@
-// PTX that moves data: cp.async, ldmatrix, cached loads; and the fences and register hints beside
-// it.
+// PTX that moves data (cp.async, ldmatrix, cached loads), with its fences and register hints.
 //
-// A cp.async reads and writes at the wait that promises it, not before: until then its destination
-// is poison. Operands of asynchronous instructions live in dynamic shared memory, and are checked.
+// A cp.async reads and writes at the wait that promises it. Until then its destination is poison.
+// Operands of asynchronous instructions live in dynamic shared memory, and this is checked.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +31,7 @@ inline std::size_t shared_offset(const char* name, const void* p, std::size_t n_
        " bytes of dynamic shared memory");
 }
 
-// What a shared-memory address of 18 bits points to; addresses start at kSharedBase, so 0 is none.
+// The memory at an 18-bit shared-memory address. Addresses start at kSharedBase, so 0 is none.
 inline const unsigned char* shared_at(const char* name, std::uint32_t address,
                                       std::size_t n_bytes) {
   const Block& block = block_here();

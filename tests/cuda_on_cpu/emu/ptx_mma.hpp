@@ -1,4 +1,4 @@
-// mma.sync.m16n8k32 on signed bytes, and the tile product that wgmma shares with it.
+// mma.sync.m16n8k32 on signed bytes, and the 16-row product that wgmma shares with it.
 //
 // Fragments, with lane = 4 * g + t: register r of A holds row g + 8 * (r % 2), bytes
 // 4 * t + 16 * (r / 2) and the next three; register r of B holds column g, bytes 4 * t + 16 * r;
@@ -11,7 +11,7 @@
 
 namespace emu {
 
-// out[m][n] = a[m] . b[n]; local arrays only, so sanitizers may look away and the compiler may not.
+// out[m][n] = a[m] . b[n]; local arrays only, so sanitizers need not look.
 __attribute__((optimize("O3"), no_sanitize("address", "thread", "undefined"))) inline void
 multiply_tile(const std::int16_t (*a)[kTileK], const std::int16_t (*b)[kTileK], int n_columns,
               std::int32_t* out) {

@@ -1,9 +1,9 @@
 // wgmma.mma_async.m64nNk32 on signed bytes: four warps multiply 64 rows, each warp 16 of them.
 //
-// Asynchronous as on Hopper: from the instruction to the wait its accumulators are poison and its
-// operands in shared memory are yet to be read. The rules of the warpgroup are checked: all lanes
-// and warps issue the same instructions, registers are fenced first, ordinary stores to shared
-// memory have had their fence.proxy.async.
+// Asynchronous as on Hopper: from the instruction to the wait, its accumulators are poison and its
+// operands in shared memory are still unread. The rules of the warpgroup are checked: all lanes and
+// warps issue the same instructions, registers are fenced first, ordinary stores to shared memory
+// have had their fence.proxy.async.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace emu {
 
-// What one lane passes to the instruction; `a` is null where A comes from shared memory.
+// The operands of one lane; `a` is null if A comes from shared memory.
 struct WgmmaOperand {
   int* accumulator;
   const std::uint32_t* a;
@@ -39,9 +39,9 @@ inline WgmmaState& wgmma_state() {
   return block.warp_of(*block.running).wgmma;
 }
 
-// Where a K-major operand keeps 16 bytes (`half` 0 or 1 of 32) of row `row`. A descriptor is start
-// (14 bits), leading stride, row-group stride, all over 16; base offset; swizzle mode in bits
-// 62-63.
+// The place of 16 bytes (`half` 0 or 1 of 32) of row `row` in a K-major operand. A descriptor has
+// start (14 bits), leading stride and row-group stride, all over 16; base offset; and the swizzle
+// mode in bits 62-63.
 inline std::uint32_t descriptor_address(std::uint64_t descriptor, unsigned row, unsigned half) {
   const auto field = [descriptor](int shift) {
     return static_cast<std::uint32_t>(descriptor >> shift & 0x3fff) << 4;
@@ -92,7 +92,7 @@ inline std::int32_t& tile_value(WgmmaTile& tile, unsigned lane, int i) {
   return tile.values[static_cast<std::size_t>(row * tile.n + column)];
 }
 
-// The pending tile of these accumulators, or a new one; from now to the wait they are poison.
+// The pending tile of these accumulators, or a new one. From now to the wait they are poison.
 inline WgmmaTile& find_tile(WgmmaState& state, void** operands, int n) {
   int* const first = static_cast<WgmmaOperand*>(operands[0])->accumulator;
   for (auto& tile : state.tiles) {

@@ -1,7 +1,7 @@
 // Arithmetic with a named rounding: __dadd_rn, __fmul_ru, __double2float_rd and their kin.
 //
-// Nearest: plain operations behind a barrier that no compiler may fuse across. Up, down, towards
-// zero: the processor does them, with its rounding mode set around the one operation.
+// Nearest: plain operations behind a barrier across which no compiler may fuse. Up, down, towards
+// zero: the processor's rounding mode is set around the one operation.
 #pragma once
 
 #include <cfenv>
@@ -16,7 +16,7 @@
 
 namespace emu {
 
-// The value, made where it stands: not folded, not moved across a mode change, not fused.
+// Computes the value in place: not folded, not moved across a mode change, not fused.
 template <class T>
 inline T opaque(T value) {
 #if defined(__SSE2__)
@@ -27,7 +27,7 @@ inline T opaque(T value) {
   return value;
 }
 
-// A kernel runs in round-to-nearest with denormals, whatever the calling thread has set.
+// A kernel rounds to nearest and keeps denormals, whatever the calling thread has set.
 class DeviceArithmetic {
  public:
 #if defined(__SSE2__)
@@ -71,7 +71,7 @@ class RoundingScope {
   RoundingScope& operator=(const RoundingScope&) = delete;
 };
 
-// op(operands...) in the given rounding. `op` must not touch memory that others see.
+// op(operands...) in the given rounding. `op` must not touch memory that other threads see.
 template <Rounding rounding, class Op, class... T>
 inline auto rounded(Op op, T... operands) {
   if constexpr (rounding == Rounding::nearest) {

@@ -1,6 +1,5 @@
 // The part of the CUDA runtime that launchers use. Device memory is host memory, a stream is a
-// name, every call has finished when it returns. The device it describes is set by FR_EMU_ARCH
-// (90).
+// name, and every call has finished when it returns. FR_EMU_ARCH (90) sets the device.
 #pragma once
 
 #include <cstddef>
@@ -66,8 +65,7 @@ inline std::uint64_t env_number(const char* name, std::uint64_t otherwise) {
   return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-// Shared memory a block may ask for: without, and with, cudaFuncSetAttribute. By compute
-// capability.
+// The shared memory of a thread block by compute capability: without and with cudaFuncSetAttribute.
 constexpr std::size_t kSharedDefault = 48 << 10;
 inline std::size_t shared_optin() {
   switch (env_number("FR_EMU_ARCH", 90)) {

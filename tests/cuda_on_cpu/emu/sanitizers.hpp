@@ -1,8 +1,8 @@
-// What the sanitizers must be told about fibers. Without a sanitizer every function here is empty.
+// Tells the sanitizers about fibers. Without a sanitizer every function here is empty.
 //
-// ThreadSanitizer: each fiber is a thread to it, switches order nothing, and the emulator's own
-// reads and writes are ignored. So only what a kernel asks for (barriers, __syncwarp, fences,
-// atomics) orders its memory accesses, and a missing barrier is a data race.
+// For ThreadSanitizer each fiber is a thread, switches order nothing, and the emulator's own reads
+// and writes are ignored. So only barriers, __syncwarp, fences and atomics of the kernel order its
+// memory accesses, and a missing barrier is a data race.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 #define FR_EMU_TSAN 0
 #endif
 
-// For functions that run while one fiber becomes another: nothing in them may be instrumented.
+// For functions that run during a switch of fibers, which must not be instrumented.
 #define FR_EMU_SWITCH_PATH __attribute__((no_sanitize("thread")))
 
 namespace emu {
@@ -66,7 +66,7 @@ struct Untracked {
   Untracked& operator=(const Untracked&) = delete;
 };
 
-// The opposite, inside it: what a collective does on the kernel's behalf.
+// The opposite, inside it: for the work of a collective on the kernel's behalf.
 struct Tracked {
   FR_EMU_SWITCH_PATH Tracked() { ignore_end(); }
   FR_EMU_SWITCH_PATH ~Tracked() { ignore_begin(); }
@@ -74,7 +74,7 @@ struct Tracked {
   Tracked& operator=(const Tracked&) = delete;
 };
 
-// Accesses that the compiler may expand to instructions it does not instrument, as memcpy.
+// Accesses that the compiler may expand to instructions that it does not instrument, like memcpy.
 #if FR_EMU_TSAN
 inline void track_read(const void* p, std::size_t n_bytes) {
   __tsan_read_range(const_cast<void*>(p), n_bytes);

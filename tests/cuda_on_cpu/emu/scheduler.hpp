@@ -1,4 +1,4 @@
-// Which thread of the block runs next, how a block starts and ends, and what a deadlock looks like.
+// Chooses the next thread of a thread block, starts and ends a block, and reports deadlocks.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +50,7 @@ FR_EMU_SWITCH_PATH inline void jump_to(Block& block, unsigned warp, unsigned lan
 }
 
 // Gives the turn to a runnable thread: in order, the lanes of this warp first; with a seed, any
-// lane of this warp and sometimes of another, so that warps drift apart as they do on a device.
+// lane of this warp and sometimes of another, so that warps drift apart as on a device.
 FR_EMU_SWITCH_PATH inline void run_next(Block& block) {
   Thread& me = *block.running;
   if (block.ready_warps == 0) {
@@ -70,7 +70,7 @@ FR_EMU_SWITCH_PATH inline void run_next(Block& block) {
   jump_to(block, warp, first_bit_from(block.warps.data()[warp].runnable, lane_from));
 }
 
-// For loops that wait for another thread of the block: all of its threads get their turn.
+// For loops that wait for another thread of the block. All its threads get a turn.
 FR_EMU_SWITCH_PATH inline void give_way() {
   const Untracked bookkeeping;
   Block& block = block_here();
@@ -83,8 +83,8 @@ FR_EMU_SWITCH_PATH inline void give_way() {
   }
 }
 
-// With a seed, a thread may be interrupted at an atomic or a fence: what is true before one may be
-// false after.
+// With a seed, another thread may run at an atomic or a fence, so a fact from before it may be
+// false after it.
 FR_EMU_SWITCH_PATH inline void maybe_interrupt() {
   Block& block = block_here();
   if (block.random == 0) return;

@@ -14,7 +14,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-// AddressSanitizer puts red zones round plain statics only; launches are one at a time there.
+// AddressSanitizer puts red zones around plain statics only. Launches run one at a time there.
 #if FR_EMU_ASAN
 #define __shared__ static
 #else

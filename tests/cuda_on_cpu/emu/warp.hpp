@@ -1,5 +1,5 @@
-// Warp collectives: __syncwarp, shuffles, votes, match, reduce. All are built on one exchange, in
-// which every lane leaves a pointer to its operand and the last to come works for all.
+// Warp collectives: __syncwarp, shuffles, votes, match, reduce. All use one exchange, in which
+// every lane leaves a pointer to its operand and the last lane to come does the work for all.
 #pragma once
 
 #include <string>
@@ -35,9 +35,9 @@ inline Exchange& open_exchange(Warp& warp, const char* name, unsigned mask) {
   return *slot;
 }
 
-// The exchange this lane takes part in, opened by the first lane to come. Masks may overlap: half a
-// warp may wait for all of it while the other half is busy with itself. But lanes that wait here
-// for lanes that wait elsewhere for them will never meet.
+// The exchange of this lane, opened by the first lane to come. Masks may overlap: half a warp may
+// wait for all of it while the other half exchanges among itself. But lanes that wait for each
+// other in different places never meet.
 inline Exchange& find_exchange(Warp& warp, const char* name, unsigned mask, unsigned lane_bit) {
   Exchange* mine = nullptr;
   for (Exchange& e : warp.exchanges) {
@@ -51,8 +51,8 @@ inline Exchange& find_exchange(Warp& warp, const char* name, unsigned mask, unsi
   return mine != nullptr ? *mine : open_exchange(warp, name, mask);
 }
 
-// Parks until every lane of `mask` is here; the last one calls work(operands). `name` is compared
-// by address: pass a constant. Memory is ordered only where `orders_memory`, as __syncwarp does.
+// Parks until every lane of `mask` is here. The last one calls work(operands). `name` is compared
+// by address, so pass a constant. Memory is ordered only if `orders_memory`, as by __syncwarp.
 template <class Work>
 FR_EMU_SWITCH_PATH inline void exchange(const char* name, unsigned mask, void* operand, Work&& work,
                                         bool orders_memory = false) {
@@ -95,7 +95,7 @@ inline constexpr char kReduce[] = "__reduce_*_sync";
 
 inline int lane_here() { return static_cast<int>(thread_here().lane()); }
 
-// `source` is an absolute lane; the lane's own number keeps its value.
+// `source` is an absolute lane; with its own number a lane keeps its value.
 template <class T>
 inline T shuffle(const char* name, unsigned mask, T value, int source) {
   static_assert(std::is_arithmetic<T>::value && (sizeof(T) == 4 || sizeof(T) == 8),
@@ -117,8 +117,8 @@ inline T shuffle(const char* name, unsigned mask, T value, int source) {
   return operand.out;
 }
 
-// Every lane gives an In; combine(values, outs) sees the named lanes in order and fills one Out
-// each.
+// Every lane gives an In. combine(values, outs) gets the lanes of the mask in order and fills one
+// Out for each.
 template <class Out, class In, class Combine>
 inline Out gather(const char* name, unsigned mask, In value, Combine&& combine) {
   struct Operand {

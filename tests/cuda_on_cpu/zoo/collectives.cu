@@ -34,7 +34,7 @@ __device__ __forceinline__ void reduce_rows(int value, int (*out)[32], int lane)
 #endif
 }
 
-// Two halves of the warp in collectives of their own.
+// Two halves of a warp, each in its own collectives.
 __device__ __forceinline__ void half_rows(int value, int (*out)[32], int lane) {
   const unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;
   if (lane < 16) {
@@ -146,7 +146,7 @@ __global__ void pipe_kernel(const int* in, int n_tiles, int* out, Fault fault) {
   }
 }
 
-// The threads of a block take turns, each waiting for the one before it: out[i] = out[i - 1] + i.
+// The threads of a block take turns, each after the previous one: out[i] = out[i - 1] + i.
 __global__ void relay_kernel(int* turn, volatile int* out) {
   const int i = threadIdx.x;
   while (atomicAdd(turn, 0) != i) __nanosleep(20);

@@ -26,7 +26,7 @@ __device__ __forceinline__ void double_rows(double a, double b, double c, double
   out[7 * n] = __ddiv_rn(a, b);
   out[8 * n] = __dsqrt_rn(a * a);
   out[9 * n] = __fma_rn(a, b, c);
-  out[10 * n] = __dadd_rn(__dmul_rn(a, b), c);  // two roundings: nobody may fuse them
+  out[10 * n] = __dadd_rn(__dmul_rn(a, b), c);  // two roundings, which no compiler may fuse
 }
 
 __device__ __forceinline__ void float_rows(float a, float b, float c, double* out, int64_t n) {
@@ -85,7 +85,7 @@ __global__ void atomics_kernel(AtomicCells* cells) {
   atomicMin(&cells->smallest, i * 37 % 101 - 50);
   atomicAnd(&cells->masked, ~(1 << i % 31));
   atomicOr(&cells->filled, 1 << i % 31);
-  atomicCAS(&cells->swapped, -1, i >= 0 ? 7 : 8);  // whoever comes first
+  atomicCAS(&cells->swapped, -1, i >= 0 ? 7 : 8);  // the first thread wins
   atomicExch(&cells->exchanged, 5u);
   atomicAdd(&cells->float_sum, 0.5f);
   atomicAdd(&cells->double_sum, 0.25);

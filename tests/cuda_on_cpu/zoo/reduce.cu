@@ -59,7 +59,7 @@ struct MaximumArgs {
   float* out;
 };
 
-// The maximum of all values: each block its own, then the block that comes last all of them.
+// The maximum of all values: each block takes that of its own, then the last block that of all.
 __global__ void maximum_kernel(const MaximumArgs args, Fault fault) {
   __shared__ bool is_last;
   float best = -3.4e38f;
@@ -101,7 +101,7 @@ __global__ void histogram_kernel(const uint8_t* values, int n, int n_bins, int* 
   for (int b = threadIdx.x; b < n_bins; b += blockDim.x) counts[b] = bins[b];
 }
 
-// Keeps the first `capacity` odd values that come; `count` says how many came.
+// Keeps the first `capacity` odd values that come; `count` counts all of them.
 __global__ void append_kernel(const int* values, int capacity, int* kept, int* count, Fault fault) {
   const int value = values[blockIdx.x * blockDim.x + threadIdx.x];
   if (value % 2 == 0) return;

@@ -5,12 +5,12 @@ namespace {
 
 using namespace fastretrieve::cuda;
 
-// One step of K: a swizzled row, or 32 bytes where there is no swizzle.
+// One step of K: a swizzled row, or 32 bytes without a swizzle.
 __host__ __device__ constexpr int step_bytes(Swizzle swizzle) {
   return swizzle == Swizzle::bytes_128 ? 128 : swizzle == Swizzle::bytes_64 ? 64 : 32;
 }
 
-// Where shared memory keeps 16-byte piece `piece` of row `r`.
+// The place of 16-byte piece `piece` of row `r` in shared memory.
 __device__ __forceinline__ int place_of(Swizzle swizzle, int n_rows, int r, int piece) {
   if (swizzle == Swizzle::none) return (piece * n_rows + r) * 16;
   const int row_bytes = step_bytes(swizzle);

@@ -1,4 +1,4 @@
-// The zoo as one library: all kernels, and the calls that are not a kernel's launcher.
+// The zoo as one library: all kernels, and the calls that launch none.
 #include <cstring>
 
 #include "collectives.cu"
@@ -20,7 +20,7 @@ extern "C" int zoo_plant(const char* name) {
   return 0;
 }
 
-// What a launch of this shape is answered with.
+// The error of a launch of this shape.
 extern "C" int zoo_launch_error(int n_blocks, int n_threads, int shared_bytes) {
   FR_LAUNCH(votes_kernel, n_blocks, n_threads, shared_bytes, nullptr, nullptr, nullptr,
             Fault::none);

@@ -55,7 +55,7 @@ enum class Fault : int {
 
 #ifdef FR_EMU
 inline bool planted(Fault fault, Fault here) { return fault == here; }
-#else  // nvcc compiles the kernels as they should be
+#else  // nvcc compiles the kernels without faults
 __device__ __forceinline__ constexpr bool planted(Fault, Fault) { return false; }
 #endif
 
