@@ -1,5 +1,5 @@
-# `make demo` and `make test` need Python 3.10+, make and a C++ compiler; the rest they install into
-# .venv, at the versions of constraints.txt. Each step leaves a stamp, so that a second run is quick.
+# `make demo` and `make test` need Python 3.10+, make and a C++ compiler. They install the rest into
+# .venv, at the versions of constraints.txt. Each step leaves a stamp, so a second run is quick.
 PYTHON ?= python3
 ARGS ?=
 
@@ -11,7 +11,7 @@ STAMPS := $(VENV)/stamps
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 RESULTS := benchmarks/results
 
-# Kernels for seven architectures take nvcc minutes: by default only where there is a GPU to run them.
+# Kernels for seven architectures take nvcc minutes. By default they are built only if there is a GPU.
 export FR_CUDA ?= $(if $(shell nvidia-smi -L 2>/dev/null),AUTO,OFF)
 
 EXTRAS_demo := serve
@@ -27,7 +27,7 @@ help: ## list the targets
 
 build: $(STAMPS)/build ## build the package into .venv
 
-demo: $(STAMPS)/demo $(STAMPS)/faiss ## train a small encoder on real pictures, search with it, draw what was found
+demo: $(STAMPS)/demo $(STAMPS)/faiss ## train a small encoder on real pictures, search with it, draw the results
 	@$(BIN)/python -m fastretrieve.data.fashion_mnist --quiet || $(INSTALL) scikit-learn
 	@$(BIN)/fastretrieve demo --no-download $(ARGS)
 
@@ -55,7 +55,7 @@ format: $(STAMPS)/dev ## let the formatters change the files
 	$(BIN)/ruff format python tests benchmarks examples tools
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.hpp' | grep -E '\.(cpp|hpp|cu|cuh)$$' | xargs -r $(BIN)/clang-format -i
 
-clean: ## remove what make made
+clean: ## remove the files that make made
 	rm -rf $(VENV) build dist out .benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(STAMPS)/venv: constraints.txt requirements.lock
@@ -71,15 +71,15 @@ $(STAMPS)/venv: constraints.txt requirements.lock
 	@$(INSTALL) --no-deps pip
 	@mkdir -p $(STAMPS) && touch $@
 
-# scikit-build-core knows whether this machine's cmake and ninja will do, or must come from pip.
+# scikit-build-core knows whether this machine's cmake and ninja will do, or pip must bring them.
 $(STAMPS)/build-tools: $(STAMPS)/venv
 	@echo "installing the build tools"
 	@$(INSTALL) scikit-build-core pybind11
 	@$(BIN)/python -c 'from scikit_build_core.build import get_requires_for_build_editable as r; print(*r())' | xargs -r $(INSTALL)
 	@touch $@
 
-# Editable: a change in Python is live at once, a change in C++ is compiled by the next `make`. What is
-# installed remembers where each module was, so it is made again when one comes or goes.
+# Editable: a change in Python is live at once, and the next `make` compiles a change in C++. The
+# installation remembers the place of each module, so it is repeated when a module comes or goes.
 $(STAMPS)/build: $(STAMPS)/build-tools $(STAMPS)/modules $(NATIVE)
 	@echo "building fastretrieve (FR_CUDA=$(FR_CUDA))"
 	@$(PIP) --no-deps --no-build-isolation --config-settings=build-dir=build/dev --editable .
@@ -88,13 +88,13 @@ $(STAMPS)/build: $(STAMPS)/build-tools $(STAMPS)/modules $(NATIVE)
 $(STAMPS)/modules: FORCE | $(STAMPS)/venv
 	@find python -name '*.py' | LC_ALL=C sort | cmp -s - $@ || find python -name '*.py' | LC_ALL=C sort >$@
 
-# fastretrieve itself is installed by now, so that pip only adds what an extra asks for.
+# fastretrieve itself is installed by now, so pip only adds the packages of an extra.
 $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
 	@echo "installing the requirements of fastretrieve[$(EXTRAS_$(@F))]"
 	@$(INSTALL) 'fastretrieve[$(EXTRAS_$(@F))]'
 	@touch $@
 
-# FAISS only stands beside us in the demo's table, so no wheel for it is no error.
+# The demo only compares with FAISS, so it is no error if there is no wheel.
 $(STAMPS)/faiss: $(STAMPS)/venv
 	@$(INSTALL) faiss-cpu || echo "no faiss-cpu for this Python: the demo goes without the comparison"
 	@touch $@

@@ -52,9 +52,9 @@ struct IntervalSurvivors {
 py::tuple scan_intervals(const cpu::CpuBackend& backend, const py::handle& queries,
                          const Segments& segments, const std::vector<double>& thresholds) {
   const Matrix q = as_matrix(queries, "queries");
-  FR_CHECK(segments.size() == 1, "wants one segment, got ", segments.size());
-  FR_CHECK(static_cast<int64_t>(thresholds.size()) == q.n_rows, "wants a threshold a query, got ",
-           thresholds.size());
+  FR_CHECK(segments.size() == 1, "scan_intervals takes one segment, got ", segments.size());
+  FR_CHECK(static_cast<int64_t>(thresholds.size()) == q.n_rows,
+           "scan_intervals takes one threshold for each query, got ", thresholds.size());
   Cancel cancel;
   const cpu::EncodedQueries encoded(backend.kernels(), q, segments.metric(), cancel);
   const cpu::Problem problem{
