@@ -63,7 +63,7 @@ FAULTS: dict[str, Fault] = {
         "promises_[child + 1] < promises_[child]",
         "promises_[child + 1] > promises_[child]",
     ),
-    "threshold: what was not scored first is lost": Fault(
+    "threshold: survivors not scored first are lost": Fault(
         "cpu/collector.cpp", "survivors_ = std::move(later);", "(void)later;"
     ),
     "bound: the row's error is forgotten in the triangle": Fault(
@@ -74,7 +74,7 @@ FAULTS: dict[str, Fault] = {
         "return norm == 0 || (norm >= kMinNorm && norm <= kMaxNorm)",
         "return norm >= 0",
     ),
-    "bound: the radius is half of what it must be for distances": Fault(
+    "bound: the radius is half its size for distances": Fault(
         "core/bound.hpp", "centre + 2 * radius + slack}", "centre + radius + slack}"
     ),
     "bound: the root of the error is forgotten": Fault(
@@ -99,9 +99,7 @@ FAULTS: dict[str, Fault] = {
     "slack: the triangle has none": Fault(
         "core/bound.hpp", "kSlack * (q.code_square + norm_square)", "0 * norm_square"
     ),
-    "filter: what is not a number is dropped": Fault(
-        "cpu/avx512/scan.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"
-    ),
+    "filter: NaN is dropped": Fault("cpu/avx512/scan.cpp", "_CMP_NLT_UQ", "_CMP_GE_OQ"),
     "filter: the panel has the ratio of its last query": Fault(
         "cpu/panel.cpp",
         "ratio = std::max(ratio, error_ratio(bound(q)))",
@@ -145,7 +143,7 @@ FAULTS: dict[str, Fault] = {
     "tails: one element too many is read": Fault(
         "cpu/avx512/kernels.cpp", "(1u << n) - 1u", "(2u << n) - 1u"
     ),
-    "merge: what another thread has scored is lost": Fault(
+    "merge: rows scored by another thread are lost": Fault(
         "cpu/collector.cpp",
         "scored_.insert(scored_.end(), other.scored_.begin(), other.scored_.end());",
         "(void)other;",

@@ -21,7 +21,7 @@ from planted import Fault
 CHOSEN = "every_tier or segments or batches or near_duplicates or hard_cases or 4096"
 
 FAULTS: dict[str, Fault] = {
-    "barrier: finish counts on before everybody has read": Fault(
+    "barrier: finish counts on before all have read": Fault(
         "cuda/finish.cu", "__syncthreads();  // all have read it before", "// before"
     ),
     "barrier: ranks of a block are read before they are there": Fault(
@@ -46,7 +46,7 @@ FAULTS: dict[str, Fault] = {
     "filter: the reach of the query is forgotten": Fault(
         "cuda/device.cuh", "__fmaf_rn(filter.x, x.error, value)", "__fmaf_rn(0, x.error, value)"
     ),
-    "filter: what only reaches the threshold is dropped": Fault(
+    "filter: a pair that only reaches the threshold is dropped": Fault(
         "cuda/device.cuh", "return !(value < filter.w);", "return value > filter.w;"
     ),
     "panel: rows have no error": Fault(
@@ -92,7 +92,7 @@ FAULTS: dict[str, Fault] = {
     "threshold: only k - 1 rows reach it": Fault(
         "cuda/select.cu", "nth_smallest(count, args.k - 1,", "nth_smallest(count, args.k / 2,"
     ),
-    "overflow: what did not fit is forgotten": Fault(
+    "overflow: survivors that did not fit are forgotten": Fault(
         "cuda/finish.cu", "args.batch.counts[query] > args.batch.limit;\n  Found", "false;\n  Found"
     ),
 }

@@ -40,7 +40,7 @@ struct Counters {
 };
 
 py::array narrowed(const py::array_t<double>& scores) {
-  const DefaultFloatEnvironment floats;  // a subnormal score stays what it is
+  const DefaultFloatEnvironment floats;  // keeps subnormal scores
   py::array_t<float> out({scores.shape(0), scores.shape(1)});
   const double* from = scores.data();
   float* to = out.mutable_data();
@@ -94,7 +94,7 @@ py::tuple flattened(std::vector<std::vector<Scored>>& found, Metric metric, bool
   int64_t* id = ids.mutable_data();
   void* const out = scores.mutable_data();
   unlocked([&](Cancel& cancel) {
-    const DefaultFloatEnvironment floats;  // a subnormal score stays what it is
+    const DefaultFloatEnvironment floats;  // keeps subnormal scores
     int64_t at = 0;
     for (std::vector<Scored>& list : found) {
       for (const Scored& s : list) {

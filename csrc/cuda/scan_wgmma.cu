@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(kWarpgroups* kWarpgroupThreads, kQuerie
   const int64_t first_query = int64_t{blockIdx.y} * kQueries;
   const QueryPanel panel =
       load_queries<kQueries / kOctetQueries>(args, queries, first_query, shared);
-  ptx::fence_proxy_async();  // wgmma reads what ordinary stores wrote
+  ptx::fence_proxy_async();  // wgmma reads the ordinary stores above
   __syncthreads();
   const uint32_t b_address = ptx::shared_address(shared);
   const uint32_t octet_bytes = static_cast<uint32_t>(queries.octet_bytes());
