@@ -22,6 +22,7 @@ from fastretrieve._common.arguments import file_name, one_of, shown, whole
 from fastretrieve._common.arrays import DType, as_dtype, as_float
 from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve._common.metric import METRICS, Metric
+from fastretrieve._common.progress import Progress
 from fastretrieve._files import faiss, saving
 from fastretrieve._queries import joins, plans, searching
 from fastretrieve._queries.joins import GRAPH_ROWS, PAIR_BATCH
@@ -31,7 +32,6 @@ from fastretrieve._queries.results import (
     Hits,
     InRange,
     Pairs,
-    Progress,
     ScoreDType,
     is_double,
 )
@@ -46,7 +46,8 @@ from fastretrieve._state.locating import (
     row_ids,
     stored_rows,
 )
-from fastretrieve._state.segments import Format, State
+from fastretrieve._state.slabs import Format
+from fastretrieve._state.state import State
 
 if TYPE_CHECKING:
     from typing_extensions import Self

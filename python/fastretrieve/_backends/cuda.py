@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve._backends import tiers
-from fastretrieve._backends.device_memory import DeviceMemory, usable_device
+from fastretrieve._backends.device_memory import DeviceMemory, device_rows, usable_device
 from fastretrieve._backends.interface import BackendUnavailable, Pair, Ranges
 from fastretrieve._backends.memory import HostMemory
 from fastretrieve._backends.snapshot import Snapshot
@@ -44,7 +44,7 @@ class DeviceCounters:
         return dict(zip(_COUNTERS, (int(v) for v in values), strict=True))
 
 
-class _Table:
+class _SegmentTable:
     """What kernels read of the segments of a snapshot, on the device."""
 
     def __init__(self, numbers: Any) -> None:
@@ -75,7 +75,7 @@ class CudaBackend:
                 f"cuda: {choice.reason}; use device='cpu' (FASTRETRIEVE_CUDA_TIER forces a tier)"
             )
         self._core = _core.CudaBackend(choice.tier, device=number, small_plans=small_plans)
-        self._tables: WeakKeyDictionary[Snapshot, _Table] = WeakKeyDictionary()
+        self._tables: WeakKeyDictionary[Snapshot, _SegmentTable] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ class CudaBackend:
         """Rows as ``arrays.as_rows`` returns them; a tensor on a device stays."""
         if arrays.device_of(array) == "cpu":
             return as_rows(array, name=name, dim=dim)
-        rows = _device_rows(array.detach(), name)
+        rows = device_rows(array.detach(), name)
         if dim is not None and rows.shape[1] != dim:
             raise ValueError(
                 f"{name} have dimension {rows.shape[1]} but the index has dimension {dim}"
@@ -270,7 +270,7 @@ class CudaBackend:
         table = self._tables.get(snapshot)
         if table is None:
             raw = np.frombuffer(self._core.segment_table(snapshot.native), dtype=np.uint8).copy()
-            table = _Table(self.memory.placed(raw))
+            table = _SegmentTable(self.memory.placed(raw))
             self.memory.synchronize()  # other streams may read it now
             table = self._tables.setdefault(snapshot, table)
         if self.stream not in table.streams:
@@ -293,21 +293,3 @@ def refuse_not_finite(rows: Any, name: str = "queries") -> None:
 def _narrowed(scores: NDArray[np.float64]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return scores.astype(np.float32)
-
-
-def _device_rows(tensor: Any, name: str) -> Any:
-    """A matrix of float32, float16 or bfloat16 on the device, adjacent within a row."""
-    import torch
-
-    if tensor.ndim == 1:
-        tensor = tensor[None, :]
-    if tensor.ndim != 2:
-        raise ValueError(f"{name} must have one or two dimensions, got shape {tuple(tensor.shape)}")
-    if tensor.dtype == torch.float64:
-        tensor = tensor.to(torch.float32)
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise TypeError(
-            f"{name} on a device must be floating point, got {tensor.dtype}; "
-            f"convert them to float32"
-        )
-    return tensor if tensor.shape[1] <= 1 or tensor.stride(1) == 1 else tensor.contiguous()

@@ -37,6 +37,24 @@ def usable_device(device: str) -> str:
     return f"cuda:{current}"
 
 
+def device_rows(tensor: Any, name: str) -> Any:
+    """A matrix of float32, float16 or bfloat16 on the device, adjacent within a row."""
+    import torch
+
+    if tensor.ndim == 1:
+        tensor = tensor[None, :]
+    if tensor.ndim != 2:
+        raise ValueError(f"{name} must have one or two dimensions, got shape {tuple(tensor.shape)}")
+    if tensor.dtype == torch.float64:
+        tensor = tensor.to(torch.float32)
+    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise TypeError(
+            f"{name} on a device must be floating point, got {tensor.dtype}; "
+            f"convert them to float32"
+        )
+    return tensor if tensor.shape[1] <= 1 or tensor.stride(1) == 1 else tensor.contiguous()
+
+
 class DeviceMemory(HostMemory):
     """Memory of a GPU. On ``cpu`` it is the process's own, for tests of the emulation."""
 

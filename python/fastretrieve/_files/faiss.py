@@ -12,7 +12,7 @@ from fastretrieve._common.metric import Metric
 from fastretrieve._common.needs import wanting
 from fastretrieve._state.changes import consecutive
 from fastretrieve._state.locating import ids_as_added, stored_rows
-from fastretrieve._state.segments import State
+from fastretrieve._state.state import State
 
 # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 _FLAT_METRICS: dict[int, Metric] = {0: "ip", 1: "sqeuclidean"}

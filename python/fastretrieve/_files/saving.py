@@ -28,7 +28,9 @@ from fastretrieve._state.changes import consecutive, live_rows
 from fastretrieve._state.checking import first_fault
 from fastretrieve._state.ids import IdMap
 from fastretrieve._state.locating import ids_as_added
-from fastretrieve._state.segments import STRIP_ROWS, Format, Segment, Slab, State, new_slab
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS, Format, Slab, new_slab
+from fastretrieve._state.state import State
 
 PART_BYTES = 16 << 20
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable
 from typing import IO, Any, NamedTuple
 
@@ -18,8 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.errors import StorageError
+from fastretrieve._common.progress import Progress
+from fastretrieve._files import checksums
+from fastretrieve._files.checksums import (
+    HEADER_SUM,
+    NO_SUM,
+    Checksums,
+    checksum,
+    dumped,
+    header_sum,
+    sum_name,
+)
 
-CHUNK_BYTES = 16 << 20  # of a tensor that share a checksum
 ALIGNMENT = 64  # of the first tensor: a cache line
 # What is written here takes a kilobyte and eight bytes for each chunk; a reader allows many times
 # that and not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
@@ -29,10 +38,6 @@ MAX_TENSORS = 64
 MAX_RANK = 8
 ITEM_BYTES = {"U8": 1, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"U8": "u1", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_HEADER_SUM = "crc32.header"
-_NO_SUM = "0" * 8
-
-Progress = Callable[[int, int], object]  # (bytes done, bytes in all)
 
 
 class Tensor(NamedTuple):
@@ -86,7 +91,7 @@ def read_header(buffer: Any) -> Header:
         raise _error(8, f"at most {MAX_TENSORS} tensors", str(len(raw)))
     tensors = {name: _tensor(name, entry) for name, entry in raw.items()}
     _check_layout(tensors, 8 + length, size)
-    _check_header_sum(metadata, raw)
+    _checkheader_sum(metadata, raw)
     return Header(metadata, tensors, 8 + length)
 
 
@@ -110,13 +115,13 @@ def verify(buffer: Any, header: Header, tell: Callable[[int], object] | None = N
     view = memoryview(buffer)
     for name, tensor in header.tensors.items():
         begin, end = header.data + tensor.begin, header.data + tensor.end
-        chunks = range(begin, end, CHUNK_BYTES)
-        sums = header.metadata.get(_sum_name(name), "")
+        chunks = range(begin, end, checksums.CHUNK_BYTES)
+        sums = header.metadata.get(sum_name(name), "")
         if len(sums) != 8 * len(chunks):
             raise _error(8, f"{len(chunks)} checksums for {name[:40]}", f"{len(sums) / 8:g}")
         for i, at in enumerate(chunks):
-            found = _hex(zlib.crc32(view[at : min(at + CHUNK_BYTES, end)]))
-            wanted, n_bytes = sums[8 * i : 8 * i + 8], min(CHUNK_BYTES, end - at)
+            found = checksum(view[at : min(at + checksums.CHUNK_BYTES, end)])
+            wanted, n_bytes = sums[8 * i : 8 * i + 8], min(checksums.CHUNK_BYTES, end - at)
             if found != wanted:
                 raise _error(
                     at,
@@ -207,14 +212,14 @@ def _check_layout(tensors: dict[str, Tensor], data: int, size: int) -> None:
         raise _error(data + end, "the end of the file", f"{size - data - end} more bytes")
 
 
-def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
-    if _HEADER_SUM not in metadata:
-        raise _error(8, f"{_HEADER_SUM} in __metadata__", "none: this file was not written here")
-    wanted = _header_sum({"__metadata__": {**metadata, _HEADER_SUM: _NO_SUM}, **raw})
-    if metadata[_HEADER_SUM] != wanted:
+def _checkheader_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
+    if HEADER_SUM not in metadata:
+        raise _error(8, f"{HEADER_SUM} in __metadata__", "none: this file was not written here")
+    wanted = header_sum({"__metadata__": {**metadata, HEADER_SUM: NO_SUM}, **raw})
+    if metadata[HEADER_SUM] != wanted:
         raise _error(
             8,
-            f"a header with the checksum {_plain(metadata[_HEADER_SUM][:8])}",
+            f"a header with the checksum {_plain(metadata[HEADER_SUM][:8])}",
             f"{wanted}; the file is damaged",
         )
 
@@ -229,12 +234,12 @@ def write(
     progress: Progress | None = None,
 ) -> None:
     """Write a file: room for the header, the tensors, then the header with their checksums."""
-    sums = {source.name: _NO_SUM * -(-source.n_bytes // CHUNK_BYTES) for source in sources}
+    sums = {source.name: NO_SUM * -(-source.n_bytes // checksums.CHUNK_BYTES) for source in sources}
     room = len(_header(metadata, sources, sums))
     file.write(bytes(room))
     done, total = 0, sum(source.n_bytes for source in sources)
     for source in sources:
-        chunks = _Checksums()
+        chunks = Checksums()
         for part in source.parts():
             data = np.ascontiguousarray(part).view(np.uint8).reshape(-1)
             chunks.add(data)
@@ -249,28 +254,6 @@ def write(
     file.write(_header(metadata, sources, sums))
 
 
-class _Checksums:
-    """A checksum for every CHUNK_BYTES of what is added."""
-
-    def __init__(self) -> None:
-        self.n_bytes = 0
-        self._sums: list[int] = []
-
-    def add(self, data: NDArray[np.uint8]) -> None:
-        begin = 0
-        while begin < len(data):
-            used = self.n_bytes % CHUNK_BYTES
-            if used == 0:
-                self._sums.append(0)
-            part = data[begin : begin + CHUNK_BYTES - used]
-            self._sums[-1] = zlib.crc32(part.data, self._sums[-1])
-            begin += len(part)
-            self.n_bytes += len(part)
-
-    def text(self) -> str:
-        return "".join(map(_hex, self._sums))
-
-
 def _header(metadata: dict[str, str], sources: list[Source], sums: dict[str, str]) -> bytes:
     tensors: dict[str, Any] = {}
     begin = 0
@@ -283,25 +266,9 @@ def _header(metadata: dict[str, str], sources: list[Source], sums: dict[str, str
             "data_offsets": offsets,
         }
         begin = end
-    summed = {_sum_name(name): text for name, text in sums.items()}
-    header = {"__metadata__": {**metadata, **summed, _HEADER_SUM: _NO_SUM}, **tensors}
-    header["__metadata__"][_HEADER_SUM] = _header_sum(header)
-    text = _dumped(header)
+    summed = {sum_name(name): text for name, text in sums.items()}
+    header = {"__metadata__": {**metadata, **summed, HEADER_SUM: NO_SUM}, **tensors}
+    header["__metadata__"][HEADER_SUM] = header_sum(header)
+    text = dumped(header)
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
-
-
-def _header_sum(header: dict[str, Any]) -> str:
-    return _hex(zlib.crc32(_dumped(header)))
-
-
-def _dumped(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode()
-
-
-def _sum_name(name: str) -> str:
-    return f"crc32.{name}"
-
-
-def _hex(number: int) -> str:
-    return f"{number:08x}"

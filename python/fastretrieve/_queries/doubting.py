@@ -15,7 +15,8 @@ from fastretrieve._backends.snapshot import Mask, Snapshot
 from fastretrieve._common.arrays import unpack
 from fastretrieve._common.errors import StorageError
 from fastretrieve._state.checking import finite_rows, first_fault, row_fault
-from fastretrieve._state.segments import STRIP_ROWS, Segment
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS
 
 SMALL = 64  # scores
 

@@ -18,7 +18,8 @@ from fastretrieve._backends.snapshot import Bits, Mask, Snapshot
 from fastretrieve._common.arguments import shown
 from fastretrieve._common.arrays import address
 from fastretrieve._state.ids import MAX_ID
-from fastretrieve._state.segments import Segment, State
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.state import State
 
 SAMPLES, MANY = 64, 0.25  # booleans looked at for a query, and the share that makes them many
 MAX_MASK_BYTES = 64 << 20  # masks for each query are made for so many queries at a time

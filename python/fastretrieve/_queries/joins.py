@@ -17,10 +17,10 @@ from fastretrieve._backends.interface import NO_LIMIT
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows
 from fastretrieve._common.ordering import order_of, taken
+from fastretrieve._common.progress import Progress
 from fastretrieve._queries.results import (
     Graph,
     Pairs,
-    Progress,
     ScoreDType,
     as_radius,
     without_self,
@@ -28,7 +28,7 @@ from fastretrieve._queries.results import (
 from fastretrieve._queries.searching import Searcher, best_rows, rows_within
 from fastretrieve._state.checking import finite_rows
 from fastretrieve._state.locating import ids_as_added, rows_at, slots_as_added
-from fastretrieve._state.segments import State
+from fastretrieve._state.state import State
 
 GRAPH_ROWS = 16384  # rows of a batch: enough for every thread, few enough to report progress
 PAIR_ROWS = 65536

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from fastretrieve._common.arguments import shown
 
 ScoreDType = Literal["float32", "float64"]
-Progress = Callable[[int, int], object]  # (rows done, rows in all)
 
 
 class Hits(tuple[Any, Any]):

@@ -29,7 +29,8 @@ from fastretrieve._queries.results import (
 )
 from fastretrieve._state.ids import as_ids
 from fastretrieve._state.locating import stored_rows
-from fastretrieve._state.segments import Format, State
+from fastretrieve._state.slabs import Format
+from fastretrieve._state.state import State
 
 
 class Among(NamedTuple):

@@ -16,14 +16,9 @@ from fastretrieve._common.arrays import Rows
 from fastretrieve._state.checking import finite_rows, row_fault
 from fastretrieve._state.ids import MAX_ID, IdMap, Int64s
 from fastretrieve._state.locating import ids_as_added, origins, require, rows_at, slots_as_added
-from fastretrieve._state.segments import (
-    MIN_SLAB_ROWS,
-    STRIP_ROWS,
-    Segment,
-    State,
-    new_capacity,
-    new_slab,
-)
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import MIN_SLAB_ROWS, STRIP_ROWS, new_capacity, new_slab
+from fastretrieve._state.state import State
 
 COPY_BYTES = 16 << 20  # rows are compacted this much at a time
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fastretrieve._common.arrays import Rows, not_finite
 from fastretrieve._common.errors import StorageError
-from fastretrieve._state.segments import STRIP_ROWS, Segment, new_slab
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS, new_slab
 
 PART_BYTES = 16 << 20
 Tell = Callable[[int], object]  # how many rows more are done

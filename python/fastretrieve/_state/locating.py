@@ -12,7 +12,8 @@ from fastretrieve._common.arrays import Rows, joined, not_finite, storage_dtype
 from fastretrieve._common.ordering import PIECE, PIECE_BYTES, taken
 from fastretrieve._state.checking import row_fault
 from fastretrieve._state.ids import Int64s, first_duplicate, named
-from fastretrieve._state.segments import Segment, State
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.state import State
 
 
 def row_ids(state: State) -> Int64s:
