@@ -21,12 +21,14 @@ from fastretrieve._backends.memory import HOST, empty
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.errors import StorageError
 from fastretrieve._common.ordering import order_of
-from fastretrieve._files import formats, indexfile
+from fastretrieve._common.progress import Progress
+from fastretrieve._files import formats, indexfile, parts
 from fastretrieve._files.indexfile import Facts
-from fastretrieve._files.tensorfile import Progress, Source, array, read_header, verify, write
+from fastretrieve._files.tensorfile import NewTensor, array, is_of, read_header, verify, write
 from fastretrieve._state.changes import consecutive, live_rows
 from fastretrieve._state.checking import first_fault
 from fastretrieve._state.ids import IdMap
+from fastretrieve._state.learned import Learned, frozen
 from fastretrieve._state.locating import ids_as_added
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import STRIP_ROWS, Format, Slab, new_slab
@@ -125,7 +127,7 @@ class _Steps:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
+def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor]]:
     """What a file of this state says and holds."""
     form, n, ids = state.form, len(state), ids_as_added(state)
     layout = form.backend.layout if codes else None
@@ -133,15 +135,17 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
     sources = []
     if layout is not None:
         shape = (n // STRIP_ROWS, form.strip_bytes)
-        sources.append(Source("codes", "U8", shape, lambda: _code_parts(state)))
+        sources.append(NewTensor("codes", "U8", shape, lambda: _code_parts(state)))
     if first_id is None:
-        sources.append(Source("ids", "I64", (n,), lambda: [ids]))
+        sources.append(NewTensor("ids", "I64", (n,), lambda: [ids]))
         if not bool((ids[1:] > ids[:-1]).all()):
             order = order_of(ids)
-            sources.append(Source("id_order", "I64", (n,), lambda: [order]))
+            sources.append(NewTensor("id_order", "I64", (n,), lambda: [order]))
     kind = indexfile.TYPES[form.dtype]
-    sources.append(Source("rows", kind, (n, form.dim), lambda: _row_parts(state)))
-    said = indexfile.metadata(
+    sources.append(NewTensor("rows", kind, (n, form.dim), lambda: _row_parts(state)))
+    sources.extend(_part(state, name) for name in state.learned)
+    said = indexfile.Said(
+        version=parts.version_of(state.learned),
         dim=form.dim,
         metric=form.metric,
         dtype=form.dtype,
@@ -149,7 +153,16 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
         first_id=first_id,
         codes=layout,
     )
-    return said, sources
+    return said.metadata(), sources
+
+
+def _part(state: State, name: str) -> NewTensor:
+    """What is learned under a name, if it is what files hold under it."""
+    part, found = parts.PARTS[name], state.learned[name]
+    fits = part.fits(part.dtype, found.shape, n_rows=len(state), dim=state.form.dim)
+    if not (fits and is_of(found, part.dtype)):
+        raise ValueError(f"{name} must be {part} in a file, got {found.dtype} {found.shape}")
+    return NewTensor(name, part.dtype, found.shape, lambda: [found])
 
 
 def _row_parts(state: State) -> Iterator[NDArray[Any]]:
@@ -189,8 +202,9 @@ def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
 def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
     """The state that a file holds; with ``copy`` nothing of it stays in the buffer."""
     n_rows, n_strips = facts.n_rows, facts.n_rows // STRIP_ROWS
+    learned = _learned(facts, buffer, copy=copy)
     if n_rows == 0:
-        return State(form, (), IdMap(), facts.next_id)
+        return State(form, (), IdMap(), facts.next_id, learned)
 
     def taken(name: str) -> Any:
         part = array(buffer, facts.header, name)
@@ -207,7 +221,13 @@ def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
         slab.encode(0, n_rows)
     slab.is_finite, slab.has_own_codes = False, not has_codes
     segment = Segment(slab, n_rows, n_strips, None, n_rows)
-    return State(form, (segment,), id_map, facts.next_id)
+    return State(form, (segment,), id_map, facts.next_id, learned)
+
+
+def _learned(facts: Facts, buffer: Any, *, copy: bool) -> Learned:
+    """What the file holds of what was learned about all its rows."""
+    arrays = {name: array(buffer, facts.header, name) for name in facts.parts}
+    return frozen({name: _copied(a) if copy else a for name, a in arrays.items()})
 
 
 def _prove(facts: Facts, segment: Segment, codes: bool, steps: _Steps) -> None:

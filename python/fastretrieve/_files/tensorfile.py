@@ -3,7 +3,7 @@
 A file is eight bytes with the length of a JSON header, the header, and the tensors one after the
 other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. What is
 read here may be hostile: nothing is used before it was checked, and every error says at which byte
-the file is not what was expected. ``storage.py`` knows what the tensors of an index mean.
+the file is not what was expected. ``indexfile.py`` knows what the tensors of an index mean.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MAX_HEADER_BYTES = 1 << 16  # and as much again for every:
 BYTES_PER_HEADER = 1 << 34
 MAX_TENSORS = 64
 MAX_RANK = 8
-ITEM_BYTES = {"U8": 1, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_NUMPY = {"U8": "u1", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+ITEM_BYTES = {"U8": 1, "I32": 4, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NUMPY = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class Tensor(NamedTuple):
@@ -57,8 +57,8 @@ class Header(NamedTuple):
     data: int  # the byte at which the first tensor begins
 
 
-class Source(NamedTuple):
-    """A tensor to be written."""
+class NewTensor(NamedTuple):
+    """A tensor to write."""
 
     name: str
     dtype: str
@@ -91,7 +91,7 @@ def read_header(buffer: Any) -> Header:
         raise _error(8, f"at most {MAX_TENSORS} tensors", str(len(raw)))
     tensors = {name: _tensor(name, entry) for name, entry in raw.items()}
     _check_layout(tensors, 8 + length, size)
-    _checkheader_sum(metadata, raw)
+    _check_header_sum(metadata, raw)
     return Header(metadata, tensors, 8 + length)
 
 
@@ -212,7 +212,7 @@ def _check_layout(tensors: dict[str, Tensor], data: int, size: int) -> None:
         raise _error(data + end, "the end of the file", f"{size - data - end} more bytes")
 
 
-def _checkheader_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
+def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
     if HEADER_SUM not in metadata:
         raise _error(8, f"{HEADER_SUM} in __metadata__", "none: this file was not written here")
     wanted = header_sum({"__metadata__": {**metadata, HEADER_SUM: NO_SUM}, **raw})
@@ -224,13 +224,18 @@ def _checkheader_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
         )
 
 
+def is_of(array: NDArray[Any], dtype: str) -> bool:
+    """Whether an array in memory holds what a tensor of this type does."""
+    return array.dtype == np.dtype(_NUMPY[dtype])
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
 def write(
     file: IO[bytes],
     metadata: dict[str, str],
-    sources: list[Source],
+    sources: list[NewTensor],
     progress: Progress | None = None,
 ) -> None:
     """Write a file: room for the header, the tensors, then the header with their checksums."""
@@ -254,7 +259,7 @@ def write(
     file.write(_header(metadata, sources, sums))
 
 
-def _header(metadata: dict[str, str], sources: list[Source], sums: dict[str, str]) -> bytes:
+def _header(metadata: dict[str, str], sources: list[NewTensor], sums: dict[str, str]) -> bytes:
     tensors: dict[str, Any] = {}
     begin = 0
     for source in sources:

@@ -2,7 +2,8 @@
 
 Every function returns a new :class:`State` and leaves the given one as it is, apart from memory
 that no state counts yet, so whatever fails half-way has changed nothing. The caller holds the
-index's lock and publishes the result by one assignment.
+index's lock and publishes the result by one assignment. What is learned about the rows stays only
+where the rows do: ``learned.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve._common.arrays import Rows
 from fastretrieve._state.checking import finite_rows, row_fault
 from fastretrieve._state.ids import MAX_ID, IdMap, Int64s
+from fastretrieve._state.learned import NOTHING
 from fastretrieve._state.locating import ids_as_added, origins, require, rows_at, slots_as_added
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import MIN_SLAB_ROWS, STRIP_ROWS, new_capacity, new_slab
@@ -75,7 +77,8 @@ def extended(state: State, other: State) -> State:
         if slab.ids is not None:
             rows = np.flatnonzero(segment.live_mask())
             id_map = id_map.put_at(slab.ids[rows], slot + rows)
-    return State(state.form, segments, id_map, max(state.next_id, other.next_id))
+    learned = state.learned if segments is state.segments else NOTHING
+    return State(state.form, segments, id_map, max(state.next_id, other.next_id), learned)
 
 
 def without(state: State, ids: Int64s) -> State:
@@ -90,6 +93,8 @@ def updated(state: State, ids: Int64s, rows: Rows) -> State:
 
 
 def _dropped(state: State, slots: Int64s) -> State:
+    if not len(slots):
+        return state
     segments = []
     for segment in state.segments:
         here = slots[segment.holds(slots)]
@@ -105,7 +110,8 @@ def reserved(state: State, n_rows: int) -> State:
     slab = new_slab(
         state.form, n_rows, slot=_next_slot(segments), first_id=state.next_id, own_ids=False
     )
-    return State(state.form, (*segments, Segment(slab, 0, 0, None, 0)), state.id_map, state.next_id)
+    segments = (*segments, Segment(slab, 0, 0, None, 0))
+    return State(state.form, segments, state.id_map, state.next_id, state.learned)
 
 
 def compacted(state: State) -> State:
@@ -114,7 +120,7 @@ def compacted(state: State) -> State:
     """
     ids = ids_as_added(state)
     if len(ids) == 0:
-        return State(state.form, (), IdMap(), state.next_id)
+        return State(state.form, (), IdMap(), state.next_id, state.learned)
     own_ids = not consecutive(ids)
     slab = new_slab(
         state.form, len(ids), slot=0, first_id=0 if own_ids else int(ids[0]), own_ids=own_ids
@@ -124,7 +130,7 @@ def compacted(state: State) -> State:
         begin = segment.n_rows
         segment = _copied(segment, rows, ids[begin : begin + len(rows)])
     id_map = IdMap().put(ids, 0) if own_ids else IdMap()
-    return State(state.form, (segment,), id_map, state.next_id)
+    return State(state.form, (segment,), id_map, state.next_id, state.learned)
 
 
 def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:

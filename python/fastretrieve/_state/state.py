@@ -16,6 +16,7 @@ from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._common.locks import once
 from fastretrieve._common.ordering import order_of
 from fastretrieve._state.ids import IdMap
+from fastretrieve._state.learned import NOTHING, Learned
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import Format
 
@@ -24,12 +25,18 @@ class State:
     """All rows of an index and their ids at one moment."""
 
     def __init__(
-        self, form: Format, segments: tuple[Segment, ...], id_map: IdMap, next_id: int
+        self,
+        form: Format,
+        segments: tuple[Segment, ...],
+        id_map: IdMap,
+        next_id: int,
+        learned: Learned = NOTHING,
     ) -> None:
         self.form = form
         self.segments = segments
         self.id_map = id_map  # of the rows with ids of their own
         self.next_id = next_id  # the next automatic id
+        self.learned = learned  # about all rows; learned.py says what keeps it
 
     def __len__(self) -> int:
         return sum(segment.n_live for segment in self.segments)
@@ -65,8 +72,8 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the rows hold: vectors, codes, ids and marks of removal."""
-        total = 0
+        """Bytes that the rows hold: vectors, codes, ids, marks of removal; and what is learned."""
+        total = sum(array.nbytes for array in self.learned.values())
         for segment in self.segments:
             total += segment.n_rows * self.form.row_bytes + segment.n_strips * self.form.strip_bytes
             total += 8 * segment.n_rows if segment.slab.ids is not None else 0
