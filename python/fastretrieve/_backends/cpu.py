@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve._backends.interface import Pair, Ranges
-from fastretrieve._backends.memory import HOST, HostMemory
+from fastretrieve._backends.memory import HOST, Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._common.arrays import Rows, as_rows
 
@@ -40,13 +40,13 @@ class CpuBackend(_core.CpuBackend):
 
     def search(  # type: ignore[override]
         self,
-        queries: Any,
+        queries: Rows,
         snapshot: Snapshot,
         k: int,
-        counters: _core.Counters,
+        counters: Any,  # the core's, which it made itself
         float64: bool,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
         """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
@@ -58,10 +58,10 @@ class CpuBackend(_core.CpuBackend):
 
     def range(  # type: ignore[override]
         self,
-        queries: Any,
+        queries: Rows,
         snapshot: Snapshot,
         radius: float,
-        counters: _core.Counters,
+        counters: Any,  # the core's, which it made itself
         float64: bool,
         **own: int,
     ) -> Ranges | None:

@@ -9,6 +9,7 @@ may search what has been published.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from fastretrieve import _core
 from fastretrieve._backends import tiers
 from fastretrieve._backends.device_memory import DeviceMemory, device_rows, usable_device
-from fastretrieve._backends.interface import BackendUnavailable, Pair, Ranges
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.interface import NO_LIMIT, BackendUnavailable, Layer, Pair, Ranges
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._backends.tiers import Choice
-from fastretrieve._backends.tiles import Own, in_range
+from fastretrieve._backends.tiles import Own, Within, in_range
 from fastretrieve._common import arrays
-from fastretrieve._common.arrays import address, as_rows, core_matrix, not_finite
+from fastretrieve._common.arrays import CoreMatrix, address, as_rows, core_matrix, not_finite
 
 _COUNTERS = ("queries", "rows_scanned", "rows_scored", "overflows", "unfit_queries")
 
@@ -47,7 +48,7 @@ class DeviceCounters:
 class _SegmentTable:
     """What kernels read of the segments of a snapshot, on the device."""
 
-    def __init__(self, numbers: Any) -> None:
+    def __init__(self, numbers: Array) -> None:
         self.numbers = numbers
         self.streams: frozenset[int] = frozenset()  # that the allocator knows to read it
 
@@ -96,7 +97,7 @@ class CudaBackend:
         """Counters for the searches of an index."""
         return DeviceCounters(self.memory)
 
-    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Array:
         """Rows as ``arrays.as_rows`` returns them; a tensor on a device stays."""
         if arrays.device_of(array) == "cpu":
             return as_rows(array, name=name, dim=dim)
@@ -111,12 +112,12 @@ class CudaBackend:
         """Bytes that 64 rows of codes take."""
         return self._core.strip_bytes(dim, metric)
 
-    def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
+    def encode(self, rows: CoreMatrix, *, metric: str, n_strips: int, codes: int) -> None:
         """Encode rows, given as the core describes memory, for every stream to read."""
         self._core.encode(rows, metric=metric, n_strips=n_strips, codes=codes, stream=self.stream)
         self.memory.synchronize()
 
-    def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
+    def ingest(self, rows: Array, *, out: int, dtype: str) -> int:
         """Copy rows to the device's memory at ``out``; the first that is not finite, or -1."""
         placed = self.memory.placed(rows)
         flag = self.memory.empty((1,), np.int64)
@@ -126,13 +127,13 @@ class CudaBackend:
 
     def search(
         self,
-        rows: Any,
+        rows: Array,
         snapshot: Snapshot,
         k: int,
-        counters: DeviceCounters,
+        counters: Any,  # the DeviceCounters that it made itself
         float64: bool,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
         """Scores and ids of the best ``k`` rows; on the device if the queries are there.
@@ -165,7 +166,7 @@ class CudaBackend:
             return scores, ids
         return self.memory.to_host(scores), self.memory.to_host(ids)
 
-    def refuse_not_finite(self, rows: Any) -> None:
+    def refuse_not_finite(self, rows: Array) -> None:
         """Raise where a query on the device is not finite; waits for it."""
         refuse_not_finite(rows)
 
@@ -173,7 +174,7 @@ class CudaBackend:
         """Do now what the first search of this snapshot on this stream would do."""
         self._table(snapshot)
 
-    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Any:
+    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size: O(queries x k), whatever the number of rows."""
         n_bytes = self._core.workspace_bytes(snapshot.native, n_queries, k)
         return self.memory.empty((n_bytes,), np.uint8)
@@ -184,15 +185,15 @@ class CudaBackend:
 
     def range(
         self,
-        rows: Any,
+        rows: Array,
         snapshot: Snapshot,
         radius: float,
-        counters: DeviceCounters,
+        counters: Any,  # the DeviceCounters that it made itself
         float64: bool,
         *,
         self_segment: int = -1,
         self_row: int = 0,
-        limit: int = np.iinfo(np.int64).max,
+        limit: int = NO_LIMIT,
     ) -> Ranges | None:
         """Everything within a radius, as ``_core.CpuBackend.range`` returns it: tile by tile of
         exact scores on the device, without codes.
@@ -201,7 +202,7 @@ class CudaBackend:
             refuse_not_finite(rows)
         own = Own(self_segment, self_row) if self_segment >= 0 else None
         queries = self.memory.placed(rows)
-        found = in_range(self, queries, snapshot, radius, own=own, limit=limit)
+        found = in_range(self, queries, snapshot, Within(radius, own, limit))
         self._lend(counters)
         counters.numbers[0] += len(rows)
         counters.numbers[2] += len(rows) * snapshot.native.n_rows
@@ -210,7 +211,7 @@ class CudaBackend:
         offsets, scores, ids = found
         return offsets, scores if float64 else _narrowed(scores), ids
 
-    def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
+    def scores(self, queries: Array, rows: Array, *, metric: str) -> Array:
         """The canonical score of every query with every row."""
         for array, name in ((queries, "queries"), (rows, "rows")):
             if not self.memory.holds(array):
@@ -219,7 +220,7 @@ class CudaBackend:
         out = self.score_tile(q, x, metric)
         return out if self.memory.holds(queries) else self.memory.to_host(out)
 
-    def score_tile(self, queries: Any, rows: Any, metric: str) -> Any:
+    def score_tile(self, queries: Array, rows: Array, metric: str) -> Array:
         """The same of what is on the device, unchecked."""
         out = self.memory.empty((queries.shape[0], rows.shape[0]), np.float64)
         self._core.scores(
@@ -231,7 +232,7 @@ class CudaBackend:
         )
         return out
 
-    def fuse(self, layers: Any, *, weigh: bool, out: int, dtype: str) -> None:
+    def fuse(self, layers: Sequence[Layer], *, weigh: bool, out: int, dtype: str) -> None:
         """Normalise, weigh and join layers of device rows into device memory at ``out``."""
         placed = [
             (self.memory.placed(rows), None if mean is None else self.memory.placed(mean), weight)
@@ -241,7 +242,7 @@ class CudaBackend:
         self._core.fuse(parts, weigh=weigh, out=out, dtype=dtype, stream=self.stream)
 
     def cluster_sums(
-        self, rows: Any, labels: Any, n_clusters: int
+        self, rows: Array, labels: NDArray[np.int64], n_clusters: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums and counts of the rows of each cluster."""
         x, wanted = self.memory.placed(rows), self.memory.placed(labels)
@@ -263,7 +264,7 @@ class CudaBackend:
             self.memory.share([counters.numbers])
             counters.streams |= {self.stream}
 
-    def _table(self, snapshot: Snapshot) -> Any:
+    def _table(self, snapshot: Snapshot) -> Array:
         """What kernels read of the segments, on the device. A stream that sees it for the first
         time is made known to the allocator.
         """
@@ -281,7 +282,7 @@ class CudaBackend:
         return table.numbers
 
 
-def refuse_not_finite(rows: Any, name: str = "queries") -> None:
+def refuse_not_finite(rows: Array, name: str = "queries") -> None:
     """Raise where a row holds NaN or infinity; for what is on the device this waits for it."""
     bad = not_finite(rows)
     if len(bad):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastretrieve._backends.interface import BackendUnavailable
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._common.arrays import device_of, is_tensor
 
 COPY_BYTES = 16 << 20  # memory that must not be written is copied to the device this much at a time
@@ -37,7 +37,7 @@ def usable_device(device: str) -> str:
     return f"cuda:{current}"
 
 
-def device_rows(tensor: Any, name: str) -> Any:
+def device_rows(tensor: Array, name: str) -> Array:
     """A matrix of float32, float16 or bfloat16 on the device, adjacent within a row."""
     import torch
 
@@ -72,13 +72,13 @@ class DeviceMemory(HostMemory):
             np.dtype(np.int64): torch.int64,
         }
 
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """An uninitialised tensor on the device."""
         import torch
 
         return torch.empty(shape, dtype=self._kinds[np.dtype(dtype)], device=self.device)
 
-    def placed(self, array: Any) -> Any:
+    def placed(self, array: Array) -> Array:
         """The array on the device, copied there if it is not."""
         import torch
 
@@ -98,7 +98,7 @@ class DeviceMemory(HostMemory):
             result[begin : begin + step] = torch.from_numpy(array[begin : begin + step].copy())
         return result
 
-    def to_host(self, array: Any) -> NDArray[Any]:
+    def to_host(self, array: Array) -> NDArray[Any]:
         """The tensor as NumPy; waits for the device."""
         import torch
 
@@ -110,13 +110,13 @@ class DeviceMemory(HostMemory):
         values: NDArray[Any] = array.cpu().numpy()
         return values
 
-    def taken(self, rows: Any, which: NDArray[Any]) -> Any:
+    def taken(self, rows: Array, which: NDArray[Any]) -> Array:
         """These rows of a tensor, by number or by a mask."""
         import torch
 
         return rows[torch.from_numpy(np.ascontiguousarray(which)).to(self.device)]
 
-    def holds(self, array: Any) -> bool:
+    def holds(self, array: Array) -> bool:
         """Whether the array is a tensor on this device."""
         return is_tensor(array) and device_of(array) != "cpu"
 
@@ -148,7 +148,7 @@ class DeviceMemory(HostMemory):
 
         torch.cuda.current_stream(self.device).synchronize()
 
-    def share(self, arrays: Iterable[Any]) -> None:
+    def share(self, arrays: Iterable[Array]) -> None:
         """Let the allocator know that the current stream reads these tensors."""
         if self.device.type == "cpu":
             return

@@ -13,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
+from fastretrieve._common.arrays import CoreMatrix
 
-Pair = tuple[Any, Any]  # scores and ids
+Pair = tuple[Array, Array]  # scores and ids
 Ranges = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int64]]  # offsets, scores, ids
+Layer = tuple[Array, NDArray[np.float32] | None, float]  # rows, their mean, weight
 NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
@@ -25,7 +27,7 @@ class BackendUnavailable(RuntimeError):
     """The device that was asked for cannot be used; the message says why and what would help."""
 
 
-class Counters(Protocol):
+class SearchCounters(Protocol):
     """What the searches of an index count into."""
 
     def read(self) -> dict[str, int]:
@@ -33,7 +35,11 @@ class Counters(Protocol):
 
 
 class Backend(Protocol):
-    """Exact search in one kind of memory."""
+    """Exact search in one kind of memory.
+
+    ``search`` and ``range`` take what the calls of the core take, by position: a struct for each
+    call would be a part of the time of a small search.
+    """
 
     memory: HostMemory  # where rows and codes are kept
     reads_booleans: bool  # a search takes booleans for each query as they are
@@ -47,39 +53,39 @@ class Backend(Protocol):
     def layout(self) -> str:
         """What the bytes of its codes are called: files keep them for backends that share it."""
 
-    def counters(self) -> Counters:
+    def counters(self) -> SearchCounters:
         """New counters, for the searches of one index."""
 
-    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Array:
         """Rows where the backend can take them from; ``arrays.as_rows`` says what they may be."""
 
-    def refuse_not_finite(self, rows: Any) -> None:
+    def refuse_not_finite(self, rows: Array) -> None:
         """Raise where a query is not finite and a search would not say so."""
 
     def strip_bytes(self, dim: int, metric: str) -> int:
         """Bytes that 64 rows of codes take."""
 
-    def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
-        """Copy rows to ``out`` as ``dtype``; the first that is not finite, or -1."""
+    def ingest(self, rows: Array, *, out: int, dtype: str) -> int:
+        """Copy rows to ``out`` as ``dtype``; return the first that is not finite, or -1."""
 
-    def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
+    def encode(self, rows: CoreMatrix, *, metric: str, n_strips: int, codes: int) -> None:
         """Encode strips of rows."""
 
     def search(
         self,
-        queries: Any,
+        queries: Array,
         snapshot: Snapshot,
         k: int,
-        counters: Any,
+        counters: SearchCounters,
         float64: bool,
         /,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
         """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
 
-    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Any:
+    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size."""
 
     def prepare(self, snapshot: Snapshot) -> None:
@@ -90,10 +96,10 @@ class Backend(Protocol):
 
     def range(
         self,
-        queries: Any,
+        queries: Array,
         snapshot: Snapshot,
         radius: float,
-        counters: Any,
+        counters: SearchCounters,
         float64: bool,
         /,
         *,
@@ -106,13 +112,13 @@ class Backend(Protocol):
         of rows comes once.
         """
 
-    def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
+    def scores(self, queries: Array, rows: Array, *, metric: str) -> Array:
         """The canonical score of every query with every row."""
 
-    def fuse(self, layers: Sequence[Any], *, weigh: bool, out: int, dtype: str) -> None:
+    def fuse(self, layers: Sequence[Layer], *, weigh: bool, out: int, dtype: str) -> None:
         """Normalise, weigh and join layers (rows, mean, weight) into memory at ``out``."""
 
     def cluster_sums(
-        self, rows: Any, labels: Any, n_clusters: int
+        self, rows: Array, labels: NDArray[np.int64], n_clusters: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums and counts of the rows of each cluster."""

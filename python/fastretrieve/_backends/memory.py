@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 LINE_BYTES = 64
 
+Array = Any  # of a backend's memory: NumPy's, or a tensor of torch, which is not imported here
+
 
 class HostMemory:
     """Memory of the process, as NumPy arrays. ``DeviceMemory`` answers the same for a GPU."""
@@ -26,26 +28,26 @@ class HostMemory:
         """An uninitialised array."""
         return empty(shape, dtype)
 
-    def placed(self, array: Any) -> Any:
+    def placed(self, array: Array) -> Array:
         """The array where the backend can read it: here it is already."""
         return array
 
-    def to_host(self, array: Any) -> NDArray[Any]:
+    def to_host(self, array: Array) -> NDArray[Any]:
         """The array as NumPy."""
         return np.asarray(array)
 
-    def taken(self, rows: Any, which: NDArray[Any]) -> Any:
+    def taken(self, rows: Array, which: NDArray[Any]) -> Array:
         """These rows of a matrix, by number or by a mask."""
         return rows[which]
 
-    def holds(self, array: Any) -> bool:
+    def holds(self, array: Array) -> bool:
         """Whether the array is on a device of its own: not with this memory."""
         return False
 
     def synchronize(self) -> None:
         """Wait until everything that was asked of the memory has happened."""
 
-    def share(self, arrays: Iterable[Any]) -> None:
+    def share(self, arrays: Iterable[Array]) -> None:
         """Say that the caller's stream reads these arrays, whichever stream they were made on."""
 
 

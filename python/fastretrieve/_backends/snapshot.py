@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
+from fastretrieve._backends.memory import Array
 
 Bits = NDArray[np.uint64]  # bit r % 64 of word r // 64 belongs to row r
 
@@ -25,11 +26,11 @@ class SegmentView(Protocol):
         """Rows, removed ones included."""
 
     @property
-    def rows(self) -> Any:
+    def rows(self) -> Array:
         """The memory of the rows."""
 
     @property
-    def codes(self) -> Any:
+    def codes(self) -> Array:
         """The memory of their codes."""
 
     def row_ids(self) -> NDArray[np.int64]:

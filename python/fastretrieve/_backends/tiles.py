@@ -7,11 +7,12 @@ No codes are read, so this costs a canonical score for every pair; the answers a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import SegmentView, Snapshot
 from fastretrieve._common.arrays import unpack
 from fastretrieve._common.metric import is_distance
@@ -27,6 +28,23 @@ class Own(NamedTuple):
 
     segment: int
     row: int
+
+
+class Within(NamedTuple):
+    """Which pairs are wanted."""
+
+    radius: float
+    own: Own | None
+    limit: int  # of pairs
+
+
+class TileScorer(Protocol):
+    """A backend that scores some queries with some rows."""
+
+    memory: HostMemory
+
+    def score_tile(self, queries: Array, rows: Array, metric: str) -> Array:
+        """The canonical score of every query with every row."""
 
 
 class _Hits(NamedTuple):
@@ -45,17 +63,12 @@ class _Tile(NamedTuple):
 
 
 def in_range(
-    backend: Any,
-    queries: Any,  # on the device
-    snapshot: Snapshot,
-    radius: float,
-    *,
-    own: Own | None,
-    limit: int,
+    backend: TileScorer, queries: Array, snapshot: Snapshot, within: Within
 ) -> Found | None:
-    """(offsets, scores, ids) of all rows within the radius, best first; None for more than
-    ``limit``.
+    """(offsets, scores, ids) of all rows within the radius of queries on the device, best first;
+    None for more than the limit.
     """
+    radius, own, limit = within
     parts, total = [], 0
     for tile in _tiles(len(queries), snapshot.segments, own):
         asked = queries[tile.queries.start : tile.queries.stop]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DType = Literal["float32", "float16", "bfloat16"]
 DTYPES: tuple[DType, ...] = ("float32", "float16", "bfloat16")
 Rows = NDArray[Any]  # float32, float16, or uint16 holding bfloat16
+CoreMatrix = tuple[int, str, int, int, int]  # address, type, rows, dimension, stride
 
 MAX_EXACT_INTEGER = 2**24  # float32 holds every integer up to here
 
@@ -198,7 +199,7 @@ def like(result: NDArray[Any], original: Any) -> Any:
     return result
 
 
-def core_matrix(array: Any) -> tuple[int, str, int, int, int]:
+def core_matrix(array: Any) -> CoreMatrix:
     """The rows as the core's description of memory: address, type, rows, dimension, stride."""
     if is_tensor(array):
         kind = str(array.dtype).removeprefix("torch.")

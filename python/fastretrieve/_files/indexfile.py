@@ -51,7 +51,7 @@ class Said(NamedTuple):
         return said
 
 
-class Facts:
+class IndexFacts:
     """What the header of an index file says, checked."""
 
     def __init__(self, header: Header) -> None:

@@ -23,7 +23,7 @@ from fastretrieve._common.errors import StorageError
 from fastretrieve._common.ordering import order_of
 from fastretrieve._common.progress import Progress
 from fastretrieve._files import formats, indexfile, parts
-from fastretrieve._files.indexfile import Facts
+from fastretrieve._files.indexfile import IndexFacts
 from fastretrieve._files.tensorfile import NewTensor, array, is_of, read_header, verify, write
 from fastretrieve._state.changes import consecutive, live_rows
 from fastretrieve._state.checking import first_fault
@@ -40,7 +40,7 @@ PART_BYTES = 16 << 20
 class Read(NamedTuple):
     """A file that was opened: what it says of itself, and its bytes."""
 
-    facts: Facts
+    facts: IndexFacts
     buffer: Any
     is_mapped: bool
 
@@ -86,7 +86,7 @@ def opened(path: str, *, mmap: bool) -> Read:
 
 def from_buffer(buffer: Any, *, is_mapped: bool) -> Read:
     """The same for bytes in memory."""
-    return Read(Facts(read_header(buffer)), buffer, is_mapped)
+    return Read(IndexFacts(read_header(buffer)), buffer, is_mapped)
 
 
 def load(
@@ -199,7 +199,7 @@ def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
+def _state(facts: IndexFacts, form: Format, buffer: Any, *, copy: bool) -> State:
     """The state that a file holds; with ``copy`` nothing of it stays in the buffer."""
     n_rows, n_strips = facts.n_rows, facts.n_rows // STRIP_ROWS
     learned = _learned(facts, buffer, copy=copy)
@@ -224,13 +224,13 @@ def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
     return State(form, (segment,), id_map, facts.next_id, learned)
 
 
-def _learned(facts: Facts, buffer: Any, *, copy: bool) -> Learned:
+def _learned(facts: IndexFacts, buffer: Any, *, copy: bool) -> Learned:
     """What the file holds of what was learned about all its rows."""
     arrays = {name: array(buffer, facts.header, name) for name in facts.parts}
     return frozen({name: _copied(a) if copy else a for name, a in arrays.items()})
 
 
-def _prove(facts: Facts, segment: Segment, codes: bool, steps: _Steps) -> None:
+def _prove(facts: IndexFacts, segment: Segment, codes: bool, steps: _Steps) -> None:
     """Look at all rows of the file and, with ``codes``, at the codes that are taken from it."""
     slab, form = segment.slab, segment.slab.form
     codes = codes and not slab.has_own_codes
@@ -247,7 +247,7 @@ def _prove(facts: Facts, segment: Segment, codes: bool, steps: _Steps) -> None:
     slab.is_finite, slab.has_own_codes = True, slab.has_own_codes or codes
 
 
-def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
+def _ids(facts: IndexFacts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
     """The ids, which must be different, in range and below the next one; and where they are."""
     ids = array(buffer, facts.header, "ids")
     ids = _copied(ids) if copy else ids

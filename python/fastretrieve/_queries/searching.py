@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._backends.interface import Counters, Pair, Ranges
+from fastretrieve._backends.interface import Pair, Ranges, SearchCounters
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows, device_of, is_tensor, joined, like
@@ -44,7 +44,7 @@ class Searcher(NamedTuple):
     """A state to search, and what counts the work."""
 
     state: State
-    counters: Counters
+    counters: SearchCounters
     float64: bool  # how scores are returned
 
     @property
@@ -54,7 +54,7 @@ class Searcher(NamedTuple):
 
 def search(
     state: State,
-    counters: Counters,
+    counters: SearchCounters,
     queries: Any,
     k: int,
     among: Among | None,
@@ -63,7 +63,9 @@ def search(
     out: Pair | None,
     check: bool,
 ) -> Hits:
-    """The best ``k`` rows for each query."""
+    """The best ``k`` rows for each query. It takes apart what a ``Searcher`` joins: making one is
+    a part of the time of a small search.
+    """
     form = state.form
     plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
     ready = plain and queries.flags.c_contiguous and queries.flags.aligned
@@ -78,10 +80,7 @@ def search(
         form.backend.refuse_not_finite(rows)
     if out is not None:
         shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
-        out = checked_out(out, shape, float64, form, rows)
-        wide = (out[0].reshape(-1, k), out[1].reshape(-1, k))
-        _search_among(Searcher(state, counters, float64), rows, k, among, wide)
-        return Hits(*out, metric=form.metric)
+        return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
     if among is None:  # the shortest way, for small searches
         snapshot = state.snapshot
         scores, ids = form.backend.search(rows, snapshot, k, counters, float64)
@@ -150,6 +149,16 @@ def rows_within(
     if found is not None and snapshot.is_doubtful:
         refuse_doubtful(snapshot, *found[1:])
     return found
+
+
+def _search_into(
+    out: Pair, shape: tuple[int, ...], searcher: Searcher, rows: Rows, among: Among | None
+) -> Hits:
+    """The best rows for each query, in the caller's arrays, which must have this shape."""
+    k, form = shape[-1], searcher.form
+    scores, ids = checked_out(out, shape, searcher.float64, form, rows)
+    _search_among(searcher, rows, k, among, (scores.reshape(-1, k), ids.reshape(-1, k)))
+    return Hits(scores, ids, metric=form.metric)
 
 
 def _search_among(

@@ -9,6 +9,7 @@ where the rows do: ``learned.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,14 @@ from fastretrieve._state.state import State
 COPY_BYTES = 16 << 20  # rows are compacted this much at a time
 
 
+class _New(NamedTuple):
+    """What the user passed."""
+
+    rows: Rows
+    ids: Int64s
+    began: Int64s | None  # where these ids began, if they take the place of others
+
+
 def appended(
     state: State, rows: Rows, given: Int64s | None, began: Int64s | None = None
 ) -> tuple[State, Int64s]:
@@ -35,13 +44,13 @@ def appended(
     ids = _automatic_ids(state.next_id, n) if given is None else given
     if n == 0:
         return state, ids
-    first = int(ids[0])
+    new, first = _New(rows, ids, began), int(ids[0])
     # Few rows with ids of the user's own share a slab, also where these happen to be consecutive.
     implied = given is None or (n >= MIN_SLAB_ROWS and consecutive(ids))
     segments, id_map, begin = state.segments, state.id_map, 0
     if segments and segments[-1].free and _may_grow(segments[-1], first, ids, implied):
         begin = min(segments[-1].free, n)
-        last = _grown(segments[-1], rows, ids, began, 0, begin)
+        last = _grown(segments[-1], new, 0, begin)
         id_map = _remember(id_map, last, begin)
         segments = (*segments[:-1], last)
     if begin < n:
@@ -52,7 +61,7 @@ def appended(
             first_id=first + begin if implied else 0,
             own_ids=not implied,
         )
-        last = _grown(Segment(slab, 0, 0, None, 0), rows, ids, began, begin, n)
+        last = _grown(Segment(slab, 0, 0, None, 0), new, begin, n)
         id_map = _remember(id_map, last, n - begin)
         segments = (*segments, last)
     next_id = state.next_id + n if given is None else max(state.next_id, int(ids.max()) + 1)
@@ -180,17 +189,15 @@ def _may_grow(segment: Segment, first: int, ids: Int64s, implied: bool) -> bool:
     return first == slab.first_id + segment.n_rows and (implied or consecutive(ids))
 
 
-def _grown(
-    segment: Segment, rows: Rows, ids: Int64s, began: Int64s | None, begin: int, end: int
-) -> Segment:
+def _grown(segment: Segment, new: _New, begin: int, end: int) -> Segment:
     """The segment with rows ``begin`` to ``end`` of what the user passed behind it."""
-    bad = segment.slab.write(rows[begin:end], ids[begin:end], segment.n_rows)
+    bad = segment.slab.write(new.rows[begin:end], new.ids[begin:end], segment.n_rows)
     if bad >= 0:
         raise ValueError(
             f"vectors hold a value that is not finite in {segment.slab.form.dtype} "
             f"in row {begin + bad}; nothing was added: remove NaN and infinity first"
         )
-    return segment.grown(end - begin, None if began is None else began[begin:end])
+    return segment.grown(end - begin, None if new.began is None else new.began[begin:end])
 
 
 def _copied(segment: Segment, rows: Rows, ids: Int64s) -> Segment:

@@ -9,10 +9,10 @@ from rich.console import Console
 from fastretrieve.benchmarking import environment, plots, report
 from fastretrieve.benchmarking.bars import judge
 from fastretrieve.benchmarking.cases import CASES, QUICK_ROWS, Case
-from fastretrieve.benchmarking.measure import Result, Settings
+from fastretrieve.benchmarking.measure import Measurement, Settings
 from fastretrieve.benchmarking.oracle import WrongAnswer
 from fastretrieve.benchmarking.peers import PEERS
-from fastretrieve.benchmarking.suite import SWEEP_ROWS, Skipped, Suite
+from fastretrieve.benchmarking.suite import SWEEP_ROWS, SkippedCase, Suite
 
 BATCHES = (1, 32, 1024)
 QUICK_BATCHES = (1, 32)
@@ -88,8 +88,8 @@ def _cases(names: list[str], *, quick: bool) -> list[Case]:
     return [case.smaller(QUICK_ROWS) for case in chosen] if quick else chosen
 
 
-def _run(console: Console, suite: Suite) -> list[Result]:
-    results: list[Result] = []
+def _run(console: Console, suite: Suite) -> list[Measurement]:
+    results: list[Measurement] = []
     measured = suite.run()
     while True:
         try:
@@ -100,14 +100,14 @@ def _run(console: Console, suite: Suite) -> list[Result]:
             raise typer.Exit(1) from error
         if item is None:
             return results
-        if isinstance(item, Skipped):
+        if isinstance(item, SkippedCase):
             console.print(f"skipped {item.what}: {item.reason}", style="yellow")
             continue
         report.print_result(console, item)
         results.append(item)
 
 
-def _draw(console: Console, results: list[Result], path: Path, *, caption: str) -> None:
+def _draw(console: Console, results: list[Measurement], path: Path, *, caption: str) -> None:
     try:
         plots.draw_sweep(results, path, caption=caption)
     except plots.PlotUnavailable as error:

@@ -12,7 +12,7 @@ PEAK_SECONDS = 0.03
 
 
 @dataclass
-class Limits:
+class MachineLimits:
     """The streaming read rate and the int8 multiply-add rate of ``threads``, once a round."""
 
     threads: int

@@ -37,7 +37,7 @@ Command = Callable[[int, str], list[str]]
 Say = Callable[[dict[str, Any]], None]
 
 
-class Case(NamedTuple):
+class ProofCase(NamedTuple):
     """An index and the searches in it."""
 
     kind: str
@@ -53,24 +53,24 @@ class Case(NamedTuple):
         return f"{self.n_rows} x {self.dim} {self.dtype}, {self.kind}, {self.metric}"
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[ProofCase]:
     """Dimensions and batches around every tile, rows of which 17 have no codes, hard numbers."""
     dims = (1, 31, 32, 33, 64, 65, 127, 128, 129, 256, 768, 769)
     for i, dim in enumerate(dims):
         for j, metric in enumerate(METRICS):
-            yield Case(KINDS[(i + j) % len(KINDS)], 64 * 19 + 17, dim, metric)
+            yield ProofCase(KINDS[(i + j) % len(KINDS)], 64 * 19 + 17, dim, metric)
     for dtype, metric in (("float16", METRICS[0]), ("bfloat16", METRICS[2])):
-        yield Case(KINDS[0], 64 * 19 + 17, 100, metric, dtype)
+        yield ProofCase(KINDS[0], 64 * 19 + 17, 100, metric, dtype)
     for metric in METRICS:  # plans as users have them
-        yield Case(KINDS[0], 64 * 60 + 17, 48, metric, small_plans=False)
+        yield ProofCase(KINDS[0], 64 * 60 + 17, 48, metric, small_plans=False)
     several = ((1, 10), (8, 1), (64, 100), (600, 10))
-    yield Case(KINDS[0], 300_017, 128, METRICS[0], searches=several, small_plans=False)
-    yield Case(KINDS[0], 200_017, 128, METRICS[3], searches=several, small_plans=False)
-    yield Case(KINDS[2], 100_017, 64, METRICS[1], searches=several[:2], small_plans=False)
-    yield Case(KINDS[0], 60_017, 768, METRICS[1], searches=several[:3], small_plans=False)
+    yield ProofCase(KINDS[0], 300_017, 128, METRICS[0], searches=several, small_plans=False)
+    yield ProofCase(KINDS[0], 200_017, 128, METRICS[3], searches=several, small_plans=False)
+    yield ProofCase(KINDS[2], 100_017, 64, METRICS[1], searches=several[:2], small_plans=False)
+    yield ProofCase(KINDS[0], 60_017, 768, METRICS[1], searches=several[:3], small_plans=False)
 
 
-def numbers(case: Case) -> tuple[Rows, Rows]:
+def numbers(case: ProofCase) -> tuple[Rows, Rows]:
     """Queries, some of which are rows or their opposites, and rows of a case."""
     random = np.random.default_rng([9, case.n_rows, case.dim])
     shape = (case.n_rows, case.dim)
@@ -92,7 +92,7 @@ def numbers(case: Case) -> tuple[Rows, Rows]:
     return queries, rows
 
 
-def filled(case: Case, rows: Rows, device: str) -> Index:
+def filled(case: ProofCase, rows: Rows, device: str) -> Index:
     """An index of the rows, in two segments, less some of them."""
     index = Index(case.dim, metric=case.metric, dtype=case.dtype, device=device)
     index.add(rows[: case.n_rows // 3])
@@ -101,7 +101,7 @@ def filled(case: Case, rows: Rows, device: str) -> Index:
     return index
 
 
-def masks(case: Case, batch: int, k: int) -> Any:
+def masks(case: ProofCase, batch: int, k: int) -> Any:
     """No mask, one for all queries, or one for each, in turns."""
     which = (batch + k + case.dim) % 3
     shape = (case.n_rows - len(range(5, case.n_rows, 97)),)
@@ -124,7 +124,7 @@ def difference(found: Hits, wanted: Hits) -> str:
     )
 
 
-def compare(case: Case, backend: Any, *, most: float, begin: Say) -> Iterator[str]:
+def compare(case: ProofCase, backend: Any, *, most: float, begin: Say) -> Iterator[str]:
     """What differs in each search of a case that has no more products than ``most``; empty where
     nothing does.
     """
