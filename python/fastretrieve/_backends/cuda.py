@@ -1,10 +1,10 @@
-"""The CUDA backend as the rest of the package sees it: the same calls as ``_core.CpuBackend``.
+"""The CUDA backend as the rest of the package sees it: the calls of ``interface.py``.
 
-What it adds is memory. Arrays live on the device (torch tensors, ``device_memory.py``), or, in a
-build with ``FR_CUDA=EMU``, in the memory of the process, where tests run the same kernels without a
-GPU. Workspace and results come from torch's allocator, work runs on torch's current stream, and a
-search of device queries never waits for the device. Changes of an index do wait, so that any stream
-may search what has been published.
+It adds memory to the core's class of the same name. Arrays live on the device (torch tensors,
+``device_memory.py``). In a build with ``FR_CUDA=EMU`` they live in the memory of the process, where
+tests run the same kernels without a GPU. Workspace and results come from torch's allocator, work
+runs on torch's current stream, and a search of device queries never waits for the device. Changes
+of an index do wait, so that any stream may search the published rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DeviceCounters:
         self._memory = memory
         self.numbers = memory.empty((_core.CUDA_COUNTERS,), np.int64)
         self.numbers[:] = 0
-        self.streams: frozenset[int] = frozenset()  # that the allocator knows to write them
+        self.streams: frozenset[int] = frozenset()  # known to the allocator as their writers
 
     def read(self) -> dict[str, int]:
         """The totals so far."""
@@ -46,11 +46,11 @@ class DeviceCounters:
 
 
 class _SegmentTable:
-    """What kernels read of the segments of a snapshot, on the device."""
+    """The segments of a snapshot as kernels read them, on the device."""
 
     def __init__(self, numbers: Array) -> None:
         self.numbers = numbers
-        self.streams: frozenset[int] = frozenset()  # that the allocator knows to read it
+        self.streams: frozenset[int] = frozenset()  # known to the allocator as its readers
 
 
 class CudaBackend:
@@ -85,7 +85,7 @@ class CudaBackend:
 
     @property
     def layout(self) -> str:
-        """How its codes lie, as files name it."""
+        """The name of the layout of its codes, as files have it."""
         return self._core.layout
 
     @property
@@ -118,7 +118,7 @@ class CudaBackend:
         self.memory.synchronize()
 
     def ingest(self, rows: Array, *, out: int, dtype: str) -> int:
-        """Copy rows to the device's memory at ``out``; the first that is not finite, or -1."""
+        """Copy rows to device memory at ``out``; return the first that is not finite, or -1."""
         placed = self.memory.placed(rows)
         flag = self.memory.empty((1,), np.int64)
         return self._core.ingest(
@@ -136,9 +136,8 @@ class CudaBackend:
         workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
-        """Scores and ids of the best ``k`` rows; on the device if the queries are there.
-
-        ``out`` is memory of the device for both.
+        """Scores and ids of the best ``k`` rows, on the device if the queries are there. ``out`` is
+        memory of the device.
         """
         if not self.memory.holds(rows):
             refuse_not_finite(rows)
@@ -180,7 +179,7 @@ class CudaBackend:
         return self.memory.empty((n_bytes,), np.uint8)
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
-        """How a search of this size is cut into launches."""
+        """A description of how a search of this size is cut into launches."""
         return self._core.plan(snapshot.native, n_queries, k)
 
     def range(
@@ -195,8 +194,8 @@ class CudaBackend:
         self_row: int = 0,
         limit: int = NO_LIMIT,
     ) -> Ranges | None:
-        """Everything within a radius, as ``_core.CpuBackend.range`` returns it: tile by tile of
-        exact scores on the device, without codes.
+        """Every row within a radius of each query: tile by tile of exact scores on the device,
+        without codes.
         """
         if not self.memory.holds(rows):
             refuse_not_finite(rows)
@@ -221,7 +220,7 @@ class CudaBackend:
         return out if self.memory.holds(queries) else self.memory.to_host(out)
 
     def score_tile(self, queries: Array, rows: Array, metric: str) -> Array:
-        """The same of what is on the device, unchecked."""
+        """The same for rows on the device, unchecked."""
         out = self.memory.empty((queries.shape[0], rows.shape[0]), np.float64)
         self._core.scores(
             core_matrix(queries),
@@ -259,14 +258,14 @@ class CudaBackend:
         return self.memory.to_host(sums), self.memory.to_host(counts)
 
     def _lend(self, counters: DeviceCounters) -> None:
-        """Let the allocator know that this stream counts there, also when the index is gone."""
+        """Tell the allocator that this stream writes the counters, which may outlive the index."""
         if self.stream not in counters.streams:
             self.memory.share([counters.numbers])
             counters.streams |= {self.stream}
 
     def _table(self, snapshot: Snapshot) -> Array:
-        """What kernels read of the segments, on the device. A stream that sees it for the first
-        time is made known to the allocator.
+        """The segments as kernels read them, on the device. The allocator hears of every stream
+        that reads them.
         """
         table = self._tables.get(snapshot)
         if table is None:
@@ -283,7 +282,7 @@ class CudaBackend:
 
 
 def refuse_not_finite(rows: Array, name: str = "queries") -> None:
-    """Raise where a row holds NaN or infinity; for what is on the device this waits for it."""
+    """Raise if a row holds NaN or infinity; for rows on the device this waits for it."""
     bad = not_finite(rows)
     if len(bad):
         raise ValueError(

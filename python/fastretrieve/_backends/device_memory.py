@@ -1,7 +1,8 @@
 """Memory of a GPU as torch tensors: allocation, copies, and streams that share an index.
 
-Torch's allocator hands a freed tensor to the next caller on the same stream at once. A search on
-another stream may still be reading it, so :meth:`DeviceMemory.share` tells the allocator.
+Torch's allocator gives the memory of a freed tensor to the next caller on the same stream at once.
+A search on another stream may still be reading it, so :meth:`DeviceMemory.share` tells the
+allocator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fastretrieve._backends.interface import BackendUnavailable
 from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._common.arrays import device_of, is_tensor
 
-COPY_BYTES = 16 << 20  # memory that must not be written is copied to the device this much at a time
+COPY_BYTES = 16 << 20  # of read-only memory are copied to the device at a time
 
 
 def usable_device(device: str) -> str:
@@ -91,7 +92,7 @@ class DeviceMemory(HostMemory):
         array = np.ascontiguousarray(array)
         if array.flags.writeable:
             return torch.from_numpy(array).to(self.device)
-        # A file's memory: torch would warn of it, and it may be larger than what is free.
+        # Memory of a file: torch would warn, and all of it may not fit a second time.
         result = torch.empty(array.shape, dtype=self._kinds[array.dtype], device=self.device)
         step = max(COPY_BYTES // max(array[:1].nbytes, 1), 1)
         for begin in range(0, len(array), step):
@@ -149,7 +150,7 @@ class DeviceMemory(HostMemory):
         torch.cuda.current_stream(self.device).synchronize()
 
     def share(self, arrays: Iterable[Array]) -> None:
-        """Let the allocator know that the current stream reads these tensors."""
+        """Tell the allocator that the current stream reads these tensors."""
         if self.device.type == "cpu":
             return
         import torch

@@ -1,6 +1,6 @@
-"""What a backend is: the calls that the rest of the package makes of it.
+"""The interface of a backend: the calls that the rest of the package makes.
 
-``cpu.py`` and ``cuda.py`` are the two that there are, ``runtime.py`` chooses one. Rows, queries and
+``cpu.py`` and ``cuda.py`` are the two backends, ``runtime.py`` chooses one. Rows, queries and
 results are arrays of the backend's memory, or addresses in it: NumPy on the CPU, torch's tensors on
 a GPU.
 """
@@ -24,11 +24,11 @@ NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
 class BackendUnavailable(RuntimeError):
-    """The device that was asked for cannot be used; the message says why and what would help."""
+    """The requested device cannot be used; the message says why and what would help."""
 
 
 class SearchCounters(Protocol):
-    """What the searches of an index count into."""
+    """Totals over the searches of an index."""
 
     def read(self) -> dict[str, int]:
         """The totals so far."""
@@ -42,8 +42,8 @@ class Backend(Protocol):
     """
 
     memory: HostMemory  # where rows and codes are kept
-    reads_booleans: bool  # a search takes booleans for each query as they are
-    answers_at_once: bool  # so that answers about unverified rows can be looked at
+    reads_booleans: bool  # a search reads a mask of booleans for each query where it is
+    answers_at_once: bool  # a search waits for its answer, so that doubtful ones can be checked
 
     @property
     def name(self) -> str:
@@ -51,16 +51,16 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> str:
-        """What the bytes of its codes are called: files keep them for backends that share it."""
+        """The name of the layout of its codes: a file serves every backend that shares it."""
 
     def counters(self) -> SearchCounters:
         """New counters, for the searches of one index."""
 
     def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Array:
-        """Rows where the backend can take them from; ``arrays.as_rows`` says what they may be."""
+        """Rows in memory that the backend reads; ``arrays.as_rows`` says what they may be."""
 
     def refuse_not_finite(self, rows: Array) -> None:
-        """Raise where a query is not finite and a search would not say so."""
+        """Raise if a query is not finite and a search would not say so."""
 
     def strip_bytes(self, dim: int, metric: str) -> int:
         """Bytes that 64 rows of codes take."""
@@ -83,7 +83,7 @@ class Backend(Protocol):
         workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
-        """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+        """Scores and ids of the best ``k`` rows, in ``out`` if given."""
 
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size."""
@@ -92,7 +92,7 @@ class Backend(Protocol):
         """Do now what the first search of this snapshot would do."""
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
-        """How a search of this size is cut into parts."""
+        """A description of how a search of this size is cut into parts."""
 
     def range(
         self,
@@ -107,7 +107,7 @@ class Backend(Protocol):
         self_row: int = 0,
         limit: int = NO_LIMIT,
     ) -> Ranges | None:
-        """Everything within a radius; None where more than ``limit`` rows are. With
+        """Every row within a radius of each query; None if there are more than ``limit``. With
         ``self_segment`` the queries are rows of that segment, from ``self_row`` on, and every pair
         of rows comes once.
         """

@@ -1,7 +1,7 @@
 """Memory that the core works in: aligned, and in huge pages where the system offers them.
 
 A scan reads codes at 27 GB/s from huge pages and at 17 to 26 from ordinary ones. NumPy asks for
-huge pages itself for arrays of 4 MiB and more; what is added here is the alignment to a cache line.
+huge pages itself for arrays of 4 MiB and more; this module adds the alignment to a cache line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HostMemory:
         return empty(shape, dtype)
 
     def placed(self, array: Array) -> Array:
-        """The array where the backend can read it: here it is already."""
+        """The array in memory that the backend reads: the array itself."""
         return array
 
     def to_host(self, array: Array) -> NDArray[Any]:
@@ -41,14 +41,14 @@ class HostMemory:
         return rows[which]
 
     def holds(self, array: Array) -> bool:
-        """Whether the array is on a device of its own: not with this memory."""
+        """Whether the array is on a device: never in this memory."""
         return False
 
     def synchronize(self) -> None:
-        """Wait until everything that was asked of the memory has happened."""
+        """Wait until all work on the memory is done: here it is."""
 
     def share(self, arrays: Iterable[Array]) -> None:
-        """Say that the caller's stream reads these arrays, whichever stream they were made on."""
+        """Declare that the stream of the caller reads these arrays: here there is one."""
 
 
 HOST = HostMemory()

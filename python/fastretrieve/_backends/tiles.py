@@ -1,7 +1,7 @@
-"""Range search on a GPU: tiles of exact scores on the device, of which the host takes what counts.
+"""Range search on a GPU: tiles of exact scores on the device; the host takes those within reach.
 
-No codes are read, so this costs a canonical score for every pair; the answers are those of
-``csrc/cpu/range_search.cpp``. What is held is one tile and what was found.
+It reads no codes, so it computes a canonical score for every pair; the answers are those of
+``csrc/cpu/range_search.cpp``. Memory holds one tile and the rows found so far.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _tiles(n_queries: int, segments: Sequence[SegmentView], own: Own | None) -> 
         step = TILE_PAIRS // len(queries)
         for number, segment in enumerate(segments):
             begin = 0
-            if own is not None:  # what lies before the queries has been compared with them
+            if own is not None:  # the rows before the queries were compared with them
                 begin = own.row + first + 1 if number == own.segment else 0
                 begin = segment.n_rows if number < own.segment else begin
             for row in range(begin, segment.n_rows, step):

@@ -1,4 +1,4 @@
-"""What an index file says: the names, types and shapes of its tensors, and the facts of its header.
+"""The contents of an index file: its tensors, their types and shapes, and the facts of its header.
 
 ``docs/index-files.md`` describes them for readers elsewhere. ``tensorfile.py`` owns the bytes and
 the checksums, ``saving.py`` makes states of them. The header may be hostile: every fact is checked
@@ -24,7 +24,7 @@ TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # what a tenso
 
 
 class Said(NamedTuple):
-    """What the header of a file is to say."""
+    """The facts that a new file's header states."""
 
     version: int
     dim: int
@@ -52,7 +52,7 @@ class Said(NamedTuple):
 
 
 class IndexFacts:
-    """What the header of an index file says, checked."""
+    """The facts of an index file's header, checked."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -91,7 +91,7 @@ class IndexFacts:
             raise _wrong(name, f"{dtype} {shape}", f"{tensor.dtype} {tensor.shape}")
 
     def wrong_numbers(self, name: str, expected: str, found: str, offset: int = 0) -> StorageError:
-        """The error for a tensor that does not hold what it should at this byte of it."""
+        """The error for a wrong number in a tensor, at this byte of it."""
         at = self.header.data + self.header.tensors[name].begin + offset
         return StorageError(f"at byte {at}: expected {expected}, found {found}")
 

@@ -1,8 +1,8 @@
 """Save and load the state of an index: to a file, and back.
 
 ``indexfile.py`` says what such a file holds, ``tensorfile.py`` owns the bytes and the checksums.
-Removed rows are not written. Codes are, unless they are not wanted; where a file has none, or those
-of another backend, they are computed again.
+A file holds no removed rows. It holds codes unless the caller declines them; if it has none, or
+those of another backend, loading computes them again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PART_BYTES = 16 << 20
 
 
 class Read(NamedTuple):
-    """A file that was opened: what it says of itself, and its bytes."""
+    """An opened file: the facts of its header, and its bytes."""
 
     facts: IndexFacts
     buffer: Any
@@ -57,7 +57,7 @@ def save(path: str, state: State, *, codes: bool, progress: Progress | None) -> 
 
 
 def as_bytes(state: State) -> bytes:
-    """What a file of this state holds."""
+    """The bytes of a file of this state."""
     file = io.BytesIO()
     write(file, *_contents(state, True))
     return file.getbuffer().tobytes()
@@ -65,7 +65,7 @@ def as_bytes(state: State) -> bytes:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Let errors about a file begin with its name, and end with what else would read it."""
+    """Let errors about a file begin with its name, and end with the call that would read it."""
     try:
         yield
     except StorageError as error:
@@ -99,7 +99,7 @@ def load(
         verify(read.buffer, facts.header, steps.add)
     state = _state(facts, form, read.buffer, copy=not read.is_mapped)
     for segment in state.segments:
-        # Encoding reads all rows anyway, and so does a device, whose results would be too late.
+        # Encoding reads all rows anyway. So does a device, and its results would come too late.
         if check or segment.slab.has_own_codes or form.memory is not HOST:
             _prove(facts, segment, check == "codes", steps)
     return state
@@ -112,7 +112,7 @@ def trust(state: State) -> None:
 
 
 class _Steps:
-    """Adds up how many bytes are done, for a progress bar."""
+    """Adds up the bytes that are done, for a progress bar."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
@@ -128,7 +128,7 @@ class _Steps:
 
 
 def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor]]:
-    """What a file of this state says and holds."""
+    """The metadata and tensors of a file of this state."""
     form, n, ids = state.form, len(state), ids_as_added(state)
     layout = form.backend.layout if codes else None
     first_id = (int(ids[0]) if n else 0) if consecutive(ids) else None
@@ -157,7 +157,7 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor
 
 
 def _part(state: State, name: str) -> NewTensor:
-    """What is learned under a name, if it is what files hold under it."""
+    """An array that was learned, if it is what files hold under its name."""
     part, found = parts.PARTS[name], state.learned[name]
     fits = part.fits(part.dtype, found.shape, n_rows=len(state), dim=state.form.dim)
     if not (fits and is_of(found, part.dtype)):
@@ -171,8 +171,8 @@ def _row_parts(state: State) -> Iterator[NDArray[Any]]:
 
 
 def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
-    """The codes of all whole strips: those in memory, or where rows were removed or updated those
-    of the rows as they are written.
+    """The codes of all whole strips: those in memory, or new ones for the rows as they are written
+    if some were removed or updated.
     """
     to_host = state.form.memory.to_host
     segments = [segment for segment in state.segments if segment.n_rows]
@@ -225,13 +225,13 @@ def _state(facts: IndexFacts, form: Format, buffer: Any, *, copy: bool) -> State
 
 
 def _learned(facts: IndexFacts, buffer: Any, *, copy: bool) -> Learned:
-    """What the file holds of what was learned about all its rows."""
+    """The arrays of the file that were learned about all its rows."""
     arrays = {name: array(buffer, facts.header, name) for name in facts.parts}
     return frozen({name: _copied(a) if copy else a for name, a in arrays.items()})
 
 
 def _prove(facts: IndexFacts, segment: Segment, codes: bool, steps: _Steps) -> None:
-    """Look at all rows of the file and, with ``codes``, at the codes that are taken from it."""
+    """Check all rows of the file and, with ``codes``, the codes that came from it."""
     slab, form = segment.slab, segment.slab.form
     codes = codes and not slab.has_own_codes
     fault = first_fault(segment, codes=codes, tell=lambda n: steps.add(n * form.row_bytes))
@@ -278,7 +278,7 @@ def _copied(part: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read(file: IO[bytes]) -> bytearray:
-    """All of a file, in parts between which Ctrl-C is heard."""
+    """All of a file, read in parts, so that Ctrl-C need not wait for the end."""
     data = bytearray(os.fstat(file.fileno()).st_size)
     view, at = memoryview(data), 0
     while n := file.readinto(view[at : at + PART_BYTES]):  # type: ignore[attr-defined]

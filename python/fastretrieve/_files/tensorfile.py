@@ -1,9 +1,9 @@
 """Files of named tensors: safetensors, with checksums.
 
 A file is eight bytes with the length of a JSON header, the header, and the tensors one after the
-other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. What is
-read here may be hostile: nothing is used before it was checked, and every error says at which byte
-the file is not what was expected. ``indexfile.py`` knows what the tensors of an index mean.
+other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. A file may
+be hostile: it is checked before it is used, and every error says at which byte the file is not what
+was expected. ``indexfile.py`` knows what the tensors of an index mean.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fastretrieve._files.checksums import (
 )
 
 ALIGNMENT = 64  # of the first tensor: a cache line
-# What is written here takes a kilobyte and eight bytes for each chunk; a reader allows many times
-# that and not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
+# Our headers take a kilobyte and eight bytes for each chunk. A reader allows many times that, but
+# not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
 MAX_HEADER_BYTES = 1 << 16  # and as much again for every:
 BYTES_PER_HEADER = 1 << 34
 MAX_TENSORS = 64
@@ -41,7 +41,7 @@ _NUMPY = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "B
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies; its bytes count from the end of the header."""
+    """The place of a tensor; its bytes count from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself."""
+    """The header of a file."""
 
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
@@ -103,14 +103,14 @@ def array(buffer: Any, header: Header, name: str) -> NDArray[Any]:
     result: NDArray[Any] = np.ndarray(
         tensor.shape, _NUMPY[tensor.dtype], buffer=buffer, offset=header.data + tensor.begin
     )
-    # Our files begin every tensor at a multiple of 8; another's may not, and bytes of codes are
-    # read as float32.
+    # Kernels read codes as float32. Our files begin codes, ids and rows at multiples of 8; others
+    # may not.
     return result if result.__array_interface__["data"][0] % 8 == 0 else result.copy()
 
 
 def verify(buffer: Any, header: Header, tell: Callable[[int], object] | None = None) -> None:
-    """Compare every byte of the tensors with its checksum; ``tell`` hears how many more are
-    done.
+    """Compare every byte of the tensors with its checksum. ``tell`` is called with how many more
+    bytes are done.
     """
     view = memoryview(buffer)
     for name, tensor in header.tensors.items():
@@ -137,12 +137,12 @@ def _error(at: int, expected: str, found: str) -> StorageError:
 
 
 def _plain(text: str) -> str:
-    """Text of a file as every terminal can print it."""
+    """Text of a file that is safe to print on any terminal."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
 def _short(value: Any) -> str:
-    """The beginning of what a file says."""
+    """The beginning of a value in a file."""
     try:
         return _plain(repr(value)[:80])
     except RecursionError:  # the parser may go deeper than this

@@ -1,8 +1,8 @@
 """Searches of one state of an index: the best rows, all rows within a radius.
 
-``index.py`` says what each search promises; here it happens. Every answer of a backend comes
-through ``best_rows`` or ``rows_within``, which refuse what cannot be true. ``filters.py`` owns the
-row masks, ``plans.py`` what is prepared beforehand, ``csrc/cpu/search.cpp`` the search.
+``index.py`` says what each search promises. Every answer of a backend comes through ``search``,
+``best_rows`` or ``rows_within``, which refuse answers that cannot be true. ``filters.py`` owns row
+masks, ``plans.py`` prepared searches, ``csrc/cpu/search.cpp`` the search itself.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from fastretrieve._state.state import State
 
 
 class Among(NamedTuple):
-    """Which rows a search may return, as the caller says it."""
+    """The rows that a search may return, as the caller gives them."""
 
     where: Any
     exclude: Any
 
 
 class Searcher(NamedTuple):
-    """A state to search, and what counts the work."""
+    """A state to search, and the counters of the work."""
 
     state: State
     counters: SearchCounters
-    float64: bool  # how scores are returned
+    float64: bool  # the type of the scores
 
     @property
     def form(self) -> Format:
@@ -126,7 +126,7 @@ def range_search(searcher: Searcher, queries: Any, radius: float, among: Among |
 def best_rows(
     searcher: Searcher, snapshot: Snapshot, rows: Any, k: int, out: Pair | None = None
 ) -> Pair:
-    """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+    """Scores and ids of the best ``k`` rows, in ``out`` if given."""
     form = searcher.form
     in_place = out is None or form.memory.holds(out[0])
     found = form.backend.search(
@@ -142,7 +142,7 @@ def best_rows(
 def rows_within(
     searcher: Searcher, snapshot: Snapshot, rows: Any, radius: float, **own: int
 ) -> Ranges | None:
-    """Everything within a radius; ``own`` are the options of a self-join of ``Backend.range``."""
+    """Every row within a radius; ``own`` holds the options of a self-join of ``Backend.range``."""
     found = searcher.form.backend.range(
         rows, snapshot, radius, searcher.counters, searcher.float64, **own
     )
@@ -176,7 +176,7 @@ def _search_among(
 def _batches(
     state: State, among: Among | None, n_queries: int
 ) -> Iterator[tuple[int, int, Snapshot]]:
-    """What queries ``begin`` to ``end`` search."""
+    """The snapshots that queries ``begin`` to ``end`` search."""
     if among is None:
         return iter([(0, n_queries, state.snapshot)])
     return masked(state, among.where, among.exclude, n_queries)
@@ -202,7 +202,7 @@ def as_array(out: Any) -> NDArray[Any]:
 
 
 def checked_out(out: Any, shape: tuple[int, ...], float64: bool, form: Format, rows: Any) -> Pair:
-    """``out`` if results of this shape can be written to it, else an error that says why not."""
+    """``out`` if it can receive results of this shape, else an error that says why not."""
     if not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(f"out must be a tuple (scores, ids), got {type(out).__name__}")
     kinds = ("float64" if float64 else "float32", "int64")

@@ -1,7 +1,7 @@
 """Changes of an index: from one state to the next.
 
-Every function returns a new :class:`State` and leaves the given one as it is, apart from memory
-that no state counts yet, so whatever fails half-way has changed nothing. The caller holds the
+Every function returns a new :class:`State` and leaves the given one as it is. It writes only memory
+that no state counts yet, so a failure half-way changes nothing. The caller holds the
 index's lock and publishes the result by one assignment. What is learned about the rows stays only
 where the rows do: ``learned.py``.
 """
@@ -27,7 +27,7 @@ COPY_BYTES = 16 << 20  # rows are compacted this much at a time
 
 
 class _New(NamedTuple):
-    """What the user passed."""
+    """Rows as the user passed them."""
 
     rows: Rows
     ids: Int64s
@@ -37,8 +37,8 @@ class _New(NamedTuple):
 def appended(
     state: State, rows: Rows, given: Int64s | None, began: Int64s | None = None
 ) -> tuple[State, Int64s]:
-    """The state with these rows behind it, under the given ids or the next unused ones. ``began``
-    are the origins of rows that take the place of others.
+    """The state with these rows at its end, under the given ids or the next unused ones. ``began``
+    holds the origins of rows that take the place of others.
     """
     n = len(rows)
     ids = _automatic_ids(state.next_id, n) if given is None else given
@@ -69,9 +69,9 @@ def appended(
 
 
 def extended(state: State, other: State) -> State:
-    """The state with the live rows of another behind it, in the memory where they are.
+    """The state with the live rows of another at its end, in the memory where they are.
 
-    What is published is never written again, so both may go on: what either adds goes elsewhere.
+    Published rows are never written again, so both may go on: what either adds goes elsewhere.
     """
     segments, id_map = state.segments, state.id_map
     base = _next_slot(segments)  # all slots move by as much, and origins with them
@@ -112,7 +112,7 @@ def _dropped(state: State, slots: Int64s) -> State:
 
 
 def reserved(state: State, n_rows: int) -> State:
-    """The state with room for so many more rows in its last slab."""
+    """The state with room for ``n_rows`` more rows in its last slab."""
     segments = state.segments
     if n_rows <= (segments[-1].free if segments else 0):
         return state
@@ -124,8 +124,8 @@ def reserved(state: State, n_rows: int) -> State:
 
 
 def compacted(state: State) -> State:
-    """The state with all rows in one slab, which is as large as they are, in the order in which
-    their ids were first added.
+    """The state with all rows in one slab of exactly their size, in the order in which their ids
+    were first added.
     """
     ids = ids_as_added(state)
     if len(ids) == 0:
@@ -143,8 +143,8 @@ def compacted(state: State) -> State:
 
 
 def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
-    """The rows of a state in the order in which their ids were first added, in parts of about so
-    many bytes; only parts with removed or updated rows are copied.
+    """The rows of a state in the order in which their ids were first added, in parts of about
+    ``n_bytes``; only parts with removed or updated rows are copied.
     """
     step = max(n_bytes // state.form.row_bytes, 1)
     if state.order is not None:
@@ -161,7 +161,7 @@ def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
 
 
 def consecutive(ids: NDArray[np.int64]) -> bool:
-    """Whether each id is one more than that before it."""
+    """Whether each id is one more than the id before it."""
     n = len(ids)
     if n < 2:
         return True
@@ -190,7 +190,7 @@ def _may_grow(segment: Segment, first: int, ids: Int64s, implied: bool) -> bool:
 
 
 def _grown(segment: Segment, new: _New, begin: int, end: int) -> Segment:
-    """The segment with rows ``begin`` to ``end`` of what the user passed behind it."""
+    """The segment with new rows ``begin`` to ``end`` at its end."""
     bad = segment.slab.write(new.rows[begin:end], new.ids[begin:end], segment.n_rows)
     if bad >= 0:
         raise ValueError(
@@ -201,7 +201,7 @@ def _grown(segment: Segment, new: _New, begin: int, end: int) -> Segment:
 
 
 def _copied(segment: Segment, rows: Rows, ids: Int64s) -> Segment:
-    """The segment with these rows of the index behind it."""
+    """The segment with these rows of the index at its end."""
     bad = segment.slab.write(rows, ids, segment.n_rows)
     if bad >= 0:
         raise row_fault(int(ids[bad]))
@@ -209,7 +209,7 @@ def _copied(segment: Segment, rows: Rows, ids: Int64s) -> Segment:
 
 
 def _remember(id_map: IdMap, segment: Segment, n_new: int) -> IdMap:
-    """The map with the ids of the last rows of a segment, where they are not implied."""
+    """The map with the ids of the last rows of a segment, unless they are implied."""
     if segment.slab.ids is None:
         return id_map
     begin = segment.n_rows - n_new

@@ -34,7 +34,7 @@ class Segment(NamedTuple):
 
     @property
     def rows(self) -> Rows:
-        """The memory of the rows, and of those that may follow."""
+        """The memory of the rows, and of the rows that may follow."""
         return self.slab.rows
 
     @property
@@ -44,7 +44,7 @@ class Segment(NamedTuple):
 
     @property
     def is_proved(self) -> bool:
-        """Whether its rows are known to be finite and its codes to be theirs: checking.py."""
+        """Whether its rows are known to be finite and its codes to belong to them: checking.py."""
         return self.slab.is_finite and self.slab.has_own_codes
 
     @property
@@ -53,7 +53,7 @@ class Segment(NamedTuple):
         return self.slab.capacity - self.n_rows
 
     def part(self) -> tuple[_core.Segment, list[Any]]:
-        """The segment as the core sees it, and memory of the device that its kernels read."""
+        """The segment as the core sees it, and the memory of the device that its kernels read."""
         slab = self.slab
         placed = slab.form.memory.placed
         ids = None if slab.ids is None else placed(slab.ids[: self.n_rows])
@@ -112,8 +112,8 @@ class Segment(NamedTuple):
         return self._replace(live=live, n_live=self.n_live - len(rows))
 
     def grown(self, added: int, origins: NDArray[np.int64] | None = None) -> Segment:
-        """The segment with the next ``added`` rows, which have been written and have to be encoded
-        now. Those that took the place of others have the origins of these.
+        """The segment with the next ``added`` rows, which are written already and encoded here.
+        ``origins`` are those of the rows whose place they take.
         """
         slab, before, n_rows = self.slab, self.n_rows, self.n_rows + added
         began = self.began

@@ -46,8 +46,8 @@ class Format(NamedTuple):
 class Slab:
     """Memory for rows. ``slot`` numbers its first row among all rows the index ever had.
 
-    How many of its rows count is written in segments alone, so work that fails half-way leaves
-    nothing to undo.
+    Only segments say how many of its rows count, so work that fails half-way leaves nothing to
+    undo.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Slab:
         self.slot = slot
         self.first_id = first_id  # row r has id first_id + r, unless the rows have ids of their own
         self.ids = ids
-        # Not of what was loaded and not verified: checking.py.
+        # Both are False for unverified rows of a file: checking.py.
         self.is_finite = self.has_own_codes = True
         self.rows = rows
         self.codes = codes
@@ -81,7 +81,7 @@ class Slab:
         return slab
 
     def own_ids(self) -> None:
-        """Give the rows ids of their own; only while none has been published."""
+        """Give the rows ids of their own; only before any is published."""
         self.ids = HOST.empty((self.capacity,), np.int64)  # what ids.py reads too
 
     def slots(self, begin: int, end: int) -> NDArray[np.int64]:
@@ -89,8 +89,8 @@ class Slab:
         return np.arange(self.slot + begin, self.slot + end)
 
     def write(self, rows: Rows, ids: NDArray[np.int64], begin: int) -> int:
-        """Copy rows and their ids to row ``begin``, where nothing is published; the first bad row,
-        or -1.
+        """Copy rows and their ids to row ``begin``, where nothing is published; return the first
+        row that is not finite, or -1.
         """
         if len(rows) > self.capacity - begin:
             raise ValueError(f"{len(rows)} rows do not fit {self.capacity - begin}")
@@ -100,8 +100,8 @@ class Slab:
         return self.form.backend.ingest(rows, out=out, dtype=self.form.dtype)
 
     def encode(self, n_strips: int, n_rows: int) -> int:
-        """Encode the strips after the first ``n_strips`` that ``n_rows`` rows complete; how many
-        there are then.
+        """Encode the strips after the first ``n_strips`` that ``n_rows`` rows complete; return how
+        many there are then.
         """
         complete = n_rows // STRIP_ROWS
         if complete > n_strips:
@@ -115,7 +115,7 @@ class Slab:
 
 
 def new_capacity(form: Format, n_rows: int, held: int) -> int:
-    """Rows of the next slab: exact for the first, then as many as are held, within reason."""
+    """Rows of the next slab: exact for the first, then as many as are held, up to a limit."""
     if held == 0 and n_rows >= MIN_SLAB_ROWS:
         return n_rows
     spare = max(MAX_SPARE_BYTES // form.row_bytes, STRIP_ROWS)

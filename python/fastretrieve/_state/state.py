@@ -54,8 +54,8 @@ class State:
 
     @once
     def order(self) -> NDArray[np.int64] | None:
-        """The numbers of the live rows in the order in which their ids were first added; None
-        where the rows lie in that order, as they do unless some were updated.
+        """The numbers of the live rows in the order in which their ids were first added; None if
+        the rows lie in that order, as they do unless some were updated.
         """
         if all(segment.began is None for segment in self.segments):
             return None

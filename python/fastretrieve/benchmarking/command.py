@@ -34,7 +34,7 @@ def bench(
         Optional[list[int]],  # noqa: UP045
         typer.Option(min=1, max=1024, help="Queries at a time; may be given again."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for everybody.")] = (
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every contender.")] = (
         environment.usable_cores()
     ),
     seconds: Annotated[float, typer.Option(help="Time for each contender of a benchmark.")] = 5.0,
@@ -68,7 +68,7 @@ def bench(
         sweep_rows=SWEEP_ROWS if plot else (),
     )
     results = _run(console, suite)
-    # The promises are about the full sizes.
+    # The promises hold for the full sizes.
     verdicts = [] if quick else list(judge(results))
     if verdicts:
         report.print_verdicts(console, verdicts)

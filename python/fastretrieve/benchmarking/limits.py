@@ -1,4 +1,4 @@
-"""What the machine could do at best, sampled between the measurements that are compared with it."""
+"""The best rates of the machine, sampled between the measurements that are compared with them."""
 
 from dataclasses import dataclass, field
 

@@ -1,8 +1,8 @@
 """``fastretrieve doctor --prove``: does every tier of the CUDA scan equal the CPU on this device?
 
 Each tier works through the same cases in a process of its own, with a time limit, because a broken
-kernel ends its process or hangs. Ids and float64 scores are compared in every bit. ``tiers.py``
-keeps what was found. An emulated build leaves out searches that would take it minutes.
+kernel ends its process or hangs. Every bit of ids and float64 scores is compared. ``tiers.py``
+keeps the verdicts. An emulated build leaves out searches that would take minutes.
 
     python -m fastretrieve.machine.proving DEVICE TIER    # in such a process; it prints JSON lines
 """
@@ -112,7 +112,7 @@ def masks(case: ProofCase, batch: int, k: int) -> Any:
 
 
 def difference(found: Hits, wanted: Hits) -> str:
-    """Where results differ; empty where they are equal in every bit."""
+    """The first difference between results; empty if they are equal in every bit."""
     same = found.ids == wanted.ids
     same &= found.scores.view(np.int64) == wanted.scores.view(np.int64)
     if same.all():
@@ -125,8 +125,8 @@ def difference(found: Hits, wanted: Hits) -> str:
 
 
 def compare(case: ProofCase, backend: Any, *, most: float, begin: Say) -> Iterator[str]:
-    """What differs in each search of a case that has no more products than ``most``; empty where
-    nothing does.
+    """The first difference in each search of a case that needs at most ``most`` products; empty if
+    there is none.
     """
     searches = [(n, k) for n, k in case.searches if n * case.n_rows * case.dim <= most]
     if not searches:
@@ -149,7 +149,7 @@ def compare(case: ProofCase, backend: Any, *, most: float, begin: Say) -> Iterat
 
 
 def main(arguments: list[str]) -> int:
-    """Let a tier of a device prove itself; JSON lines say what it does and what it found."""
+    """Let a tier of a device prove itself; JSON lines report what it does and finds."""
     from fastretrieve._backends.cuda import CudaBackend
 
     device, tier = int(arguments[0]), arguments[1]
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
 
 
 def tell(news: dict[str, Any]) -> None:
-    """One line for the process that waits, at once."""
+    """Print one line, at once, for the process that waits."""
     print(json.dumps(news), flush=True)
 
 
@@ -184,7 +184,7 @@ def own_process(device: int, tier: str) -> list[str]:
 
 
 def tried(device: int, tier: str, *, command: Command, limit: float) -> Trial:
-    """How a tier fares in a process of its own."""
+    """Try a tier in a process of its own."""
     begin = time.monotonic()
     try:
         done = subprocess.run(
@@ -214,7 +214,7 @@ def prove(
     command: Command | None = None,
     limit: float = LIMIT_SECONDS,
 ) -> list[Trial]:
-    """Try every tier of a device, and keep what was found for the indexes to come."""
+    """Try every tier of a device, and keep the verdicts for later indexes."""
     trials = []
     for tier in tiers.present(device):
         trials.append(tried(device, tier, command=command or own_process, limit=limit))

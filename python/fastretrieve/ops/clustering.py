@@ -1,4 +1,4 @@
-"""k-means whose every assignment is an exact search, so that it is equal everywhere.
+"""k-means by exact searches, so that its result is equal on every machine.
 
 Distances come from the search and sums of rows from the backend; seeding is here.
 """
@@ -22,7 +22,7 @@ SAMPLE_PER_CLUSTER = 32
 
 
 class Clusters(NamedTuple):
-    """What :func:`kmeans` found."""
+    """The result of :func:`kmeans`."""
 
     centroids: Any  # [k, dim] float32
     assignments: Any  # [n_rows] int64
