@@ -63,9 +63,7 @@ def search(
     out: Pair | None,
     check: bool,
 ) -> Hits:
-    """The best ``k`` rows for each query. It takes apart what a ``Searcher`` joins: making one is
-    a part of the time of a small search.
-    """
+    """The best ``k`` rows for each query; making a ``Searcher`` first would slow small searches."""
     form = state.form
     plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
     ready = plain and queries.flags.c_contiguous and queries.flags.aligned

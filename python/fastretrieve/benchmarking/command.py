@@ -19,6 +19,7 @@ QUICK_BATCHES = (1, 32)
 QUICK_SECONDS = 0.5
 
 
+# As long as its options are many: typer reads them from the signature.
 def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="Measure the installed peers too.")
