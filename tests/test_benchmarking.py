@@ -18,12 +18,12 @@ from fastretrieve.benchmarking.cases import Case, Data
 from fastretrieve.benchmarking.measure import (
     OURS,
     Contender,
-    Result,
+    Measurement,
     SearchBench,
     Settings,
     extra_bytes,
 )
-from fastretrieve.benchmarking.suite import Skipped, Suite
+from fastretrieve.benchmarking.suite import SkippedCase, Suite
 from fastretrieve.benchmarking.timing import MAX_ROUNDS, Timing, interleave
 
 METRICS = ("cosine", "ip", "l2", "sqeuclidean")
@@ -183,7 +183,7 @@ def test_shares_relate_work_to_the_rate_of_the_same_round(monkeypatch: pytest.Mo
     rates = iter([100.0, 200.0])
     monkeypatch.setattr(limits._core, "probe_read_bandwidth", lambda *_: next(rates))
     monkeypatch.setattr(limits._core, "probe_int8_peak", lambda *_: 50.0)
-    measured = limits.Limits(threads=2)
+    measured = limits.MachineLimits(threads=2)
     measured.sample()
     measured.sample()
     timing = Timing(calls=[2.0, 1.0], rounds=[2.0, 1.0])
@@ -193,7 +193,7 @@ def test_shares_relate_work_to_the_rate_of_the_same_round(monkeypatch: pytest.Mo
 
 
 def test_the_machine_has_limits() -> None:
-    measured = limits.Limits(threads=1)
+    measured = limits.MachineLimits(threads=1)
     measured.sample()
     assert 1e8 < measured.read_rate < 1e13
     assert 1e8 < measured.int8_rate < 1e14
@@ -227,7 +227,7 @@ def contender(name: str, ms: float, ratio: float) -> Contender:
     return Contender(name, ms, ms, ms, 1, ratio, None, [ms])
 
 
-def result(**changes: object) -> Result:
+def result(**changes: object) -> Measurement:
     who = [contender(OURS, 2.0, 1.0), contender("faiss x1", 9.0, 4.5), contender("torch", 7.0, 3.5)]
     fields: dict[str, object] = {
         "operation": "search",
@@ -241,7 +241,7 @@ def result(**changes: object) -> Result:
         "contenders": who,
         "figures": {"share_of_read": 0.79, "read_rate": 3e10, "scanned_bytes": 140_000},
     }
-    return Result(**{**fields, **changes})  # type: ignore[arg-type]
+    return Measurement(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_a_bar_is_met_at_its_number_and_missed_below_it() -> None:
@@ -274,9 +274,9 @@ SMALL = Case("small", "300 x 16", "ip", 300, 16, cases.gaussian)
 def test_a_suite_measures_a_case_from_search_to_add() -> None:
     settings = Settings(threads=1, seconds=0.01, peers=("faiss", "scikit-learn"))
     items = list(Suite(settings, cases=[SMALL], batches=(1, 40)).run())
-    skipped = [item.what for item in items if isinstance(item, Skipped)]
+    skipped = [item.what for item in items if isinstance(item, SkippedCase)]
     assert "scikit-learn on small" in skipped
-    results = [item for item in items if isinstance(item, Result)]
+    results = [item for item in items if isinstance(item, Measurement)]
     assert [(r.operation, r.n_queries) for r in results] == [
         ("search", 1),
         ("search", 40),
@@ -308,7 +308,7 @@ def test_a_case_that_is_not_here_is_skipped_with_its_reason() -> None:
 
     case = Case("missing", "", "ip", 1, 1, missing)
     items = list(Suite(Settings(), cases=[case], batches=(1,)).run())
-    assert items == [Skipped("missing", "not on this machine")]
+    assert items == [SkippedCase("missing", "not on this machine")]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
@@ -346,7 +346,7 @@ def test_a_picture_needs_a_sweep(tmp_path: Path) -> None:
         plots.draw_sweep([result()], tmp_path / "x.png", caption="")
 
 
-def sweep() -> list[Result]:
+def sweep() -> list[Measurement]:
     sizes = (1_000, 10_000, 100_000)
     return [result(operation="sweep", n_rows=n) for n in sizes]
 

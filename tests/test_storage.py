@@ -22,7 +22,7 @@ import fastretrieve as fr
 import oracle
 import storage_fuzz
 from fastretrieve._backends.cpu import CpuBackend
-from fastretrieve._files import tensorfile
+from fastretrieve._files import checksums
 from fastretrieve._files.saving import StorageError
 
 DIM = 5
@@ -424,7 +424,7 @@ def test_a_file_cut_anywhere_says_where_it_ends(tmp_path: Path) -> None:
 def test_a_changed_byte_is_found_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorfile, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(checksums, "CHUNK_BYTES", 1000)
     small(1000).save(tmp_path / "a")
     whole = bytearray((tmp_path / "a").read_bytes())
     data = 8 + int.from_bytes(whole[:8], "little")

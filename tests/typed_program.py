@@ -29,6 +29,13 @@ def search(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     assert_type(index.stats(), dict[str, float])
     assert_type(index.metric, str)
     assert_type(len(index), int)
+    assert_type(hits.metric, str)
+    scores, found = hits
+    assert len(scores) == len(found) == len(hits)
+    searchable: fr.Searchable = index
+    assert_type(searchable.search(vectors[:2], 3, where=index.ids), fr.Hits)
+    assert_type(searchable.range_search(vectors, 1.0), fr.InRange)
+    assert_type(fr.merge([hits, hits], k=3, metric=searchable.metric), fr.Hits)
     ids: NDArray[np.int64] = hits.ids
     return ids
 

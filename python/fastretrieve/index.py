@@ -22,6 +22,7 @@ from fastretrieve._common.arguments import file_name, one_of, shown, whole
 from fastretrieve._common.arrays import DType, as_dtype, as_float
 from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve._common.metric import METRICS, Metric
+from fastretrieve._common.progress import Progress
 from fastretrieve._files import faiss, saving
 from fastretrieve._queries import joins, plans, searching
 from fastretrieve._queries.joins import GRAPH_ROWS, PAIR_BATCH
@@ -31,7 +32,6 @@ from fastretrieve._queries.results import (
     Hits,
     InRange,
     Pairs,
-    Progress,
     ScoreDType,
     is_double,
 )
@@ -46,7 +46,8 @@ from fastretrieve._state.locating import (
     row_ids,
     stored_rows,
 )
-from fastretrieve._state.segments import Format, State
+from fastretrieve._state.slabs import Format
+from fastretrieve._state.state import State
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,7 +80,7 @@ class Index:
         self._writing = ForkSafeLock()
         self._counters = self._form.backend.counters()
 
-    # --- what it is -------------------------------------------------------------------------------
+    # --- properties -------------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
@@ -88,17 +89,17 @@ class Index:
 
     @property
     def metric(self) -> str:
-        """How rows are compared."""
+        """The metric: cosine, ip, l2 or sqeuclidean."""
         return self._form.metric
 
     @property
     def dtype(self) -> DType:
-        """How vectors are stored."""
+        """The type of stored numbers: float32, float16 or bfloat16."""
         return self._form.dtype
 
     @property
     def device(self) -> str:
-        """Where vectors are kept and searched."""
+        """The device that holds and searches the vectors."""
         return self._device
 
     @property
@@ -127,10 +128,10 @@ class Index:
         return f"Index({what}, device={self.device!r}, rows={len(self)})"
 
     def stats(self) -> dict[str, float]:
-        """What the searches of this index did so far.
+        """Totals over the searches of this index so far.
 
-        ``rows_scored_per_query`` is how many rows int8 codes could not rule out; ``overflows``
-        counts how often a query had more of them than its buffer holds, which costs time and never
+        ``rows_scored_per_query`` counts the rows that int8 codes could not rule out. ``overflows``
+        counts queries that had more of them than their buffer holds, which costs time and never
         changes an answer.
 
         >>> index = fr.Index(2)
@@ -173,12 +174,12 @@ class Index:
 
         Only the rows of ``where`` are considered, and none of ``exclude``: booleans are a mask over
         ``index.ids``, integers are ids, two dimensions are one row of them for each query. Ids that
-        are not in the index are passed over, and -1 is, so that rows may be filled up with it.
+        are not in the index are ignored, and so is -1, with which rows of ids can be filled up.
 
         ``out`` is a pair of arrays (scores, ids) that receive the results, of their shape and type
         and where the queries are. Queries that are not finite are an error; those on a GPU come
-        back as id -1 and NaN instead and are counted in :meth:`stats`, because to look would be to
-        wait: ``check=True`` waits.
+        back as id -1 and NaN instead and are counted in :meth:`stats`, because a check would wait
+        for the GPU. ``check=True`` waits and raises.
 
         >>> index = fr.Index(2, metric="ip")
         >>> ids = index.add([[1, 0], [0, 1]], ids=[7, 5])
@@ -209,8 +210,8 @@ class Index:
         exclude: Any = None,
         score_dtype: ScoreDType = "float32",
     ) -> Hits:
-        """Return the exact top ``k`` neighbours of rows of the index, by default without the row
-        itself.
+        """Return the exact top ``k`` neighbours of rows of the index, without the row itself unless
+        ``include_self``.
 
         >>> index = fr.Index(1, metric="l2")
         >>> _ = index.add([[0], [1], [5]])
@@ -277,7 +278,7 @@ class Index:
     ) -> Pairs:
         """Return every pair of different rows within ``radius`` once, in order of their ids.
 
-        Use :meth:`iter_pairs` where they may be more than memory holds.
+        Use :meth:`iter_pairs` if there may be more than memory holds.
 
         >>> index = fr.Index(1, metric="l2")
         >>> _ = index.add([[5], [1], [6], [1]])
@@ -369,13 +370,13 @@ class Index:
         with self._writing:
             if given is not None:
                 refuse_known(self._state, given)
-            # One assignment publishes; what fails before it leaves the index as it was.
+            # One assignment publishes; a failure before it leaves the index as it was.
             self._state, added = appended(self._state, rows, given)
         return added
 
     def extend(self, other: Index) -> None:
-        """Add the rows of another index under the ids that they have there, without copying them:
-        both indexes use the same memory, which for one that was loaded is its file.
+        """Add the rows of another index under their ids, without copying them: both indexes use the
+        same memory, which for a loaded index is its file.
 
         >>> old, new = fr.Index(2, metric="ip"), fr.Index(2, metric="ip")
         >>> _ = old.add([[1, 0], [0, 1]]), new.add([[2, 2]], ids=[9])
@@ -454,8 +455,8 @@ class Index:
             self._state = reserved(self._state, n_rows)
 
     def compact(self) -> None:
-        """Put all rows into one block and give the memory of removed ones back. Ids, their order
-        and answers do not change.
+        """Put all rows into one segment and free the memory of removed ones. Ids, their order and
+        answers do not change.
 
         >>> index = fr.Index(2)
         >>> _ = index.add(np.eye(2), ids=[5, 3])
@@ -502,9 +503,9 @@ class Index:
 
         Sizes, the header and ids are always checked. ``verify=True`` compares every byte with its
         checksum, which finds damage, and refuses rows that are not finite. ``verify="codes"`` also
-        encodes all rows again and compares every bit: a file from somebody else may have checksums
-        that fit and codes that lie, so that searches miss rows. ``progress`` is called with how
-        many bytes of these checks are done, and how many there are.
+        encodes all rows again and compares every bit: a file from somebody else may have matching
+        checksums and wrong codes, so that searches miss rows. ``progress`` is called with how many
+        bytes of these checks are done, and how many there are.
 
         >>> import tempfile
         >>> index = fr.Index(2)
@@ -538,7 +539,7 @@ class Index:
         return faiss.make_flat(self._state)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the bytes of a file. Processes of one machine had better share a saved one."""
+        """Pickle as the bytes of a file. To share memory, let processes load one file."""
         return _unpickled, (type(self), saving.as_bytes(self._state), self._device)
 
     # --- inside -----------------------------------------------------------------------------------
@@ -567,5 +568,5 @@ def _among(where: Any, exclude: Any) -> Among | None:
 
 def _unpickled(kind: type[Index], data: bytes, device: str) -> Index:
     made = kind._from_read(saving.from_buffer(data, is_mapped=False), device, check=True)
-    saving.trust(made._state)  # whoever unpickles trusts the writer with more
+    saving.trust(made._state)  # a pickle may run code, so its writer is trusted already
     return made

@@ -47,7 +47,7 @@ def one(data: bytes) -> None:
 
 def watch() -> None:
     """Let the fuzzer see the lines of the reader; an editable install hides imports from it."""
-    for owner in (tensorfile, indexfile, indexfile.Facts, storage):
+    for owner in (tensorfile, indexfile, indexfile.IndexFacts, storage):
         for thing in vars(owner).values():
             if inspect.isfunction(thing):
                 atheris.instrument_func(thing)

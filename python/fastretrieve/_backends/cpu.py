@@ -1,7 +1,7 @@
 """The CPU backend as the rest of the package sees it: the core's calls, on NumPy arrays.
 
-What is added to the core's class is what ``interface.py`` asks for and the CPU does without: it has
-no memory of its own to move things to, and a search needs no preparation.
+It adds to the core's class of the same name the calls of ``interface.py`` that the CPU answers with
+nothing: it has no memory of its own to move arrays to, and a search needs no preparation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve._backends.interface import Pair, Ranges
-from fastretrieve._backends.memory import HOST, HostMemory
+from fastretrieve._backends.memory import HOST, Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._common.arrays import Rows, as_rows
 
@@ -36,20 +36,20 @@ class CpuBackend(_core.CpuBackend):
         return as_rows(array, name=name, dim=dim)
 
     def refuse_not_finite(self, rows: Rows) -> None:
-        """Nothing: every search refuses them."""
+        """Do nothing: every search refuses them."""
 
     def search(  # type: ignore[override]
         self,
-        queries: Any,
+        queries: Rows,
         snapshot: Snapshot,
         k: int,
-        counters: _core.Counters,
+        counters: Any,  # the core's, which it made itself
         float64: bool,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
-        """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+        """Scores and ids of the best ``k`` rows, in ``out`` if given."""
         found = _search(self, queries, snapshot.native, k, counters, float64)
         if out is None:
             return found
@@ -58,25 +58,27 @@ class CpuBackend(_core.CpuBackend):
 
     def range(  # type: ignore[override]
         self,
-        queries: Any,
+        queries: Rows,
         snapshot: Snapshot,
         radius: float,
-        counters: _core.Counters,
+        counters: Any,  # the core's, which it made itself
         float64: bool,
         **own: int,
     ) -> Ranges | None:
-        """Everything within a radius."""
+        """Every row within a radius of each query."""
         return super().range(queries, snapshot.native, radius, counters, float64, **own)
 
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> NDArray[np.uint8]:
-        """None: a thread has memory of its own for its part of a search."""
+        """An empty array: each thread has memory of its own for its part of a search."""
         return np.empty(0, np.uint8)
 
     def prepare(self, snapshot: Snapshot) -> None:
-        """Nothing is kept with a snapshot."""
+        """Do nothing: the CPU keeps nothing with a snapshot."""
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
-        """How a search of this size is shared out: panels of queries, chunks of rows."""
+        """A description of how a search of this size is shared out: panels of queries, chunks of
+        rows.
+        """
         return _core.cpu_plan(
             n_queries, snapshot.native.n_strips, snapshot.native.dim, _core.num_threads()
         )

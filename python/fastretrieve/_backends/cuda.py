@@ -1,14 +1,15 @@
-"""The CUDA backend as the rest of the package sees it: the same calls as ``_core.CpuBackend``.
+"""The CUDA backend as the rest of the package sees it: the calls of ``interface.py``.
 
-What it adds is memory. Arrays live on the device (torch tensors, ``device_memory.py``), or, in a
-build with ``FR_CUDA=EMU``, in the memory of the process, where tests run the same kernels without a
-GPU. Workspace and results come from torch's allocator, work runs on torch's current stream, and a
-search of device queries never waits for the device. Changes of an index do wait, so that any stream
-may search what has been published.
+It adds memory to the core's class of the same name. Arrays live on the device (torch tensors,
+``device_memory.py``). In a build with ``FR_CUDA=EMU`` they live in the memory of the process, where
+tests run the same kernels without a GPU. Workspace and results come from torch's allocator, work
+runs on torch's current stream, and a search of device queries never waits for the device. Changes
+of an index do wait, so that any stream may search the published rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve._backends import tiers
-from fastretrieve._backends.device_memory import DeviceMemory, usable_device
-from fastretrieve._backends.interface import BackendUnavailable, Pair, Ranges
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.device_memory import DeviceMemory, device_rows, usable_device
+from fastretrieve._backends.interface import NO_LIMIT, BackendUnavailable, Layer, Pair, Ranges
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._backends.tiers import Choice
-from fastretrieve._backends.tiles import Own, in_range
+from fastretrieve._backends.tiles import Own, Within, in_range
 from fastretrieve._common import arrays
-from fastretrieve._common.arrays import address, as_rows, core_matrix, not_finite
+from fastretrieve._common.arrays import CoreMatrix, address, as_rows, core_matrix, not_finite
 
 _COUNTERS = ("queries", "rows_scanned", "rows_scored", "overflows", "unfit_queries")
 
@@ -36,7 +37,7 @@ class DeviceCounters:
         self._memory = memory
         self.numbers = memory.empty((_core.CUDA_COUNTERS,), np.int64)
         self.numbers[:] = 0
-        self.streams: frozenset[int] = frozenset()  # that the allocator knows to write them
+        self.streams: frozenset[int] = frozenset()  # known to the allocator as their writers
 
     def read(self) -> dict[str, int]:
         """The totals so far."""
@@ -44,12 +45,12 @@ class DeviceCounters:
         return dict(zip(_COUNTERS, (int(v) for v in values), strict=True))
 
 
-class _Table:
-    """What kernels read of the segments of a snapshot, on the device."""
+class _SegmentTable:
+    """The segments of a snapshot as kernels read them, on the device."""
 
-    def __init__(self, numbers: Any) -> None:
+    def __init__(self, numbers: Array) -> None:
         self.numbers = numbers
-        self.streams: frozenset[int] = frozenset()  # that the allocator knows to read it
+        self.streams: frozenset[int] = frozenset()  # known to the allocator as its readers
 
 
 class CudaBackend:
@@ -75,7 +76,7 @@ class CudaBackend:
                 f"cuda: {choice.reason}; use device='cpu' (FASTRETRIEVE_CUDA_TIER forces a tier)"
             )
         self._core = _core.CudaBackend(choice.tier, device=number, small_plans=small_plans)
-        self._tables: WeakKeyDictionary[Snapshot, _Table] = WeakKeyDictionary()
+        self._tables: WeakKeyDictionary[Snapshot, _SegmentTable] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -84,7 +85,7 @@ class CudaBackend:
 
     @property
     def layout(self) -> str:
-        """How its codes lie, as files name it."""
+        """The name of the layout of its codes, as files have it."""
         return self._core.layout
 
     @property
@@ -96,11 +97,11 @@ class CudaBackend:
         """Counters for the searches of an index."""
         return DeviceCounters(self.memory)
 
-    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Array:
         """Rows as ``arrays.as_rows`` returns them; a tensor on a device stays."""
         if arrays.device_of(array) == "cpu":
             return as_rows(array, name=name, dim=dim)
-        rows = _device_rows(array.detach(), name)
+        rows = device_rows(array.detach(), name)
         if dim is not None and rows.shape[1] != dim:
             raise ValueError(
                 f"{name} have dimension {rows.shape[1]} but the index has dimension {dim}"
@@ -111,13 +112,13 @@ class CudaBackend:
         """Bytes that 64 rows of codes take."""
         return self._core.strip_bytes(dim, metric)
 
-    def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
+    def encode(self, rows: CoreMatrix, *, metric: str, n_strips: int, codes: int) -> None:
         """Encode rows, given as the core describes memory, for every stream to read."""
         self._core.encode(rows, metric=metric, n_strips=n_strips, codes=codes, stream=self.stream)
         self.memory.synchronize()
 
-    def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
-        """Copy rows to the device's memory at ``out``; the first that is not finite, or -1."""
+    def ingest(self, rows: Array, *, out: int, dtype: str) -> int:
+        """Copy rows to device memory at ``out``; return the first that is not finite, or -1."""
         placed = self.memory.placed(rows)
         flag = self.memory.empty((1,), np.int64)
         return self._core.ingest(
@@ -126,18 +127,17 @@ class CudaBackend:
 
     def search(
         self,
-        rows: Any,
+        rows: Array,
         snapshot: Snapshot,
         k: int,
-        counters: DeviceCounters,
+        counters: Any,  # the DeviceCounters that it made itself
         float64: bool,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
-        """Scores and ids of the best ``k`` rows; on the device if the queries are there.
-
-        ``out`` is memory of the device for both.
+        """Scores and ids of the best ``k`` rows, on the device if the queries are there. ``out`` is
+        memory of the device.
         """
         if not self.memory.holds(rows):
             refuse_not_finite(rows)
@@ -165,7 +165,7 @@ class CudaBackend:
             return scores, ids
         return self.memory.to_host(scores), self.memory.to_host(ids)
 
-    def refuse_not_finite(self, rows: Any) -> None:
+    def refuse_not_finite(self, rows: Array) -> None:
         """Raise where a query on the device is not finite; waits for it."""
         refuse_not_finite(rows)
 
@@ -173,35 +173,35 @@ class CudaBackend:
         """Do now what the first search of this snapshot on this stream would do."""
         self._table(snapshot)
 
-    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Any:
+    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size: O(queries x k), whatever the number of rows."""
         n_bytes = self._core.workspace_bytes(snapshot.native, n_queries, k)
         return self.memory.empty((n_bytes,), np.uint8)
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
-        """How a search of this size is cut into launches."""
+        """A description of how a search of this size is cut into launches."""
         return self._core.plan(snapshot.native, n_queries, k)
 
     def range(
         self,
-        rows: Any,
+        rows: Array,
         snapshot: Snapshot,
         radius: float,
-        counters: DeviceCounters,
+        counters: Any,  # the DeviceCounters that it made itself
         float64: bool,
         *,
         self_segment: int = -1,
         self_row: int = 0,
-        limit: int = np.iinfo(np.int64).max,
+        limit: int = NO_LIMIT,
     ) -> Ranges | None:
-        """Everything within a radius, as ``_core.CpuBackend.range`` returns it: tile by tile of
-        exact scores on the device, without codes.
+        """Every row within a radius of each query: tile by tile of exact scores on the device,
+        without codes.
         """
         if not self.memory.holds(rows):
             refuse_not_finite(rows)
         own = Own(self_segment, self_row) if self_segment >= 0 else None
         queries = self.memory.placed(rows)
-        found = in_range(self, queries, snapshot, radius, own=own, limit=limit)
+        found = in_range(self, queries, snapshot, Within(radius, own, limit))
         self._lend(counters)
         counters.numbers[0] += len(rows)
         counters.numbers[2] += len(rows) * snapshot.native.n_rows
@@ -210,7 +210,7 @@ class CudaBackend:
         offsets, scores, ids = found
         return offsets, scores if float64 else _narrowed(scores), ids
 
-    def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
+    def scores(self, queries: Array, rows: Array, *, metric: str) -> Array:
         """The canonical score of every query with every row."""
         for array, name in ((queries, "queries"), (rows, "rows")):
             if not self.memory.holds(array):
@@ -219,8 +219,8 @@ class CudaBackend:
         out = self.score_tile(q, x, metric)
         return out if self.memory.holds(queries) else self.memory.to_host(out)
 
-    def score_tile(self, queries: Any, rows: Any, metric: str) -> Any:
-        """The same of what is on the device, unchecked."""
+    def score_tile(self, queries: Array, rows: Array, metric: str) -> Array:
+        """The same for rows on the device, unchecked."""
         out = self.memory.empty((queries.shape[0], rows.shape[0]), np.float64)
         self._core.scores(
             core_matrix(queries),
@@ -231,7 +231,7 @@ class CudaBackend:
         )
         return out
 
-    def fuse(self, layers: Any, *, weigh: bool, out: int, dtype: str) -> None:
+    def fuse(self, layers: Sequence[Layer], *, weigh: bool, out: int, dtype: str) -> None:
         """Normalise, weigh and join layers of device rows into device memory at ``out``."""
         placed = [
             (self.memory.placed(rows), None if mean is None else self.memory.placed(mean), weight)
@@ -241,7 +241,7 @@ class CudaBackend:
         self._core.fuse(parts, weigh=weigh, out=out, dtype=dtype, stream=self.stream)
 
     def cluster_sums(
-        self, rows: Any, labels: Any, n_clusters: int
+        self, rows: Array, labels: NDArray[np.int64], n_clusters: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums and counts of the rows of each cluster."""
         x, wanted = self.memory.placed(rows), self.memory.placed(labels)
@@ -258,19 +258,19 @@ class CudaBackend:
         return self.memory.to_host(sums), self.memory.to_host(counts)
 
     def _lend(self, counters: DeviceCounters) -> None:
-        """Let the allocator know that this stream counts there, also when the index is gone."""
+        """Tell the allocator that this stream writes the counters, which may outlive the index."""
         if self.stream not in counters.streams:
             self.memory.share([counters.numbers])
             counters.streams |= {self.stream}
 
-    def _table(self, snapshot: Snapshot) -> Any:
-        """What kernels read of the segments, on the device. A stream that sees it for the first
-        time is made known to the allocator.
+    def _table(self, snapshot: Snapshot) -> Array:
+        """The segments as kernels read them, on the device. The allocator hears of every stream
+        that reads them.
         """
         table = self._tables.get(snapshot)
         if table is None:
             raw = np.frombuffer(self._core.segment_table(snapshot.native), dtype=np.uint8).copy()
-            table = _Table(self.memory.placed(raw))
+            table = _SegmentTable(self.memory.placed(raw))
             self.memory.synchronize()  # other streams may read it now
             table = self._tables.setdefault(snapshot, table)
         if self.stream not in table.streams:
@@ -281,8 +281,8 @@ class CudaBackend:
         return table.numbers
 
 
-def refuse_not_finite(rows: Any, name: str = "queries") -> None:
-    """Raise where a row holds NaN or infinity; for what is on the device this waits for it."""
+def refuse_not_finite(rows: Array, name: str = "queries") -> None:
+    """Raise if a row holds NaN or infinity; for rows on the device this waits for it."""
     bad = not_finite(rows)
     if len(bad):
         raise ValueError(
@@ -293,21 +293,3 @@ def refuse_not_finite(rows: Any, name: str = "queries") -> None:
 def _narrowed(scores: NDArray[np.float64]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return scores.astype(np.float32)
-
-
-def _device_rows(tensor: Any, name: str) -> Any:
-    """A matrix of float32, float16 or bfloat16 on the device, adjacent within a row."""
-    import torch
-
-    if tensor.ndim == 1:
-        tensor = tensor[None, :]
-    if tensor.ndim != 2:
-        raise ValueError(f"{name} must have one or two dimensions, got shape {tuple(tensor.shape)}")
-    if tensor.dtype == torch.float64:
-        tensor = tensor.to(torch.float32)
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise TypeError(
-            f"{name} on a device must be floating point, got {tensor.dtype}; "
-            f"convert them to float32"
-        )
-    return tensor if tensor.shape[1] <= 1 or tensor.stride(1) == 1 else tensor.contiguous()

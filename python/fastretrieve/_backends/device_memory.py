@@ -1,7 +1,8 @@
 """Memory of a GPU as torch tensors: allocation, copies, and streams that share an index.
 
-Torch's allocator hands a freed tensor to the next caller on the same stream at once. A search on
-another stream may still be reading it, so :meth:`DeviceMemory.share` tells the allocator.
+Torch's allocator gives the memory of a freed tensor to the next caller on the same stream at once.
+A search on another stream may still be reading it, so :meth:`DeviceMemory.share` tells the
+allocator.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastretrieve._backends.interface import BackendUnavailable
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._common.arrays import device_of, is_tensor
 
-COPY_BYTES = 16 << 20  # memory that must not be written is copied to the device this much at a time
+COPY_BYTES = 16 << 20  # of read-only memory are copied to the device at a time
 
 
 def usable_device(device: str) -> str:
@@ -37,6 +38,24 @@ def usable_device(device: str) -> str:
     return f"cuda:{current}"
 
 
+def device_rows(tensor: Array, name: str) -> Array:
+    """A matrix of float32, float16 or bfloat16 on the device, adjacent within a row."""
+    import torch
+
+    if tensor.ndim == 1:
+        tensor = tensor[None, :]
+    if tensor.ndim != 2:
+        raise ValueError(f"{name} must have one or two dimensions, got shape {tuple(tensor.shape)}")
+    if tensor.dtype == torch.float64:
+        tensor = tensor.to(torch.float32)
+    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise TypeError(
+            f"{name} on a device must be floating point, got {tensor.dtype}; "
+            f"convert them to float32"
+        )
+    return tensor if tensor.shape[1] <= 1 or tensor.stride(1) == 1 else tensor.contiguous()
+
+
 class DeviceMemory(HostMemory):
     """Memory of a GPU. On ``cpu`` it is the process's own, for tests of the emulation."""
 
@@ -54,13 +73,13 @@ class DeviceMemory(HostMemory):
             np.dtype(np.int64): torch.int64,
         }
 
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """An uninitialised tensor on the device."""
         import torch
 
         return torch.empty(shape, dtype=self._kinds[np.dtype(dtype)], device=self.device)
 
-    def placed(self, array: Any) -> Any:
+    def placed(self, array: Array) -> Array:
         """The array on the device, copied there if it is not."""
         import torch
 
@@ -73,14 +92,14 @@ class DeviceMemory(HostMemory):
         array = np.ascontiguousarray(array)
         if array.flags.writeable:
             return torch.from_numpy(array).to(self.device)
-        # A file's memory: torch would warn of it, and it may be larger than what is free.
+        # Memory of a file: torch would warn, and all of it may not fit a second time.
         result = torch.empty(array.shape, dtype=self._kinds[array.dtype], device=self.device)
         step = max(COPY_BYTES // max(array[:1].nbytes, 1), 1)
         for begin in range(0, len(array), step):
             result[begin : begin + step] = torch.from_numpy(array[begin : begin + step].copy())
         return result
 
-    def to_host(self, array: Any) -> NDArray[Any]:
+    def to_host(self, array: Array) -> NDArray[Any]:
         """The tensor as NumPy; waits for the device."""
         import torch
 
@@ -92,13 +111,13 @@ class DeviceMemory(HostMemory):
         values: NDArray[Any] = array.cpu().numpy()
         return values
 
-    def taken(self, rows: Any, which: NDArray[Any]) -> Any:
+    def taken(self, rows: Array, which: NDArray[Any]) -> Array:
         """These rows of a tensor, by number or by a mask."""
         import torch
 
         return rows[torch.from_numpy(np.ascontiguousarray(which)).to(self.device)]
 
-    def holds(self, array: Any) -> bool:
+    def holds(self, array: Array) -> bool:
         """Whether the array is a tensor on this device."""
         return is_tensor(array) and device_of(array) != "cpu"
 
@@ -130,8 +149,8 @@ class DeviceMemory(HostMemory):
 
         torch.cuda.current_stream(self.device).synchronize()
 
-    def share(self, arrays: Iterable[Any]) -> None:
-        """Let the allocator know that the current stream reads these tensors."""
+    def share(self, arrays: Iterable[Array]) -> None:
+        """Tell the allocator that the current stream reads these tensors."""
         if self.device.type == "cpu":
             return
         import torch

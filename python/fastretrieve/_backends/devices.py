@@ -1,4 +1,4 @@
-"""Where the arrays of a call are, and how they come to the backend that works there."""
+"""The device of the arrays of a call, and their rows as its backend reads them."""
 
 from __future__ import annotations
 

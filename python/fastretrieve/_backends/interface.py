@@ -1,6 +1,6 @@
-"""What a backend is: the calls that the rest of the package makes of it.
+"""The interface of a backend: the calls that the rest of the package makes.
 
-``cpu.py`` and ``cuda.py`` are the two that there are, ``runtime.py`` chooses one. Rows, queries and
+``cpu.py`` and ``cuda.py`` are the two backends, ``runtime.py`` chooses one. Rows, queries and
 results are arrays of the backend's memory, or addresses in it: NumPy on the CPU, torch's tensors on
 a GPU.
 """
@@ -13,31 +13,37 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import Snapshot
+from fastretrieve._common.arrays import CoreMatrix
 
-Pair = tuple[Any, Any]  # scores and ids
+Pair = tuple[Array, Array]  # scores and ids
 Ranges = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int64]]  # offsets, scores, ids
+Layer = tuple[Array, NDArray[np.float32] | None, float]  # rows, their mean, weight
 NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
 class BackendUnavailable(RuntimeError):
-    """The device that was asked for cannot be used; the message says why and what would help."""
+    """The requested device cannot be used; the message says why and what would help."""
 
 
-class Counters(Protocol):
-    """What the searches of an index count into."""
+class SearchCounters(Protocol):
+    """Totals over the searches of an index."""
 
     def read(self) -> dict[str, int]:
         """The totals so far."""
 
 
 class Backend(Protocol):
-    """Exact search in one kind of memory."""
+    """Exact search in one kind of memory.
+
+    ``search`` and ``range`` take what the calls of the core take, by position: a struct for each
+    call would be a part of the time of a small search.
+    """
 
     memory: HostMemory  # where rows and codes are kept
-    reads_booleans: bool  # a search takes booleans for each query as they are
-    answers_at_once: bool  # so that answers about unverified rows can be looked at
+    reads_booleans: bool  # a search reads a mask of booleans for each query where it is
+    answers_at_once: bool  # a search waits for its answer, so that doubtful ones can be checked
 
     @property
     def name(self) -> str:
@@ -45,55 +51,55 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> str:
-        """What the bytes of its codes are called: files keep them for backends that share it."""
+        """The name of the layout of its codes: a file serves every backend that shares it."""
 
-    def counters(self) -> Counters:
+    def counters(self) -> SearchCounters:
         """New counters, for the searches of one index."""
 
-    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Any:
-        """Rows where the backend can take them from; ``arrays.as_rows`` says what they may be."""
+    def as_rows(self, array: Any, *, name: str, dim: int | None = None) -> Array:
+        """Rows in memory that the backend reads; ``arrays.as_rows`` says what they may be."""
 
-    def refuse_not_finite(self, rows: Any) -> None:
-        """Raise where a query is not finite and a search would not say so."""
+    def refuse_not_finite(self, rows: Array) -> None:
+        """Raise if a query is not finite and a search would not say so."""
 
     def strip_bytes(self, dim: int, metric: str) -> int:
         """Bytes that 64 rows of codes take."""
 
-    def ingest(self, rows: Any, *, out: int, dtype: str) -> int:
-        """Copy rows to ``out`` as ``dtype``; the first that is not finite, or -1."""
+    def ingest(self, rows: Array, *, out: int, dtype: str) -> int:
+        """Copy rows to ``out`` as ``dtype``; return the first that is not finite, or -1."""
 
-    def encode(self, rows: Any, *, metric: str, n_strips: int, codes: int) -> None:
+    def encode(self, rows: CoreMatrix, *, metric: str, n_strips: int, codes: int) -> None:
         """Encode strips of rows."""
 
     def search(
         self,
-        queries: Any,
+        queries: Array,
         snapshot: Snapshot,
         k: int,
-        counters: Any,
+        counters: SearchCounters,
         float64: bool,
         /,
         *,
-        workspace: Any = None,
+        workspace: Array | None = None,
         out: Pair | None = None,
     ) -> Pair:
-        """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+        """Scores and ids of the best ``k`` rows, in ``out`` if given."""
 
-    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Any:
+    def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size."""
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Do now what the first search of this snapshot would do."""
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
-        """How a search of this size is cut into parts."""
+        """A description of how a search of this size is cut into parts."""
 
     def range(
         self,
-        queries: Any,
+        queries: Array,
         snapshot: Snapshot,
         radius: float,
-        counters: Any,
+        counters: SearchCounters,
         float64: bool,
         /,
         *,
@@ -101,18 +107,18 @@ class Backend(Protocol):
         self_row: int = 0,
         limit: int = NO_LIMIT,
     ) -> Ranges | None:
-        """Everything within a radius; None where more than ``limit`` rows are. With
+        """Every row within a radius of each query; None if there are more than ``limit``. With
         ``self_segment`` the queries are rows of that segment, from ``self_row`` on, and every pair
         of rows comes once.
         """
 
-    def scores(self, queries: Any, rows: Any, *, metric: str) -> Any:
+    def scores(self, queries: Array, rows: Array, *, metric: str) -> Array:
         """The canonical score of every query with every row."""
 
-    def fuse(self, layers: Sequence[Any], *, weigh: bool, out: int, dtype: str) -> None:
+    def fuse(self, layers: Sequence[Layer], *, weigh: bool, out: int, dtype: str) -> None:
         """Normalise, weigh and join layers (rows, mean, weight) into memory at ``out``."""
 
     def cluster_sums(
-        self, rows: Any, labels: Any, n_clusters: int
+        self, rows: Array, labels: NDArray[np.int64], n_clusters: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums and counts of the rows of each cluster."""

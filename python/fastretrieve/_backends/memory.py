@@ -1,7 +1,7 @@
 """Memory that the core works in: aligned, and in huge pages where the system offers them.
 
 A scan reads codes at 27 GB/s from huge pages and at 17 to 26 from ordinary ones. NumPy asks for
-huge pages itself for arrays of 4 MiB and more; what is added here is the alignment to a cache line.
+huge pages itself for arrays of 4 MiB and more; this module adds the alignment to a cache line.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 LINE_BYTES = 64
 
+Array = Any  # of a backend's memory: NumPy's, or a tensor of torch, which is not imported here
+
 
 class HostMemory:
     """Memory of the process, as NumPy arrays. ``DeviceMemory`` answers the same for a GPU."""
@@ -26,27 +28,27 @@ class HostMemory:
         """An uninitialised array."""
         return empty(shape, dtype)
 
-    def placed(self, array: Any) -> Any:
-        """The array where the backend can read it: here it is already."""
+    def placed(self, array: Array) -> Array:
+        """The array in memory that the backend reads: the array itself."""
         return array
 
-    def to_host(self, array: Any) -> NDArray[Any]:
+    def to_host(self, array: Array) -> NDArray[Any]:
         """The array as NumPy."""
         return np.asarray(array)
 
-    def taken(self, rows: Any, which: NDArray[Any]) -> Any:
+    def taken(self, rows: Array, which: NDArray[Any]) -> Array:
         """These rows of a matrix, by number or by a mask."""
         return rows[which]
 
-    def holds(self, array: Any) -> bool:
-        """Whether the array is on a device of its own: not with this memory."""
+    def holds(self, array: Array) -> bool:
+        """Whether the array is on a device: never in this memory."""
         return False
 
     def synchronize(self) -> None:
-        """Wait until everything that was asked of the memory has happened."""
+        """Wait until all work on the memory is done: here it is."""
 
-    def share(self, arrays: Iterable[Any]) -> None:
-        """Say that the caller's stream reads these arrays, whichever stream they were made on."""
+    def share(self, arrays: Iterable[Array]) -> None:
+        """Declare that the stream of the caller reads these arrays: here there is one."""
 
 
 HOST = HostMemory()

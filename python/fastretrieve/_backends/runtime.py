@@ -1,4 +1,4 @@
-"""Which backends and instruction sets there are, and how many threads they use."""
+"""The backends and instruction sets of this machine, and the number of threads."""
 
 from __future__ import annotations
 
@@ -55,9 +55,8 @@ def cpu_backend(isa: str = "") -> CpuBackend:
 
 
 def cuda_backend(device: str = "cuda", tier: str = "") -> CudaBackend:
-    """The CUDA backend of a device, which is torch's current one; the tier is the default, or what
-    ``FASTRETRIEVE_CUDA_TIER`` names. ``cuda`` and ``cuda:0`` are one backend where they are one
-    device.
+    """The CUDA backend of torch's current device: ``cuda``, or its full name, which gives the same
+    backend. The tier is the default, or what ``FASTRETRIEVE_CUDA_TIER`` names.
     """
     available, emulated, reason = _core.cuda_state()
     if not available:
@@ -94,7 +93,7 @@ def backend_for(device: str) -> Backend:
 
 @contextmanager
 def serving(backend: CudaBackend) -> Iterator[None]:
-    """Let ``device="cuda"`` mean this backend meanwhile: to prove or measure one of its tiers."""
+    """Let ``device="cuda"`` mean this backend inside the block, to prove or measure a tier."""
     _serving.append(backend)
     try:
         yield

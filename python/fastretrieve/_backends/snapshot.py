@@ -13,23 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve import _core
+from fastretrieve._backends.memory import Array
 
 Bits = NDArray[np.uint64]  # bit r % 64 of word r // 64 belongs to row r
 
 
 class SegmentView(Protocol):
-    """What a backend may ask of a segment (``_state.segments.Segment``)."""
+    """A segment (``_state.segments.Segment``) as backends see it."""
 
     @property
     def n_rows(self) -> int:
         """Rows, removed ones included."""
 
     @property
-    def rows(self) -> Any:
+    def rows(self) -> Array:
         """The memory of the rows."""
 
     @property
-    def codes(self) -> Any:
+    def codes(self) -> Array:
         """The memory of their codes."""
 
     def row_ids(self) -> NDArray[np.int64]:
@@ -40,7 +41,7 @@ class SegmentView(Protocol):
 
 
 class Mask(NamedTuple):
-    """Which rows a search may return, in one of two forms."""
+    """The rows that a search may return, in one of two forms."""
 
     words: list[Bits] | None = None  # [1 or n_queries, n_words] for each segment
     booleans: NDArray[np.bool_] | None = None  # [n_queries, n_rows], read where they are
@@ -63,13 +64,13 @@ class Snapshot:
         self.segments = segments
         self.metric = metric
         self.mask = mask
-        self.kept = kept  # memory of a device that its kernels read
-        self.is_doubtful = is_doubtful  # answers are looked at: _queries/doubting.py
+        self.kept = kept  # memory of the device that its kernels read
+        self.is_doubtful = is_doubtful  # its answers are checked: _queries/doubting.py
 
     def masked(
         self, addresses: list[int], strides: list[int], mask: Mask, kept: Sequence[Any]
     ) -> Snapshot:
-        """The same segments behind a mask, whose memory for each of them is at an address."""
+        """The same segments behind a mask, given by the address of its words for each segment."""
         is_bytes = mask.booleans is not None
         native = self.native.masked(addresses, strides, (kept, mask), is_bytes)
         return Snapshot(

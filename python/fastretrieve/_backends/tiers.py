@@ -1,8 +1,8 @@
-"""Which tier of the CUDA scan a device gets, and why.
+"""The tier of the CUDA scan that a device gets, and why.
 
-The best one that has proved itself there: ``proving.py`` compares every tier with the CPU, bit for
-bit, and what it found is kept here, in a file of the user's cache. It holds for one device, driver
-and build; for any other, and where the file cannot be read, the plainest tier serves.
+A device gets the best tier that has proved itself there. ``proving.py`` compares every tier with
+the CPU, bit for bit, and this module keeps the verdicts in a file of the user's cache. They hold
+for one device, driver and build; without a readable verdict the plainest tier serves.
 ``FASTRETRIEVE_CUDA_TIER`` forces one, proved or not.
 """
 
@@ -22,8 +22,8 @@ from fastretrieve._common.atomic import replacing
 
 TIERS = ("dp4a", "mma", "wgmma")  # the plainest first
 PLAIN = TIERS[0]
-EQUAL, DIFFERS = "equal", "differs"  # the verdicts that mean something here; others say what failed
-MOST_RECORDS = 64  # of a home folder that many machines share
+EQUAL, DIFFERS = "equal", "differs"  # the verdicts that decide; others say what failed
+MOST_RECORDS = 64  # many machines may share a home folder
 DRIVER_FILE = Path("/proc/driver/nvidia/version")  # of Linux, while the driver is loaded
 
 
@@ -32,12 +32,12 @@ class Trial(NamedTuple):
 
     tier: str
     verdict: str  # equal, differs, or how its process ended
-    said: str  # where it differs or what it said at the end; for equal, how much was compared
+    said: str  # where it differs, its last words, or how much was compared if it is equal
     seconds: float
 
 
 class Record(NamedTuple):
-    """What is kept of a device."""
+    """The trials of a device."""
 
     when: str
     trials: list[Trial]
@@ -52,19 +52,19 @@ class Choice(NamedTuple):
 
 
 def record_file() -> Path:
-    """Where it is kept which tiers are proved."""
+    """The file of proved tiers."""
     return caches.folder() / "cuda-tiers.json"
 
 
 def driver_version() -> str:
-    """The version of the kernel module, empty if it cannot be found out."""
+    """The version of the kernel module; empty if unknown."""
     text = DRIVER_FILE.read_text() if DRIVER_FILE.exists() else ""
     found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
     return found[1] if found else ""
 
 
 def identity(device: int) -> dict[str, str]:
-    """What a proof holds for: another of these is another proof."""
+    """The device, driver and build that a proof holds for."""
     from importlib.metadata import version  # takes longer than the rest of this module
 
     name, major, minor, *_ = _core.cuda_devices()[device]
@@ -78,7 +78,7 @@ def identity(device: int) -> dict[str, str]:
 
 
 def recorded(device: int) -> Record | None:
-    """What is kept for this device, driver and build; None where nothing is that can be read."""
+    """The record of this device, driver and build; None if there is no readable one."""
     try:
         records = json.loads(record_file().read_text())["records"]
         wanted = identity(device) if records else {}  # it reads the whole native module
@@ -91,7 +91,7 @@ def recorded(device: int) -> Record | None:
 
 
 def record(device: int, trials: list[Trial], when: str) -> Path:
-    """Keep what the tiers of a device did, instead of what was kept for it before."""
+    """Replace the record of a device."""
     mine = {"identity": identity(device), "when": when, "trials": trials}
     path = record_file()
     try:
@@ -125,7 +125,7 @@ def chosen(device: int) -> Choice:
 
 @cache  # the file is read once a process
 def proved(device: int) -> Choice:
-    """The same by what is kept of the device."""
+    """The tier that the record of the device allows."""
     tiers, found = present(device), recorded(device)
     if found is None:
         return Choice(PLAIN, _unproved(tiers[1:]))

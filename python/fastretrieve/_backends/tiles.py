@@ -1,17 +1,18 @@
-"""Range search on a GPU: tiles of exact scores on the device, of which the host takes what counts.
+"""Range search on a GPU: tiles of exact scores on the device; the host takes those within reach.
 
-No codes are read, so this costs a canonical score for every pair; the answers are those of
-``csrc/cpu/range_search.cpp``. What is held is one tile and what was found.
+It reads no codes, so it computes a canonical score for every pair; the answers are those of
+``csrc/cpu/range_search.cpp``. Memory holds one tile and the rows found so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.snapshot import SegmentView, Snapshot
 from fastretrieve._common.arrays import unpack
 from fastretrieve._common.metric import is_distance
@@ -27,6 +28,23 @@ class Own(NamedTuple):
 
     segment: int
     row: int
+
+
+class Within(NamedTuple):
+    """Which pairs are wanted."""
+
+    radius: float
+    own: Own | None
+    limit: int  # of pairs
+
+
+class TileScorer(Protocol):
+    """A backend that scores some queries with some rows."""
+
+    memory: HostMemory
+
+    def score_tile(self, queries: Array, rows: Array, metric: str) -> Array:
+        """The canonical score of every query with every row."""
 
 
 class _Hits(NamedTuple):
@@ -45,17 +63,12 @@ class _Tile(NamedTuple):
 
 
 def in_range(
-    backend: Any,
-    queries: Any,  # on the device
-    snapshot: Snapshot,
-    radius: float,
-    *,
-    own: Own | None,
-    limit: int,
+    backend: TileScorer, queries: Array, snapshot: Snapshot, within: Within
 ) -> Found | None:
-    """(offsets, scores, ids) of all rows within the radius, best first; None for more than
-    ``limit``.
+    """(offsets, scores, ids) of all rows within the radius of queries on the device, best first;
+    None for more than the limit.
     """
+    radius, own, limit = within
     parts, total = [], 0
     for tile in _tiles(len(queries), snapshot.segments, own):
         asked = queries[tile.queries.start : tile.queries.stop]
@@ -79,7 +92,7 @@ def _tiles(n_queries: int, segments: Sequence[SegmentView], own: Own | None) -> 
         step = TILE_PAIRS // len(queries)
         for number, segment in enumerate(segments):
             begin = 0
-            if own is not None:  # what lies before the queries has been compared with them
+            if own is not None:  # the rows before the queries were compared with them
                 begin = own.row + first + 1 if number == own.segment else 0
                 begin = segment.n_rows if number < own.segment else begin
             for row in range(begin, segment.n_rows, step):

@@ -1,4 +1,4 @@
-"""What a call is given besides arrays, checked at the door: whole numbers, names and files."""
+"""Checks of arguments that are no arrays: whole numbers, names and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-MAX_COUNT = 2**31 - 1  # what the core counts results with
+MAX_COUNT = 2**31 - 1  # the core counts results in int32
 
 
 def whole(value: Any, name: str, *, least: int = 1, most: int = MAX_COUNT) -> int:
@@ -18,7 +18,7 @@ def whole(value: Any, name: str, *, least: int = 1, most: int = MAX_COUNT) -> in
     TypeError: k must be a whole number, got 2.0
     """
     if type(value) is int and least <= value <= most:
-        return value  # as nearly always; the rest of this takes a fiftieth of a small search
+        return value  # the usual case; the rest takes a fiftieth of a small search
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DType = Literal["float32", "float16", "bfloat16"]
 DTYPES: tuple[DType, ...] = ("float32", "float16", "bfloat16")
 Rows = NDArray[Any]  # float32, float16, or uint16 holding bfloat16
+CoreMatrix = tuple[int, str, int, int, int]  # address, type, rows, dimension, stride
 
 MAX_EXACT_INTEGER = 2**24  # float32 holds every integer up to here
 
@@ -92,7 +93,7 @@ def _from_other(values: Any, name: str) -> Rows:
     if kind == "f" and size in (2, 4) and array.dtype.isnative:
         return array
     if kind == "f":
-        with np.errstate(over="ignore"):  # what overflows is refused as not finite, by row
+        with np.errstate(over="ignore"):  # a row that overflows is refused as not finite
             return converted(array, np.float32)
     if kind in "iu":
         return _from_integers(array, name)
@@ -113,7 +114,7 @@ def _as_numpy(values: Any, name: str) -> NDArray[Any]:
     if hasattr(values, "__dlpack__"):
         try:
             return np.from_dlpack(values)
-        except (BufferError, RuntimeError) as error:  # on a device, of a type NumPy has not, ...
+        except (BufferError, RuntimeError) as error:  # on a device, or of a type that NumPy lacks
             raise TypeError(
                 f"{name} cannot be read as a NumPy array: {error}; convert them to NumPy or torch"
             ) from error
@@ -170,7 +171,7 @@ def as_float(rows: Rows) -> NDArray[Any]:
 
 
 def not_finite(rows: Any) -> NDArray[np.int64]:
-    """The numbers of the rows that hold NaN or infinity; of a tensor on a device this waits.
+    """The numbers of the rows that hold NaN or infinity; for a tensor on a device this waits.
 
     >>> not_finite(np.array([[1, 2], [np.inf, 0]], np.float32))
     array([1])
@@ -184,8 +185,8 @@ def not_finite(rows: Any) -> NDArray[np.int64]:
 
 
 def like(result: NDArray[Any], original: Any) -> Any:
-    """Return ``result`` as the kind of array that ``original`` is: a tensor where that tensor is,
-    else NumPy or its namespace.
+    """Return ``result`` as the kind of array that ``original`` is: a tensor on the same device,
+    an array of its namespace, or NumPy.
     """
     if isinstance(original, np.ndarray) or is_tensor(result):
         return result
@@ -198,7 +199,7 @@ def like(result: NDArray[Any], original: Any) -> Any:
     return result
 
 
-def core_matrix(array: Any) -> tuple[int, str, int, int, int]:
+def core_matrix(array: Any) -> CoreMatrix:
     """The rows as the core's description of memory: address, type, rows, dimension, stride."""
     if is_tensor(array):
         kind = str(array.dtype).removeprefix("torch.")

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, whatever happens while they are written.
 
-What is written lies beside its target as ``.name.xxxxxxxx.tmp``, locked by its writer. The lock
-ends with the process, so the next writer of that name knows what a killed one left, and removes it.
+A new file lies beside its target as ``.name.xxxxxxxx.tmp``, locked by its writer. The lock ends
+with the process, so the next writer of that name recognises and removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             _sync(file.fileno())
-            os.replace(temporary, target)  # still locked, so that nobody takes it for a dead one's
+            os.replace(temporary, target)  # still locked, so that no other writer sweeps it away
             is_there = True
             _sync_folder(target.parent)
     except OSError as error:
@@ -63,7 +63,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def _new_file(target: Path) -> tuple[Path, int]:
-    """A new file beside the target, open and locked, with the permissions that this shall have."""
+    """A new file beside the target, open and locked, with the permissions of the target."""
     try:
         mode: int | None = target.stat().st_mode & 0o777
     except FileNotFoundError:
@@ -88,8 +88,8 @@ def _new_file(target: Path) -> tuple[Path, int]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed writers of this target left. What cannot be locked is being written, or
-    lies where there are no locks, and stays.
+    """Remove the files that killed writers of this target left. A file that cannot be locked stays:
+    it is being written, or its file system has no locks.
     """
     name = re.compile(re.escape(os.fsencode(_prefix(target))) + rb"[0-9a-z_]{8}\.tmp")
     try:
@@ -114,8 +114,8 @@ def _prefix(target: Path) -> str:
 
 
 def _lock(handle: int, *, needed: bool = False) -> bool:
-    """Lock the file, unless another process has. A network's file system may know no locks: then
-    a writer goes on without, and nobody who needs one removes anything.
+    """Lock the file, unless another process has. The file system of a network may have no locks:
+    then a writer goes on without one, and a sweep, which needs one, removes nothing.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +135,7 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 def _sync(handle: int) -> None:
-    """Wait until the disk has the file, and for Ctrl-C: a thread waits where no signal arrives."""
+    """Wait until the disk has the file. A thread waits, so that Ctrl-C reaches the caller."""
     own, errors = os.dup(handle), list[OSError]()
 
     def work() -> None:

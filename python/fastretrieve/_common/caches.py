@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again: the user's cache."""
+"""The user's cache: a folder for files that can be made again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What lets a forked child begin anew: a lock that it finds open, properties without one, and
-forks that wait for imports.
+"""Locks and properties that survive a fork: a lock that is released in forked children, cached
+properties without a lock, and forks that wait for imports.
 
-A thread that holds a lock while another forks does not exist in the child, where nobody would ever
-open it. What an index's lock guards is whole at any moment, so the child may simply begin anew.
+A thread that holds a lock during a fork does not exist in the child, so the lock would stay taken
+there forever. An index is whole at any moment, so the child may take a new lock and go on.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class ForkSafeLock:
 
 
 class once(Generic[T]):
-    """A property that is made when it is first asked for, and kept.
+    """A property that is computed at its first use and kept.
 
     Until Python 3.12 ``functools.cached_property`` holds one lock for all objects of the class
-    while it makes one, and a child forked meanwhile waits for it forever. Here threads that ask at
-    the same time may make it twice; all of them get the one that was kept.
+    while it computes one, and a child forked meanwhile waits for it forever. Here two threads may
+    compute it at the same time; both get the value that was kept first.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:
@@ -80,7 +80,7 @@ def _after_fork() -> None:
 
 def _before_fork() -> None:
     """Wait until no other thread is importing a part of this package: the child could never import
-    it. Whoever imports and forks at once goes on, as it would wait for itself.
+    it. A thread that forks inside an import does not wait, as it would wait for itself.
     """
     frame = sys._getframe()
     while frame := frame.f_back:  # type: ignore[assignment]

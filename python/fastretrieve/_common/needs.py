@@ -1,4 +1,4 @@
-"""Which packages a feature wants, and the one sentence to read where one is missing.
+"""The packages that each feature needs, and the error for a missing one.
 
 A remedy names those packages and nothing else: installing fastretrieve again from an index could
 bring somebody else's package of that name.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 class MissingPackage(ImportError, RuntimeError):
-    """A feature wants a package that is not installed; the message says what to install."""
+    """A feature needs a package that is not installed; the message says what to install."""
 
 
 # A feature -> what it imports, and what pip calls that.
@@ -61,7 +61,7 @@ def sentence(error: ImportError, *, what: str = "this", feature: str | None = No
 def wanting(
     feature: str, what: str = "this", *, error: type[Exception] = MissingPackage
 ) -> Iterator[None]:
-    """Imports of a feature: a missing package of it becomes ``error`` with its remedy.
+    """Turn a missing package of a feature, imported inside the block, into ``error`` with a remedy.
 
     >>> with wanting("networks", "train"):  # doctest: +ELLIPSIS
     ...     raise ModuleNotFoundError("No module named 'torch'", name="torch")

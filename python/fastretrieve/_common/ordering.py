@@ -1,7 +1,7 @@
 """Sorting, gathering and converting that Ctrl-C can stop.
 
-NumPy sorts ten million numbers in one call of a second, and no signal ends a call. Here they are
-sorted in pieces, and Python looks for signals between them.
+NumPy sorts ten million numbers in one call of a second, which no signal interrupts. Here they are
+sorted in pieces, and Python handles signals between pieces.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ from fastretrieve._common.metric import Metric
 from fastretrieve._common.needs import wanting
 from fastretrieve._state.changes import consecutive
 from fastretrieve._state.locating import ids_as_added, stored_rows
-from fastretrieve._state.segments import State
+from fastretrieve._state.state import State
 
 # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 _FLAT_METRICS: dict[int, Metric] = {0: "ip", 1: "sqeuclidean"}
 
 
 class FlatRows(NamedTuple):
-    """What a flat index holds."""
+    """The contents of a flat index."""
 
     dim: int
     metric: Metric
@@ -28,7 +28,7 @@ class FlatRows(NamedTuple):
 
 
 def read_flat(flat: Any) -> FlatRows:
-    """What a flat FAISS index holds, or an IndexIDMap of one."""
+    """The contents of a flat FAISS index, or of an IndexIDMap of one."""
     faiss = _faiss()
     ids = None
     if isinstance(flat, (faiss.IndexIDMap, faiss.IndexIDMap2)):
@@ -45,8 +45,8 @@ def read_flat(flat: Any) -> FlatRows:
 
 
 def make_flat(state: State) -> Any:
-    """The flat FAISS index that holds what a state holds, in an IndexIDMap2 where the ids are not
-    0, 1, 2 and so on.
+    """The flat FAISS index with the rows of a state, in an IndexIDMap2 unless the ids are 0, 1, 2
+    and so on.
     """
     faiss, form, ids = _faiss(), state.form, ids_as_added(state)
     if form.metric == "cosine":

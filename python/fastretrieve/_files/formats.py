@@ -1,7 +1,7 @@
-"""Vectors in the files of others: ``.npy``, ``.fvecs``, ``.bvecs``, ``.ivecs``.
+"""Vectors in common file formats: ``.npy``, ``.fvecs``, ``.bvecs``, ``.ivecs``.
 
 Files of vectors are read as views of mapped memory, so ``index.add(read_vectors(path))`` copies
-once. Nothing in them is trusted: a wrong size or dimension is an error that says where.
+once. Every size and dimension is checked; an error says where it is wrong.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def write_vectors(path: str | os.PathLike[str], vectors: Any) -> None:
     """Write a matrix of vectors, whole or not at all, in the format that the name ends with.
 
     ``.npy`` keeps the type of the numbers. ``.fvecs`` rounds them to float32; ``.bvecs`` and
-    ``.ivecs`` refuse what is no integer of theirs.
+    ``.ivecs`` refuse numbers that they cannot represent.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,54 +1,62 @@
-"""What an index file says: the names, types and shapes of its tensors, and the facts of its header.
+"""The contents of an index file: its tensors, their types and shapes, and the facts of its header.
 
 ``docs/index-files.md`` describes them for readers elsewhere. ``tensorfile.py`` owns the bytes and
-the checksums, ``storage.py`` what becomes of them. The header may be hostile: every fact is checked
+the checksums, ``saving.py`` makes states of them. The header may be hostile: every fact is checked
 here.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastretrieve import _core
 from fastretrieve._common.arrays import DTYPES, DType
 from fastretrieve._common.errors import StorageError
 from fastretrieve._common.metric import METRICS
+from fastretrieve._files.parts import PARTS, newest_version, of_version
 from fastretrieve._files.tensorfile import Header
 from fastretrieve._state.ids import MAX_ID
 
 FORMAT = "fastretrieve.index"
-VERSION = 1
+TENSORS = {"rows", "codes", "ids", "id_order"}  # of version 1; parts.py has the others
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # what a tensor of rows is called
 
 
-def metadata(
-    *, dim: int, metric: str, dtype: DType, next_id: int, first_id: int | None, codes: str | None
-) -> dict[str, str]:
-    """What the header of a file says. ``first_id`` is None where the file holds the ids, ``codes``
-    where it holds none.
-    """
-    said = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "dim": str(dim),
-        "metric": metric,
-        "dtype": dtype,
-        "next_id": str(next_id),
-    }
-    if codes is not None:
-        said["codes"] = codes
-    if first_id is not None:
-        said["first_id"] = str(first_id)
-    return said
+class Said(NamedTuple):
+    """The facts that a new file's header states."""
+
+    version: int
+    dim: int
+    metric: str
+    dtype: DType
+    next_id: int
+    first_id: int | None  # None: the file holds the ids
+    codes: str | None  # None: it holds no codes
+
+    def metadata(self) -> dict[str, str]:
+        """The same in the strings of a header."""
+        said = {
+            "format": FORMAT,
+            "version": str(self.version),
+            "dim": str(self.dim),
+            "metric": self.metric,
+            "dtype": self.dtype,
+            "next_id": str(self.next_id),
+        }
+        if self.codes is not None:
+            said["codes"] = self.codes
+        if self.first_id is not None:
+            said["first_id"] = str(self.first_id)
+        return said
 
 
-class Facts:
-    """What the header of an index file says, checked."""
+class IndexFacts:
+    """The facts of an index file's header, checked."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        self._check_format()
+        version = self._checked_version()
         self.dim = self._number("dim", 1, _core.MAX_DIM)
         self.metric = self._one_of("metric", METRICS)
         self.dtype = self._one_of("dtype", DTYPES)
@@ -56,7 +64,8 @@ class Facts:
         self.n_rows = self._count_rows()
         self.layout = header.metadata.get("codes")  # None: the file holds no codes
         self.first_id: int | None = None  # None: the file holds the ids
-        known = {"rows"}
+        self.parts = [name for name in header.tensors if name in of_version(version)]
+        known = {"rows", *self.parts}
         if self.layout is not None:
             known.add("codes")  # of this shape for readers that know the layout
         if "ids" in header.tensors:
@@ -70,6 +79,8 @@ class Facts:
                 raise _wrong("next_id", f"at least {self.n_rows}", str(self.next_id))
         if set(header.tensors) != known:
             raise _wrong("tensors", ", ".join(sorted(known)), ", ".join(sorted(header.tensors)))
+        for name in self.parts:
+            self._check_part(name)
 
     def require(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Raise unless the file has this tensor."""
@@ -80,20 +91,28 @@ class Facts:
             raise _wrong(name, f"{dtype} {shape}", f"{tensor.dtype} {tensor.shape}")
 
     def wrong_numbers(self, name: str, expected: str, found: str, offset: int = 0) -> StorageError:
-        """The error for a tensor that does not hold what it should at this byte of it."""
+        """The error for a wrong number in a tensor, at this byte of it."""
         at = self.header.data + self.header.tensors[name].begin + offset
         return StorageError(f"at byte {at}: expected {expected}, found {found}")
 
-    def _check_format(self) -> None:
+    def _check_part(self, name: str) -> None:
+        part, found = PARTS[name], self.header.tensors[name]
+        if not part.fits(found.dtype, found.shape, n_rows=self.n_rows, dim=self.dim):
+            raise _wrong(name, str(part), f"{found.dtype} {found.shape}")
+
+    def _checked_version(self) -> int:
         found = self.header.metadata.get("format")
         if found != FORMAT:
             raise _wrong("format", repr(FORMAT), found)
         version = self._number("version", 1, 2**31)
-        if version > VERSION:
+        if version > newest_version():
+            unknown = sorted(set(self.header.tensors) - TENSORS - set(PARTS))
+            named = f", with the part {unknown[0][:40]!a}," if unknown else ""
             raise StorageError(
-                f"the file has version {version} of the format and this fastretrieve reads up to "
-                f"{VERSION}; load it with a newer one"
+                f"the file has version {version} of the format{named} and this fastretrieve reads "
+                f"up to {newest_version()}; load it with a newer one"
             )
+        return version
 
     def _count_rows(self) -> int:
         if "rows" not in self.header.tensors:

@@ -1,8 +1,8 @@
 """Save and load the state of an index: to a file, and back.
 
 ``indexfile.py`` says what such a file holds, ``tensorfile.py`` owns the bytes and the checksums.
-Removed rows are not written. Codes are, unless they are not wanted; where a file has none, or those
-of another backend, they are computed again.
+A file holds no removed rows. It holds codes unless the caller declines them; if it has none, or
+those of another backend, loading computes them again.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from fastretrieve._backends.memory import HOST, empty
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.errors import StorageError
 from fastretrieve._common.ordering import order_of
-from fastretrieve._files import formats, indexfile
-from fastretrieve._files.indexfile import Facts
-from fastretrieve._files.tensorfile import Progress, Source, array, read_header, verify, write
+from fastretrieve._common.progress import Progress
+from fastretrieve._files import formats, indexfile, parts
+from fastretrieve._files.indexfile import IndexFacts
+from fastretrieve._files.tensorfile import NewTensor, array, is_of, read_header, verify, write
 from fastretrieve._state.changes import consecutive, live_rows
 from fastretrieve._state.checking import first_fault
 from fastretrieve._state.ids import IdMap
+from fastretrieve._state.learned import Learned, frozen
 from fastretrieve._state.locating import ids_as_added
-from fastretrieve._state.segments import STRIP_ROWS, Format, Segment, Slab, State, new_slab
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS, Format, Slab, new_slab
+from fastretrieve._state.state import State
 
 PART_BYTES = 16 << 20
 
 
 class Read(NamedTuple):
-    """A file that was opened: what it says of itself, and its bytes."""
+    """An opened file: the facts of its header, and its bytes."""
 
-    facts: Facts
+    facts: IndexFacts
     buffer: Any
     is_mapped: bool
 
@@ -53,7 +57,7 @@ def save(path: str, state: State, *, codes: bool, progress: Progress | None) -> 
 
 
 def as_bytes(state: State) -> bytes:
-    """What a file of this state holds."""
+    """The bytes of a file of this state."""
     file = io.BytesIO()
     write(file, *_contents(state, True))
     return file.getbuffer().tobytes()
@@ -61,7 +65,7 @@ def as_bytes(state: State) -> bytes:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Let errors about a file begin with its name, and end with what else would read it."""
+    """Let errors about a file begin with its name, and end with the call that would read it."""
     try:
         yield
     except StorageError as error:
@@ -82,7 +86,7 @@ def opened(path: str, *, mmap: bool) -> Read:
 
 def from_buffer(buffer: Any, *, is_mapped: bool) -> Read:
     """The same for bytes in memory."""
-    return Read(Facts(read_header(buffer)), buffer, is_mapped)
+    return Read(IndexFacts(read_header(buffer)), buffer, is_mapped)
 
 
 def load(
@@ -95,7 +99,7 @@ def load(
         verify(read.buffer, facts.header, steps.add)
     state = _state(facts, form, read.buffer, copy=not read.is_mapped)
     for segment in state.segments:
-        # Encoding reads all rows anyway, and so does a device, whose results would be too late.
+        # Encoding reads all rows anyway. So does a device, and its results would come too late.
         if check or segment.slab.has_own_codes or form.memory is not HOST:
             _prove(facts, segment, check == "codes", steps)
     return state
@@ -108,7 +112,7 @@ def trust(state: State) -> None:
 
 
 class _Steps:
-    """Adds up how many bytes are done, for a progress bar."""
+    """Adds up the bytes that are done, for a progress bar."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
@@ -123,23 +127,25 @@ class _Steps:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
-    """What a file of this state says and holds."""
+def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor]]:
+    """The metadata and tensors of a file of this state."""
     form, n, ids = state.form, len(state), ids_as_added(state)
     layout = form.backend.layout if codes else None
     first_id = (int(ids[0]) if n else 0) if consecutive(ids) else None
     sources = []
     if layout is not None:
         shape = (n // STRIP_ROWS, form.strip_bytes)
-        sources.append(Source("codes", "U8", shape, lambda: _code_parts(state)))
+        sources.append(NewTensor("codes", "U8", shape, lambda: _code_parts(state)))
     if first_id is None:
-        sources.append(Source("ids", "I64", (n,), lambda: [ids]))
+        sources.append(NewTensor("ids", "I64", (n,), lambda: [ids]))
         if not bool((ids[1:] > ids[:-1]).all()):
             order = order_of(ids)
-            sources.append(Source("id_order", "I64", (n,), lambda: [order]))
+            sources.append(NewTensor("id_order", "I64", (n,), lambda: [order]))
     kind = indexfile.TYPES[form.dtype]
-    sources.append(Source("rows", kind, (n, form.dim), lambda: _row_parts(state)))
-    said = indexfile.metadata(
+    sources.append(NewTensor("rows", kind, (n, form.dim), lambda: _row_parts(state)))
+    sources.extend(_part(state, name) for name in state.learned)
+    said = indexfile.Said(
+        version=parts.version_of(state.learned),
         dim=form.dim,
         metric=form.metric,
         dtype=form.dtype,
@@ -147,7 +153,16 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[Source]]:
         first_id=first_id,
         codes=layout,
     )
-    return said, sources
+    return said.metadata(), sources
+
+
+def _part(state: State, name: str) -> NewTensor:
+    """An array that was learned, if it is what files hold under its name."""
+    part, found = parts.PARTS[name], state.learned[name]
+    fits = part.fits(part.dtype, found.shape, n_rows=len(state), dim=state.form.dim)
+    if not (fits and is_of(found, part.dtype)):
+        raise ValueError(f"{name} must be {part} in a file, got {found.dtype} {found.shape}")
+    return NewTensor(name, part.dtype, found.shape, lambda: [found])
 
 
 def _row_parts(state: State) -> Iterator[NDArray[Any]]:
@@ -156,8 +171,8 @@ def _row_parts(state: State) -> Iterator[NDArray[Any]]:
 
 
 def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
-    """The codes of all whole strips: those in memory, or where rows were removed or updated those
-    of the rows as they are written.
+    """The codes of all whole strips: those in memory, or new ones for the rows as they are written
+    if some were removed or updated.
     """
     to_host = state.form.memory.to_host
     segments = [segment for segment in state.segments if segment.n_rows]
@@ -184,11 +199,12 @@ def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
+def _state(facts: IndexFacts, form: Format, buffer: Any, *, copy: bool) -> State:
     """The state that a file holds; with ``copy`` nothing of it stays in the buffer."""
     n_rows, n_strips = facts.n_rows, facts.n_rows // STRIP_ROWS
+    learned = _learned(facts, buffer, copy=copy)
     if n_rows == 0:
-        return State(form, (), IdMap(), facts.next_id)
+        return State(form, (), IdMap(), facts.next_id, learned)
 
     def taken(name: str) -> Any:
         part = array(buffer, facts.header, name)
@@ -205,11 +221,17 @@ def _state(facts: Facts, form: Format, buffer: Any, *, copy: bool) -> State:
         slab.encode(0, n_rows)
     slab.is_finite, slab.has_own_codes = False, not has_codes
     segment = Segment(slab, n_rows, n_strips, None, n_rows)
-    return State(form, (segment,), id_map, facts.next_id)
+    return State(form, (segment,), id_map, facts.next_id, learned)
 
 
-def _prove(facts: Facts, segment: Segment, codes: bool, steps: _Steps) -> None:
-    """Look at all rows of the file and, with ``codes``, at the codes that are taken from it."""
+def _learned(facts: IndexFacts, buffer: Any, *, copy: bool) -> Learned:
+    """The arrays of the file that were learned about all its rows."""
+    arrays = {name: array(buffer, facts.header, name) for name in facts.parts}
+    return frozen({name: _copied(a) if copy else a for name, a in arrays.items()})
+
+
+def _prove(facts: IndexFacts, segment: Segment, codes: bool, steps: _Steps) -> None:
+    """Check all rows of the file and, with ``codes``, the codes that came from it."""
     slab, form = segment.slab, segment.slab.form
     codes = codes and not slab.has_own_codes
     fault = first_fault(segment, codes=codes, tell=lambda n: steps.add(n * form.row_bytes))
@@ -225,7 +247,7 @@ def _prove(facts: Facts, segment: Segment, codes: bool, steps: _Steps) -> None:
     slab.is_finite, slab.has_own_codes = True, slab.has_own_codes or codes
 
 
-def _ids(facts: Facts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
+def _ids(facts: IndexFacts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
     """The ids, which must be different, in range and below the next one; and where they are."""
     ids = array(buffer, facts.header, "ids")
     ids = _copied(ids) if copy else ids
@@ -256,7 +278,7 @@ def _copied(part: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read(file: IO[bytes]) -> bytearray:
-    """All of a file, in parts between which Ctrl-C is heard."""
+    """All of a file, read in parts, so that Ctrl-C need not wait for the end."""
     data = bytearray(os.fstat(file.fileno()).st_size)
     view, at = memoryview(data), 0
     while n := file.readinto(view[at : at + PART_BYTES]):  # type: ignore[attr-defined]

@@ -1,16 +1,15 @@
 """Files of named tensors: safetensors, with checksums.
 
 A file is eight bytes with the length of a JSON header, the header, and the tensors one after the
-other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. What is
-read here may be hostile: nothing is used before it was checked, and every error says at which byte
-the file is not what was expected. ``storage.py`` knows what the tensors of an index mean.
+other; any safetensors reader can read it. ``docs/index-files.md`` describes every byte. A file may
+be hostile: it is checked before it is used, and every error says at which byte the file is not what
+was expected. ``indexfile.py`` knows what the tensors of an index mean.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable
 from typing import IO, Any, NamedTuple
 
@@ -18,25 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.errors import StorageError
+from fastretrieve._common.progress import Progress
+from fastretrieve._files import checksums
+from fastretrieve._files.checksums import (
+    HEADER_SUM,
+    NO_SUM,
+    Checksums,
+    checksum,
+    dumped,
+    header_sum,
+    sum_name,
+)
 
-CHUNK_BYTES = 16 << 20  # of a tensor that share a checksum
 ALIGNMENT = 64  # of the first tensor: a cache line
-# What is written here takes a kilobyte and eight bytes for each chunk; a reader allows many times
-# that and not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
+# Our headers take a kilobyte and eight bytes for each chunk. A reader allows many times that, but
+# not the 100 MB of safetensors, which Python needs seconds and gigabytes to parse.
 MAX_HEADER_BYTES = 1 << 16  # and as much again for every:
 BYTES_PER_HEADER = 1 << 34
 MAX_TENSORS = 64
 MAX_RANK = 8
-ITEM_BYTES = {"U8": 1, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_NUMPY = {"U8": "u1", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_HEADER_SUM = "crc32.header"
-_NO_SUM = "0" * 8
-
-Progress = Callable[[int, int], object]  # (bytes done, bytes in all)
+ITEM_BYTES = {"U8": 1, "I32": 4, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NUMPY = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies; its bytes count from the end of the header."""
+    """The place of a tensor; its bytes count from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -45,15 +50,15 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself."""
+    """The header of a file."""
 
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
     data: int  # the byte at which the first tensor begins
 
 
-class Source(NamedTuple):
-    """A tensor to be written."""
+class NewTensor(NamedTuple):
+    """A tensor to write."""
 
     name: str
     dtype: str
@@ -98,25 +103,25 @@ def array(buffer: Any, header: Header, name: str) -> NDArray[Any]:
     result: NDArray[Any] = np.ndarray(
         tensor.shape, _NUMPY[tensor.dtype], buffer=buffer, offset=header.data + tensor.begin
     )
-    # Our files begin every tensor at a multiple of 8; another's may not, and bytes of codes are
-    # read as float32.
+    # Kernels read codes as float32. Our files begin codes, ids and rows at multiples of 8; others
+    # may not.
     return result if result.__array_interface__["data"][0] % 8 == 0 else result.copy()
 
 
 def verify(buffer: Any, header: Header, tell: Callable[[int], object] | None = None) -> None:
-    """Compare every byte of the tensors with its checksum; ``tell`` hears how many more are
-    done.
+    """Compare every byte of the tensors with its checksum. ``tell`` is called with how many more
+    bytes are done.
     """
     view = memoryview(buffer)
     for name, tensor in header.tensors.items():
         begin, end = header.data + tensor.begin, header.data + tensor.end
-        chunks = range(begin, end, CHUNK_BYTES)
-        sums = header.metadata.get(_sum_name(name), "")
+        chunks = range(begin, end, checksums.CHUNK_BYTES)
+        sums = header.metadata.get(sum_name(name), "")
         if len(sums) != 8 * len(chunks):
             raise _error(8, f"{len(chunks)} checksums for {name[:40]}", f"{len(sums) / 8:g}")
         for i, at in enumerate(chunks):
-            found = _hex(zlib.crc32(view[at : min(at + CHUNK_BYTES, end)]))
-            wanted, n_bytes = sums[8 * i : 8 * i + 8], min(CHUNK_BYTES, end - at)
+            found = checksum(view[at : min(at + checksums.CHUNK_BYTES, end)])
+            wanted, n_bytes = sums[8 * i : 8 * i + 8], min(checksums.CHUNK_BYTES, end - at)
             if found != wanted:
                 raise _error(
                     at,
@@ -132,12 +137,12 @@ def _error(at: int, expected: str, found: str) -> StorageError:
 
 
 def _plain(text: str) -> str:
-    """Text of a file as every terminal can print it."""
+    """Text of a file that is safe to print on any terminal."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
 def _short(value: Any) -> str:
-    """The beginning of what a file says."""
+    """The beginning of a value in a file."""
     try:
         return _plain(repr(value)[:80])
     except RecursionError:  # the parser may go deeper than this
@@ -208,15 +213,20 @@ def _check_layout(tensors: dict[str, Tensor], data: int, size: int) -> None:
 
 
 def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
-    if _HEADER_SUM not in metadata:
-        raise _error(8, f"{_HEADER_SUM} in __metadata__", "none: this file was not written here")
-    wanted = _header_sum({"__metadata__": {**metadata, _HEADER_SUM: _NO_SUM}, **raw})
-    if metadata[_HEADER_SUM] != wanted:
+    if HEADER_SUM not in metadata:
+        raise _error(8, f"{HEADER_SUM} in __metadata__", "none: this file was not written here")
+    wanted = header_sum({"__metadata__": {**metadata, HEADER_SUM: NO_SUM}, **raw})
+    if metadata[HEADER_SUM] != wanted:
         raise _error(
             8,
-            f"a header with the checksum {_plain(metadata[_HEADER_SUM][:8])}",
+            f"a header with the checksum {_plain(metadata[HEADER_SUM][:8])}",
             f"{wanted}; the file is damaged",
         )
+
+
+def is_of(array: NDArray[Any], dtype: str) -> bool:
+    """Whether an array in memory holds what a tensor of this type does."""
+    return array.dtype == np.dtype(_NUMPY[dtype])
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -225,16 +235,16 @@ def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
 def write(
     file: IO[bytes],
     metadata: dict[str, str],
-    sources: list[Source],
+    sources: list[NewTensor],
     progress: Progress | None = None,
 ) -> None:
     """Write a file: room for the header, the tensors, then the header with their checksums."""
-    sums = {source.name: _NO_SUM * -(-source.n_bytes // CHUNK_BYTES) for source in sources}
+    sums = {source.name: NO_SUM * -(-source.n_bytes // checksums.CHUNK_BYTES) for source in sources}
     room = len(_header(metadata, sources, sums))
     file.write(bytes(room))
     done, total = 0, sum(source.n_bytes for source in sources)
     for source in sources:
-        chunks = _Checksums()
+        chunks = Checksums()
         for part in source.parts():
             data = np.ascontiguousarray(part).view(np.uint8).reshape(-1)
             chunks.add(data)
@@ -249,29 +259,7 @@ def write(
     file.write(_header(metadata, sources, sums))
 
 
-class _Checksums:
-    """A checksum for every CHUNK_BYTES of what is added."""
-
-    def __init__(self) -> None:
-        self.n_bytes = 0
-        self._sums: list[int] = []
-
-    def add(self, data: NDArray[np.uint8]) -> None:
-        begin = 0
-        while begin < len(data):
-            used = self.n_bytes % CHUNK_BYTES
-            if used == 0:
-                self._sums.append(0)
-            part = data[begin : begin + CHUNK_BYTES - used]
-            self._sums[-1] = zlib.crc32(part.data, self._sums[-1])
-            begin += len(part)
-            self.n_bytes += len(part)
-
-    def text(self) -> str:
-        return "".join(map(_hex, self._sums))
-
-
-def _header(metadata: dict[str, str], sources: list[Source], sums: dict[str, str]) -> bytes:
+def _header(metadata: dict[str, str], sources: list[NewTensor], sums: dict[str, str]) -> bytes:
     tensors: dict[str, Any] = {}
     begin = 0
     for source in sources:
@@ -283,25 +271,9 @@ def _header(metadata: dict[str, str], sources: list[Source], sums: dict[str, str
             "data_offsets": offsets,
         }
         begin = end
-    summed = {_sum_name(name): text for name, text in sums.items()}
-    header = {"__metadata__": {**metadata, **summed, _HEADER_SUM: _NO_SUM}, **tensors}
-    header["__metadata__"][_HEADER_SUM] = _header_sum(header)
-    text = _dumped(header)
+    summed = {sum_name(name): text for name, text in sums.items()}
+    header = {"__metadata__": {**metadata, **summed, HEADER_SUM: NO_SUM}, **tensors}
+    header["__metadata__"][HEADER_SUM] = header_sum(header)
+    text = dumped(header)
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
-
-
-def _header_sum(header: dict[str, Any]) -> str:
-    return _hex(zlib.crc32(_dumped(header)))
-
-
-def _dumped(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode()
-
-
-def _sum_name(name: str) -> str:
-    return f"crc32.{name}"
-
-
-def _hex(number: int) -> str:
-    return f"{number:08x}"

@@ -1,7 +1,7 @@
 """Answers that cannot be true: a search of unverified rows that found odd scores or too few rows.
 
-``_state/checking.py`` says what a file may hold that is not so. Wrong codes that hide rows behind
-others are found by ``Index.load(verify="codes")`` alone.
+``_state/checking.py`` describes the faults of files. Only ``Index.load(verify="codes")``
+finds wrong codes that hide rows behind others.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from fastretrieve._backends.snapshot import Mask, Snapshot
 from fastretrieve._common.arrays import unpack
 from fastretrieve._common.errors import StorageError
 from fastretrieve._state.checking import finite_rows, first_fault, row_fault
-from fastretrieve._state.segments import STRIP_ROWS, Segment
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS
 
 SMALL = 64  # scores
 
 
 def refuse_doubtful(snapshot: Snapshot, scores: NDArray[Any], ids: NDArray[np.int64]) -> None:
-    """Raise where results of unverified rows cannot be true: rows that are not finite have odd
-    scores, and where codes lie there may be fewer rows than there are.
+    """Raise if results of unverified rows cannot be true: rows that are not finite have odd scores,
+    and wrong codes may hide rows, so that too few are found.
     """
     if scores.size <= SMALL:  # in a third of the time that NumPy takes for so few
         values = scores.ravel().tolist()
@@ -64,7 +65,7 @@ def _lacks_rows(snapshot: Snapshot, ids: NDArray[np.int64]) -> bool:
 
 
 def _one_mask(snapshot: Snapshot, lacking: NDArray[np.int64]) -> int:
-    """How many of these queries have masks of their own; of the others one counts for all."""
+    """How many of these queries to count allowed rows for: one, if all share a mask."""
     mask = snapshot.mask or Mask()
     if mask.booleans is not None or any(len(words) > 1 for words in mask.words or ()):
         return len(lacking)
@@ -90,7 +91,7 @@ def _n_allowed(snapshot: Snapshot, query: int) -> int:
 
 
 def _raise_cause(segments: tuple[Segment, ...]) -> None:
-    """Look at every row and code that nobody checked, and raise for the first that is wrong."""
+    """Check every unverified row and code, and raise for the first that is wrong."""
     for segment in segments:
         if segment.slab.is_finite and segment.slab.has_own_codes:
             continue

@@ -1,8 +1,8 @@
-"""Which rows a search may return: from ``where`` and ``exclude`` to row masks.
+"""From ``where`` and ``exclude`` to row masks: the rows that a search may return.
 
-A mask is a word of 64 bits for each strip of 64 rows, for each segment; the scan passes over strips
-without an allowed row. ``csrc/cpu/mask.cpp`` fills the words. Booleans for each query that allow
-many rows are not made into words: the CPU's scan reads them where they are.
+A mask has a word of 64 bits for each strip of 64 rows; the scan passes over strips without an
+allowed row. ``csrc/cpu/mask.cpp`` fills the words. If booleans for each query allow many rows, the
+CPU's scan reads them where they are, and no words are made.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from fastretrieve._backends.snapshot import Bits, Mask, Snapshot
 from fastretrieve._common.arguments import shown
 from fastretrieve._common.arrays import address
 from fastretrieve._state.ids import MAX_ID
-from fastretrieve._state.segments import Segment, State
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.state import State
 
-SAMPLES, MANY = 64, 0.25  # booleans looked at for a query, and the share that makes them many
-MAX_MASK_BYTES = 64 << 20  # masks for each query are made for so many queries at a time
+SAMPLES, MANY = 64, 0.25  # booleans sampled for a query, and the share of them that counts as many
+MAX_MASK_BYTES = 64 << 20  # of masks for each query, made for some queries at a time
 
 
 def masked(
@@ -118,8 +119,7 @@ def _as_id_rows(rows: NDArray[Any], name: str) -> NDArray[np.int64]:
 
 def _in_place(state: State, parts: list[tuple[NDArray[Any], bool]]) -> Snapshot | None:
     """The state behind booleans that the scan reads where they are, if it can. That saves making
-    words of them, but the scan does not see beforehand which strips are empty: it is quicker only
-    where many rows are allowed.
+    words, but the scan cannot skip empty strips: it is faster only if many rows are allowed.
     """
     (array, allow), *others = parts
     if others or not allow or array.dtype != np.bool_ or len(array) < 2 or not array.size:
@@ -148,7 +148,7 @@ def _segments(state: State, parts: list[tuple[NDArray[Any], bool]]) -> Snapshot:
 
 
 def _marked(state: State, array: NDArray[Any]) -> Iterator[Bits]:
-    """Words for each segment with a bit for every row that the mask or the ids mean."""
+    """Words for each segment, with a bit for every row of the mask or the ids."""
     if array.dtype == np.bool_:
         begin = 0
         for segment in state.segments:

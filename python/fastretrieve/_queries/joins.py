@@ -1,8 +1,8 @@
 """An index compared with itself: pairs within a radius, and graphs of neighbours.
 
-Every call works on the state that the index had when the call began, an iterator too. What is held
-besides the result is bounded: a batch of rows at a time, and a batch that finds too much is halved
-and tried again.
+Every call, an iterator too, works on the state that the index had when the call began. Memory
+beside the result is bounded: rows are searched in batches, and a batch that finds too much is
+halved and tried again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fastretrieve._backends.interface import NO_LIMIT
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows
 from fastretrieve._common.ordering import order_of, taken
+from fastretrieve._common.progress import Progress
 from fastretrieve._queries.results import (
     Graph,
     Pairs,
-    Progress,
     ScoreDType,
     as_radius,
     without_self,
@@ -28,7 +28,7 @@ from fastretrieve._queries.results import (
 from fastretrieve._queries.searching import Searcher, best_rows, rows_within
 from fastretrieve._state.checking import finite_rows
 from fastretrieve._state.locating import ids_as_added, rows_at, slots_as_added
-from fastretrieve._state.segments import State
+from fastretrieve._state.state import State
 
 GRAPH_ROWS = 16384  # rows of a batch: enough for every thread, few enough to report progress
 PAIR_ROWS = 65536
@@ -55,7 +55,7 @@ def iter_pairs(
     searcher: Searcher, radius: float, batch: int, progress: Progress | None
 ) -> Iterator[Pairs]:
     """The pairs in parts of at most ``batch``, each in order of ids."""
-    # Not a generator itself: a wrong argument is an error here, and the state is today's.
+    # Not a generator itself, so that a wrong argument is an error here.
     return _PairSearch(searcher, as_radius(radius)).parts(whole(batch, "batch"), progress)
 
 
@@ -146,8 +146,8 @@ class _PairSearch(NamedTuple):
 class _GraphSearch(NamedTuple):
     """Searches for the rows of the index, with one more than ``k`` to leave the row itself out.
 
-    Symmetry would halve the comparisons here too, at the price of keeping the survivors of all rows
-    at once: that is not bounded, so it is not done.
+    Symmetry would halve the comparisons here too, but it would keep the survivors of all rows at
+    once, and their number has no bound.
     """
 
     searcher: Searcher

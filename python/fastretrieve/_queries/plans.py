@@ -1,4 +1,4 @@
-"""A search with memory of its own, prepared beforehand: ``Index.plan``.
+"""Searches prepared beforehand, with memory of their own: ``Index.plan``.
 
 On a GPU a plan neither allocates nor waits, so that a search can be captured in a CUDA graph and
 replayed.
@@ -34,9 +34,9 @@ class SearchPlan:
     """Searches of one size over an index as it was when the plan was made.
 
     The plan keeps that state alive, and owns workspace and results: every call writes the same
-    arrays, so copy what must outlast the next one. On a GPU, queries on the device are searched
-    without an allocation and without waiting, on torch's current stream; ``torch.cuda.graph`` may
-    capture the call. Two threads must not call one plan at the same time.
+    arrays, so copy results that must outlast the next call. On a GPU, a search of device queries
+    neither allocates nor waits, on torch's current stream, and ``torch.cuda.graph`` may capture it.
+    Two threads must not call one plan at the same time.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class SearchPlan:
         return f"SearchPlan({what}, {how})"
 
     def __call__(self, queries: Any) -> Hits:
-        """Search for up to ``batch`` queries. The results are the plan's own arrays, or copies of
-        the kind that the queries are.
+        """Search for up to ``batch`` queries. The results are the plan's own arrays, or copies in
+        the kind of array that came.
         """
         form, counters, float64 = (
             self._searcher.form,

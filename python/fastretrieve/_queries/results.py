@@ -1,9 +1,8 @@
-"""What searches return, and what they may be told about it."""
+"""The results of searches, and the options for them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,21 +11,20 @@ from numpy.typing import NDArray
 from fastretrieve._common.arguments import shown
 
 ScoreDType = Literal["float32", "float64"]
-Progress = Callable[[int, int], object]  # (rows done, rows in all)
 
 
 class Hits(tuple[Any, Any]):
     """The best rows for each query, best first; equal scores come in order of id.
 
-    It unpacks, compares and prints as ``(scores, ids)``; what else is known of an answer are its
-    attributes.
+    It unpacks, compares and prints as ``(scores, ids)``; everything else known of an answer is an
+    attribute.
 
     >>> scores, ids = Hits(np.array([[1.0]]), np.array([[7]]))
     >>> ids
     array([[7]])
     """
 
-    metric: str  # how rows were compared; "" where nobody said
+    metric: str  # how rows were compared; "" if unknown
 
     def __new__(cls, scores: Any, ids: Any, *, metric: str = "") -> Hits:
         made = tuple.__new__(cls, (scores, ids))
@@ -87,7 +85,7 @@ def as_radius(radius: Any) -> float:
 
 
 def is_double(score_dtype: Any) -> bool:
-    """Whether scores are returned as float64; what is neither float32 nor float64 is refused.
+    """Whether scores are returned as float64; other types than float32 and float64 are refused.
 
     >>> is_double("float32"), is_double(np.float64)
     (False, True)
@@ -102,8 +100,8 @@ def is_double(score_dtype: Any) -> bool:
 def without_self(
     scores: NDArray[Any], found: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Take each row's own id out of its results, or the last result where it did not place: equal
-    scores of k others with smaller ids, or an inner product with itself that is not the largest.
+    """Take each row's own id out of its results, or the last result if it did not place: k others
+    with smaller ids scored the same, or its product with itself is not the largest.
     """
     drop = found == ids[:, None]
     drop[~drop.any(axis=1), -1] = True

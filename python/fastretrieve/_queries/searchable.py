@@ -1,4 +1,4 @@
-"""What joins indexes of every kind: the protocol they fulfil, and the merge of their answers."""
+"""The protocol that indexes of every kind fulfil, and the merge of their answers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def merge(parts: Sequence[Hits], k: int | None = None, *, metric: str = "") -> H
     ids = np.concatenate([ids for _, ids in hosts], axis=-1)
     k = hosts[0][0].shape[-1] if k is None else whole(k, "k")
     keys = np.where(ids < 0, np.inf, scores if is_distance(metric) else -scores)
-    # What is missing comes last, behind a row whose distance is infinite.
+    # A missing row comes last, even behind one whose distance is infinite.
     order = np.lexsort((np.where(ids < 0, np.iinfo(np.int64).max, ids), keys), axis=-1)
     found = min(k, scores.shape[-1])
     best_scores = np.full((*scores.shape[:-1], k), np.nan)

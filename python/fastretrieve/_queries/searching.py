@@ -1,8 +1,8 @@
 """Searches of one state of an index: the best rows, all rows within a radius.
 
-``index.py`` says what each search promises; here it happens. Every answer of a backend comes
-through ``best_rows`` or ``rows_within``, which refuse what cannot be true. ``filters.py`` owns the
-row masks, ``plans.py`` what is prepared beforehand, ``csrc/cpu/search.cpp`` the search.
+``index.py`` says what each search promises. Every answer of a backend comes through ``search``,
+``best_rows`` or ``rows_within``, which refuse answers that cannot be true. ``filters.py`` owns row
+masks, ``plans.py`` prepared searches, ``csrc/cpu/search.cpp`` the search itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._backends.interface import Counters, Pair, Ranges
+from fastretrieve._backends.interface import Pair, Ranges, SearchCounters
 from fastretrieve._backends.snapshot import Snapshot
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows, device_of, is_tensor, joined, like
@@ -29,22 +29,23 @@ from fastretrieve._queries.results import (
 )
 from fastretrieve._state.ids import as_ids
 from fastretrieve._state.locating import stored_rows
-from fastretrieve._state.segments import Format, State
+from fastretrieve._state.slabs import Format
+from fastretrieve._state.state import State
 
 
 class Among(NamedTuple):
-    """Which rows a search may return, as the caller says it."""
+    """The rows that a search may return, as the caller gives them."""
 
     where: Any
     exclude: Any
 
 
 class Searcher(NamedTuple):
-    """A state to search, and what counts the work."""
+    """A state to search, and the counters of the work."""
 
     state: State
-    counters: Counters
-    float64: bool  # how scores are returned
+    counters: SearchCounters
+    float64: bool  # the type of the scores
 
     @property
     def form(self) -> Format:
@@ -53,7 +54,7 @@ class Searcher(NamedTuple):
 
 def search(
     state: State,
-    counters: Counters,
+    counters: SearchCounters,
     queries: Any,
     k: int,
     among: Among | None,
@@ -62,7 +63,7 @@ def search(
     out: Pair | None,
     check: bool,
 ) -> Hits:
-    """The best ``k`` rows for each query."""
+    """The best ``k`` rows for each query; making a ``Searcher`` first would slow small searches."""
     form = state.form
     plain = type(queries) is np.ndarray and queries.dtype == np.float32 and queries.ndim == 2
     ready = plain and queries.flags.c_contiguous and queries.flags.aligned
@@ -77,10 +78,7 @@ def search(
         form.backend.refuse_not_finite(rows)
     if out is not None:
         shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
-        out = checked_out(out, shape, float64, form, rows)
-        wide = (out[0].reshape(-1, k), out[1].reshape(-1, k))
-        _search_among(Searcher(state, counters, float64), rows, k, among, wide)
-        return Hits(*out, metric=form.metric)
+        return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
     if among is None:  # the shortest way, for small searches
         snapshot = state.snapshot
         scores, ids = form.backend.search(rows, snapshot, k, counters, float64)
@@ -126,7 +124,7 @@ def range_search(searcher: Searcher, queries: Any, radius: float, among: Among |
 def best_rows(
     searcher: Searcher, snapshot: Snapshot, rows: Any, k: int, out: Pair | None = None
 ) -> Pair:
-    """Scores and ids of the best ``k`` rows, in ``out`` where that is given."""
+    """Scores and ids of the best ``k`` rows, in ``out`` if given."""
     form = searcher.form
     in_place = out is None or form.memory.holds(out[0])
     found = form.backend.search(
@@ -142,13 +140,23 @@ def best_rows(
 def rows_within(
     searcher: Searcher, snapshot: Snapshot, rows: Any, radius: float, **own: int
 ) -> Ranges | None:
-    """Everything within a radius; ``own`` are the options of a self-join of ``Backend.range``."""
+    """Every row within a radius; ``own`` holds the options of a self-join of ``Backend.range``."""
     found = searcher.form.backend.range(
         rows, snapshot, radius, searcher.counters, searcher.float64, **own
     )
     if found is not None and snapshot.is_doubtful:
         refuse_doubtful(snapshot, *found[1:])
     return found
+
+
+def _search_into(
+    out: Pair, shape: tuple[int, ...], searcher: Searcher, rows: Rows, among: Among | None
+) -> Hits:
+    """The best rows for each query, in the caller's arrays, which must have this shape."""
+    k, form = shape[-1], searcher.form
+    scores, ids = checked_out(out, shape, searcher.float64, form, rows)
+    _search_among(searcher, rows, k, among, (scores.reshape(-1, k), ids.reshape(-1, k)))
+    return Hits(scores, ids, metric=form.metric)
 
 
 def _search_among(
@@ -166,7 +174,7 @@ def _search_among(
 def _batches(
     state: State, among: Among | None, n_queries: int
 ) -> Iterator[tuple[int, int, Snapshot]]:
-    """What queries ``begin`` to ``end`` search."""
+    """The snapshots that queries ``begin`` to ``end`` search."""
     if among is None:
         return iter([(0, n_queries, state.snapshot)])
     return masked(state, among.where, among.exclude, n_queries)
@@ -192,7 +200,7 @@ def as_array(out: Any) -> NDArray[Any]:
 
 
 def checked_out(out: Any, shape: tuple[int, ...], float64: bool, form: Format, rows: Any) -> Pair:
-    """``out`` if results of this shape can be written to it, else an error that says why not."""
+    """``out`` if it can receive results of this shape, else an error that says why not."""
     if not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(f"out must be a tuple (scores, ids), got {type(out).__name__}")
     kinds = ("float64" if float64 else "float32", "int64")

@@ -1,13 +1,15 @@
 """Changes of an index: from one state to the next.
 
-Every function returns a new :class:`State` and leaves the given one as it is, apart from memory
-that no state counts yet, so whatever fails half-way has changed nothing. The caller holds the
-index's lock and publishes the result by one assignment.
+Every function returns a new :class:`State` and leaves the given one as it is. It writes only memory
+that no state counts yet, so a failure half-way changes nothing. The caller holds the
+index's lock and publishes the result by one assignment. What is learned about the rows stays only
+where the rows do: ``learned.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,36 +17,40 @@ from numpy.typing import NDArray
 from fastretrieve._common.arrays import Rows
 from fastretrieve._state.checking import finite_rows, row_fault
 from fastretrieve._state.ids import MAX_ID, IdMap, Int64s
+from fastretrieve._state.learned import NOTHING
 from fastretrieve._state.locating import ids_as_added, origins, require, rows_at, slots_as_added
-from fastretrieve._state.segments import (
-    MIN_SLAB_ROWS,
-    STRIP_ROWS,
-    Segment,
-    State,
-    new_capacity,
-    new_slab,
-)
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import MIN_SLAB_ROWS, STRIP_ROWS, new_capacity, new_slab
+from fastretrieve._state.state import State
 
 COPY_BYTES = 16 << 20  # rows are compacted this much at a time
+
+
+class _New(NamedTuple):
+    """Rows as the user passed them."""
+
+    rows: Rows
+    ids: Int64s
+    began: Int64s | None  # where these ids began, if they take the place of others
 
 
 def appended(
     state: State, rows: Rows, given: Int64s | None, began: Int64s | None = None
 ) -> tuple[State, Int64s]:
-    """The state with these rows behind it, under the given ids or the next unused ones. ``began``
-    are the origins of rows that take the place of others.
+    """The state with these rows at its end, under the given ids or the next unused ones. ``began``
+    holds the origins of rows that take the place of others.
     """
     n = len(rows)
     ids = _automatic_ids(state.next_id, n) if given is None else given
     if n == 0:
         return state, ids
-    first = int(ids[0])
+    new, first = _New(rows, ids, began), int(ids[0])
     # Few rows with ids of the user's own share a slab, also where these happen to be consecutive.
     implied = given is None or (n >= MIN_SLAB_ROWS and consecutive(ids))
     segments, id_map, begin = state.segments, state.id_map, 0
     if segments and segments[-1].free and _may_grow(segments[-1], first, ids, implied):
         begin = min(segments[-1].free, n)
-        last = _grown(segments[-1], rows, ids, began, 0, begin)
+        last = _grown(segments[-1], new, 0, begin)
         id_map = _remember(id_map, last, begin)
         segments = (*segments[:-1], last)
     if begin < n:
@@ -55,7 +61,7 @@ def appended(
             first_id=first + begin if implied else 0,
             own_ids=not implied,
         )
-        last = _grown(Segment(slab, 0, 0, None, 0), rows, ids, began, begin, n)
+        last = _grown(Segment(slab, 0, 0, None, 0), new, begin, n)
         id_map = _remember(id_map, last, n - begin)
         segments = (*segments, last)
     next_id = state.next_id + n if given is None else max(state.next_id, int(ids.max()) + 1)
@@ -63,9 +69,9 @@ def appended(
 
 
 def extended(state: State, other: State) -> State:
-    """The state with the live rows of another behind it, in the memory where they are.
+    """The state with the live rows of another at its end, in the memory where they are.
 
-    What is published is never written again, so both may go on: what either adds goes elsewhere.
+    Published rows are never written again, so both may go on: what either adds goes elsewhere.
     """
     segments, id_map = state.segments, state.id_map
     base = _next_slot(segments)  # all slots move by as much, and origins with them
@@ -80,7 +86,8 @@ def extended(state: State, other: State) -> State:
         if slab.ids is not None:
             rows = np.flatnonzero(segment.live_mask())
             id_map = id_map.put_at(slab.ids[rows], slot + rows)
-    return State(state.form, segments, id_map, max(state.next_id, other.next_id))
+    learned = state.learned if segments is state.segments else NOTHING
+    return State(state.form, segments, id_map, max(state.next_id, other.next_id), learned)
 
 
 def without(state: State, ids: Int64s) -> State:
@@ -95,6 +102,8 @@ def updated(state: State, ids: Int64s, rows: Rows) -> State:
 
 
 def _dropped(state: State, slots: Int64s) -> State:
+    if not len(slots):
+        return state
     segments = []
     for segment in state.segments:
         here = slots[segment.holds(slots)]
@@ -103,23 +112,24 @@ def _dropped(state: State, slots: Int64s) -> State:
 
 
 def reserved(state: State, n_rows: int) -> State:
-    """The state with room for so many more rows in its last slab."""
+    """The state with room for ``n_rows`` more rows in its last slab."""
     segments = state.segments
     if n_rows <= (segments[-1].free if segments else 0):
         return state
     slab = new_slab(
         state.form, n_rows, slot=_next_slot(segments), first_id=state.next_id, own_ids=False
     )
-    return State(state.form, (*segments, Segment(slab, 0, 0, None, 0)), state.id_map, state.next_id)
+    segments = (*segments, Segment(slab, 0, 0, None, 0))
+    return State(state.form, segments, state.id_map, state.next_id, state.learned)
 
 
 def compacted(state: State) -> State:
-    """The state with all rows in one slab, which is as large as they are, in the order in which
-    their ids were first added.
+    """The state with all rows in one slab of exactly their size, in the order in which their ids
+    were first added.
     """
     ids = ids_as_added(state)
     if len(ids) == 0:
-        return State(state.form, (), IdMap(), state.next_id)
+        return State(state.form, (), IdMap(), state.next_id, state.learned)
     own_ids = not consecutive(ids)
     slab = new_slab(
         state.form, len(ids), slot=0, first_id=0 if own_ids else int(ids[0]), own_ids=own_ids
@@ -129,12 +139,12 @@ def compacted(state: State) -> State:
         begin = segment.n_rows
         segment = _copied(segment, rows, ids[begin : begin + len(rows)])
     id_map = IdMap().put(ids, 0) if own_ids else IdMap()
-    return State(state.form, (segment,), id_map, state.next_id)
+    return State(state.form, (segment,), id_map, state.next_id, state.learned)
 
 
 def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
-    """The rows of a state in the order in which their ids were first added, in parts of about so
-    many bytes; only parts with removed or updated rows are copied.
+    """The rows of a state in the order in which their ids were first added, in parts of about
+    ``n_bytes``; only parts with removed or updated rows are copied.
     """
     step = max(n_bytes // state.form.row_bytes, 1)
     if state.order is not None:
@@ -151,7 +161,7 @@ def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
 
 
 def consecutive(ids: NDArray[np.int64]) -> bool:
-    """Whether each id is one more than that before it."""
+    """Whether each id is one more than the id before it."""
     n = len(ids)
     if n < 2:
         return True
@@ -179,21 +189,19 @@ def _may_grow(segment: Segment, first: int, ids: Int64s, implied: bool) -> bool:
     return first == slab.first_id + segment.n_rows and (implied or consecutive(ids))
 
 
-def _grown(
-    segment: Segment, rows: Rows, ids: Int64s, began: Int64s | None, begin: int, end: int
-) -> Segment:
-    """The segment with rows ``begin`` to ``end`` of what the user passed behind it."""
-    bad = segment.slab.write(rows[begin:end], ids[begin:end], segment.n_rows)
+def _grown(segment: Segment, new: _New, begin: int, end: int) -> Segment:
+    """The segment with new rows ``begin`` to ``end`` at its end."""
+    bad = segment.slab.write(new.rows[begin:end], new.ids[begin:end], segment.n_rows)
     if bad >= 0:
         raise ValueError(
             f"vectors hold a value that is not finite in {segment.slab.form.dtype} "
             f"in row {begin + bad}; nothing was added: remove NaN and infinity first"
         )
-    return segment.grown(end - begin, None if began is None else began[begin:end])
+    return segment.grown(end - begin, None if new.began is None else new.began[begin:end])
 
 
 def _copied(segment: Segment, rows: Rows, ids: Int64s) -> Segment:
-    """The segment with these rows of the index behind it."""
+    """The segment with these rows of the index at its end."""
     bad = segment.slab.write(rows, ids, segment.n_rows)
     if bad >= 0:
         raise row_fault(int(ids[bad]))
@@ -201,7 +209,7 @@ def _copied(segment: Segment, rows: Rows, ids: Int64s) -> Segment:
 
 
 def _remember(id_map: IdMap, segment: Segment, n_new: int) -> IdMap:
-    """The map with the ids of the last rows of a segment, where they are not implied."""
+    """The map with the ids of the last rows of a segment, unless they are implied."""
     if segment.slab.ids is None:
         return id_map
     begin = segment.n_rows - n_new

@@ -1,9 +1,8 @@
-"""What a file may say that is not so: rows that are not finite, codes that are not those of rows.
+"""Faults of files: rows that are not finite, codes that do not belong to their rows.
 
-Rows that were added are finite and codes are made of them, so nothing is checked twice. Of a file
-that was loaded without ``verify`` neither is known, and looking would be to read it all. Whoever
-meets a row that is not finite names its id; ``_queries/doubting.py`` looks for the cause of answers
-that cannot be true.
+Rows that were added are finite, and their codes are made from them. A file loaded without
+``verify`` may break both, and a check would read all of it. So the first call that reads a row that
+is not finite names its id, and ``_queries/doubting.py`` explains answers that cannot be true.
 """
 
 from __future__ import annotations
@@ -16,23 +15,24 @@ from numpy.typing import NDArray
 
 from fastretrieve._common.arrays import Rows, not_finite
 from fastretrieve._common.errors import StorageError
-from fastretrieve._state.segments import STRIP_ROWS, Segment, new_slab
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS, new_slab
 
 PART_BYTES = 16 << 20
-Tell = Callable[[int], object]  # how many rows more are done
+Tell = Callable[[int], object]  # of how many more rows are done
 
 
 class Fault(NamedTuple):
-    """The first thing that is wrong with the rows of a slab; -1 for none."""
+    """The first fault in the rows of a segment; -1 for none."""
 
-    row: int = -1  # that is not finite
-    code: int = -1  # the byte of the codes that is not what encoding gives
+    row: int = -1  # a row that is not finite
+    code: int = -1  # a byte of the codes that differs from what encoding gives
 
 
 def first_fault(segment: Segment, *, codes: bool, tell: Tell | None = None) -> Fault:
-    """Look at all rows of a segment and, with ``codes``, encode them again to compare every bit.
+    """Check all rows of a segment and, with ``codes``, encode them again to compare every bit.
 
-    The core's threads do both, for some megabytes at a time.
+    The core's threads do both, some megabytes at a time.
     """
     form, slab = segment.slab.form, segment.slab
     step = max(PART_BYTES // form.row_bytes // STRIP_ROWS, 1) * STRIP_ROWS
@@ -66,8 +66,8 @@ def row_fault(row_id: int) -> StorageError:
 
 
 def finite_rows(segment: Segment, begin: int, end: int) -> Rows:
-    """These rows. One that came from a file that nobody checked and is not finite is an error, or
-    comes as zeros where it was removed.
+    """These rows. A row of an unverified file that is not finite is an error, or comes as zeros if
+    it was removed.
     """
     rows: Rows = segment.slab.rows[begin:end]
     if segment.slab.is_finite or not len(bad := not_finite(rows)):

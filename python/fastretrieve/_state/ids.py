@@ -1,4 +1,4 @@
-"""Which row has which id.
+"""The rows of ids.
 
 Rows with consecutive ids need no map: a segment knows its first. :class:`IdMap` serves the rows
 whose ids the user chose, at 16 bytes a row: sorted runs, newest first, merged when they become
@@ -18,14 +18,14 @@ from fastretrieve._common.ordering import order_of, ordered, taken
 Int64s = NDArray[np.int64]
 Run = tuple[Int64s, Int64s]  # sorted ids, their positions
 
-MAX_RECENT = 1024  # ids in the dictionary, copied by every put, before they become a sorted run
+MAX_RECENT = 1024  # ids in the dictionary, which every put copies; then they become a sorted run
 MAX_ID = 2**63 - 2  # so that one more than the largest still is an int64
 
 
 class IdMap:
     """Positions by id, never changed: a search keeps the map of the state it sees.
 
-    The latest position that was put in wins; whether it is alive is the index's affair.
+    The latest position of an id wins; the caller checks whether that row is alive.
     """
 
     def __init__(self, runs: tuple[Run, ...] = (), recent: dict[int, int] | None = None) -> None:
@@ -91,7 +91,7 @@ def _merge(older: Run, newer: Run) -> Run:
 
 
 def as_ids(ids: object, *, name: str = "ids") -> Int64s:
-    """Return ids as int64, refusing what is not a whole number of at least 0.
+    """Return ids as int64; anything but whole numbers of at least 0 is refused.
 
     >>> as_ids([3, 1])
     array([3, 1])

@@ -1,7 +1,7 @@
-"""Which row has which id, in one state of an index.
+"""The rows of ids in one state of an index, and the ids of rows.
 
-``ids.py`` checks ids and maps those that users chose; rows with consecutive ids are found by
-arithmetic. What is not found is an error that names it.
+``ids.py`` checks ids and maps those that users chose; arithmetic finds rows with consecutive ids.
+An unknown id is an error that names it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from fastretrieve._common.arrays import Rows, joined, not_finite, storage_dtype
 from fastretrieve._common.ordering import PIECE, PIECE_BYTES, taken
 from fastretrieve._state.checking import row_fault
 from fastretrieve._state.ids import Int64s, first_duplicate, named
-from fastretrieve._state.segments import Segment, State
+from fastretrieve._state.segments import Segment
+from fastretrieve._state.state import State
 
 
 def row_ids(state: State) -> Int64s:
@@ -112,7 +113,7 @@ def origins(state: State, slots: Int64s) -> Int64s:
 
 
 def refuse_twice(ids: Int64s) -> None:
-    """Raise where an id is given twice."""
+    """Raise if an id is given twice."""
     twice = first_duplicate(ids)
     if twice is not None:
         raise ValueError(f"id {twice} is given twice")
@@ -121,7 +122,7 @@ def refuse_twice(ids: Int64s) -> None:
 def refuse_known(
     state: State, ids: Int64s, *, remedy: str = "use update() to give them new vectors"
 ) -> None:
-    """Raise where an id is given twice or is in the index."""
+    """Raise if an id is given twice or is in the index."""
     refuse_twice(ids)
     if len(ids) == 0 or ids.min() >= state.next_id:
         return  # larger than every id so far

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastretrieve.benchmarking.cases import CLUSTERED, FASHION, GAUSSIAN, TINY
-from fastretrieve.benchmarking.measure import LARGE_K, OURS, Result
+from fastretrieve.benchmarking.measure import LARGE_K, OURS, Measurement
 
 MEMORY_PER_QUERY = 64 << 10  # bytes: it may grow with the batch and k, never with the rows
 
@@ -19,7 +19,7 @@ class Bar:
     n_queries: int | None  # None: every batch size
     wanted: float
     at_least: bool
-    value: Callable[[Result], float | None]  # None: not measured in this run
+    value: Callable[[Measurement], float | None]  # None: not measured in this run
 
 
 class Verdict(NamedTuple):
@@ -34,24 +34,24 @@ class Verdict(NamedTuple):
         return "PASS" if self.passed else "MISS"
 
 
-def _against(prefix: str) -> Callable[[Result], float | None]:
-    def value(result: Result) -> float | None:
+def _against(prefix: str) -> Callable[[Measurement], float | None]:
+    def value(result: Measurement) -> float | None:
         peer = result.best_peer(prefix=prefix)
         return peer.ratio if peer else None
 
     return value
 
 
-def _figure(name: str) -> Callable[[Result], float | None]:
+def _figure(name: str) -> Callable[[Measurement], float | None]:
     return lambda result: result.figures.get(name)
 
 
-def _large_k(result: Result) -> float | None:
+def _large_k(result: Measurement) -> float | None:
     name = f"{OURS} k={LARGE_K}"
     return next((c.ratio for c in result.contenders if c.name == name), None)
 
 
-def _seconds(result: Result) -> float:
+def _seconds(result: Measurement) -> float:
     return result.ours.median_ms / 1e3
 
 
@@ -73,7 +73,7 @@ BARS = (
 )
 
 
-def judge(results: Sequence[Result]) -> Iterator[Verdict]:
+def judge(results: Sequence[Measurement]) -> Iterator[Verdict]:
     """Every bar that these results can be held against."""
     for bar in BARS:
         for result in results:

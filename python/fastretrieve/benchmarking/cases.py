@@ -1,4 +1,4 @@
-"""The data that is searched in the benchmarks, the same bits on every machine."""
+"""The data of the benchmarks, the same bits on every machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -9,16 +9,17 @@ from rich.console import Console
 from fastretrieve.benchmarking import environment, plots, report
 from fastretrieve.benchmarking.bars import judge
 from fastretrieve.benchmarking.cases import CASES, QUICK_ROWS, Case
-from fastretrieve.benchmarking.measure import Result, Settings
+from fastretrieve.benchmarking.measure import Measurement, Settings
 from fastretrieve.benchmarking.oracle import WrongAnswer
 from fastretrieve.benchmarking.peers import PEERS
-from fastretrieve.benchmarking.suite import SWEEP_ROWS, Skipped, Suite
+from fastretrieve.benchmarking.suite import SWEEP_ROWS, SkippedCase, Suite
 
 BATCHES = (1, 32, 1024)
 QUICK_BATCHES = (1, 32)
 QUICK_SECONDS = 0.5
 
 
+# As long as its options are many: typer reads them from the signature.
 def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="Measure the installed peers too.")
@@ -34,7 +35,7 @@ def bench(
         Optional[list[int]],  # noqa: UP045
         typer.Option(min=1, max=1024, help="Queries at a time; may be given again."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for everybody.")] = (
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every contender.")] = (
         environment.usable_cores()
     ),
     seconds: Annotated[float, typer.Option(help="Time for each contender of a benchmark.")] = 5.0,
@@ -68,7 +69,7 @@ def bench(
         sweep_rows=SWEEP_ROWS if plot else (),
     )
     results = _run(console, suite)
-    # The promises are about the full sizes.
+    # The promises hold for the full sizes.
     verdicts = [] if quick else list(judge(results))
     if verdicts:
         report.print_verdicts(console, verdicts)
@@ -88,8 +89,8 @@ def _cases(names: list[str], *, quick: bool) -> list[Case]:
     return [case.smaller(QUICK_ROWS) for case in chosen] if quick else chosen
 
 
-def _run(console: Console, suite: Suite) -> list[Result]:
-    results: list[Result] = []
+def _run(console: Console, suite: Suite) -> list[Measurement]:
+    results: list[Measurement] = []
     measured = suite.run()
     while True:
         try:
@@ -100,14 +101,14 @@ def _run(console: Console, suite: Suite) -> list[Result]:
             raise typer.Exit(1) from error
         if item is None:
             return results
-        if isinstance(item, Skipped):
+        if isinstance(item, SkippedCase):
             console.print(f"skipped {item.what}: {item.reason}", style="yellow")
             continue
         report.print_result(console, item)
         results.append(item)
 
 
-def _draw(console: Console, results: list[Result], path: Path, *, caption: str) -> None:
+def _draw(console: Console, results: list[Measurement], path: Path, *, caption: str) -> None:
     try:
         plots.draw_sweep(results, path, caption=caption)
     except plots.PlotUnavailable as error:

@@ -1,4 +1,4 @@
-"""What a measurement ran on: the machine, the commit, the date, the versions."""
+"""The machine, commit, date and versions of a measurement."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What the machine could do at best, sampled between the measurements that are compared with it."""
+"""The best rates of the machine, sampled between the measurements that are compared with them."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ PEAK_SECONDS = 0.03
 
 
 @dataclass
-class Limits:
+class MachineLimits:
     """The streaming read rate and the int8 multiply-add rate of ``threads``, once a round."""
 
     threads: int

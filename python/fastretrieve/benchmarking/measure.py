@@ -14,7 +14,7 @@ from fastretrieve import _core
 from fastretrieve._backends.runtime import cpu_backend
 from fastretrieve.benchmarking import oracle
 from fastretrieve.benchmarking.cases import Case, Data, Matrix
-from fastretrieve.benchmarking.limits import Limits
+from fastretrieve.benchmarking.limits import MachineLimits
 from fastretrieve.benchmarking.peers import PEERS, NotApplicable, Search, version_of
 from fastretrieve.benchmarking.timing import Timing, interleave
 
@@ -48,7 +48,7 @@ class Contender:
 
 
 @dataclass
-class Result:
+class Measurement:
     operation: str
     case: str
     metric: str
@@ -123,7 +123,7 @@ class SearchBench:
         hits = self.index.search(queries, k=k)
         oracle.check_equal(np.asarray(hits.scores)[asked], np.asarray(hits.ids)[asked], expected)
 
-    def run(self, batch: int, *, k: int = 10) -> Result:
+    def run(self, batch: int, *, k: int = 10) -> Measurement:
         """Check, then time, one batch size."""
         queries, settings = self.data.queries[:batch], self.settings
         calls: dict[str, Callable[[], object]] = {}
@@ -143,14 +143,14 @@ class SearchBench:
             else:
                 calls[name] = partial(search, queries, k)
 
-        limits = Limits(settings.threads)
+        limits = MachineLimits(settings.threads)
         timings = interleave(
             calls,
             seconds=settings.seconds,
             flush_cache=settings.flush_cache,
             each_round=limits.sample,
         )
-        return Result(
+        return Measurement(
             operation="search",
             case=self.case.name,
             metric=self.case.metric,
@@ -169,7 +169,9 @@ class SearchBench:
         self.index.search(self.data.queries[:batch], k=k)
         return (self.index.stats()["rows_scored"] - before) / batch
 
-    def _figures(self, batch: int, k: int, limits: Limits, timing: Timing) -> dict[str, float]:
+    def _figures(
+        self, batch: int, k: int, limits: MachineLimits, timing: Timing
+    ) -> dict[str, float]:
         n_rows, dim = self.data.rows.shape
         scanned = scanned_bytes(n_rows, dim, self.case.metric)
         figures = {

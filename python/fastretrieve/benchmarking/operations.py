@@ -8,7 +8,7 @@ import numpy as np
 import fastretrieve as fr
 from fastretrieve.benchmarking import oracle
 from fastretrieve.benchmarking.cases import Case, Matrix
-from fastretrieve.benchmarking.measure import OURS, Contender, Result, Settings, contenders
+from fastretrieve.benchmarking.measure import OURS, Contender, Measurement, Settings, contenders
 from fastretrieve.benchmarking.peers import version_of
 from fastretrieve.benchmarking.timing import interleave
 
@@ -22,7 +22,7 @@ def add_rows(case: Case, rows: Matrix) -> fr.Index:
     return index
 
 
-def bench_add(case: Case, rows: Matrix, settings: Settings) -> Result:
+def bench_add(case: Case, rows: Matrix, settings: Settings) -> Measurement:
     """Making an index and adding all rows, and the bytes it then holds."""
     n_rows, dim = rows.shape
     fr.set_num_threads(settings.threads)
@@ -45,7 +45,7 @@ def bench_add(case: Case, rows: Matrix, settings: Settings) -> Result:
     return _result("add", case, rows, settings, contenders(timings, {}), figures)
 
 
-def bench_normalize(case: Case, rows: Matrix, settings: Settings) -> Result:
+def bench_normalize(case: Case, rows: Matrix, settings: Settings) -> Measurement:
     """``fr.normalize`` beside ``torch.nn.functional.normalize`` on the same array."""
     fr.set_num_threads(settings.threads)
     check_normalized(rows, np.asarray(fr.normalize(rows)))
@@ -82,8 +82,8 @@ def _result(
     settings: Settings,
     measured: list[Contender],
     figures: dict[str, float],
-) -> Result:
-    return Result(
+) -> Measurement:
+    return Measurement(
         operation=operation,
         case=case.name,
         metric=case.metric,

@@ -21,7 +21,7 @@ class Expected(NamedTuple):
 
 
 class WrongAnswer(AssertionError):
-    """A search returned something else than the float64 brute force."""
+    """A search did not return the answer of the float64 brute force."""
 
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The other libraries that find nearest vectors by brute force, each used as its manual says.
 
-A peer is built once (its copy of the rows, its norms) and then called like us: queries in, ids out.
+A peer is built once (its copy of the rows, its norms) and then called: queries in, ids out.
 Queries of a cosine case are unit vectors already, so that a peer's inner product is the cosine.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fastretrieve._common.needs import wanting
-from fastretrieve.benchmarking.measure import OURS, Result
+from fastretrieve.benchmarking.measure import OURS, Measurement
 
 INK, OUR_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#24292f", "#0b6e4f", "#c2571a", "#8c959f"
 
@@ -15,7 +15,7 @@ class PlotUnavailable(Exception):
     """Nothing to draw with, or nothing to draw."""
 
 
-def draw_sweep(results: Sequence[Result], path: Path, *, caption: str) -> None:
+def draw_sweep(results: Sequence[Measurement], path: Path, *, caption: str) -> None:
     """Write the picture of the sweep in ``results``; the name's ending chooses PNG, SVG or PDF."""
     sweep = sorted((r for r in results if r.operation == "sweep"), key=lambda r: r.n_rows)
     if not sweep:
@@ -25,19 +25,7 @@ def draw_sweep(results: Sequence[Result], path: Path, *, caption: str) -> None:
 
     figure = Figure(figsize=(8, 4.6), dpi=144, layout="constrained")
     axes = figure.subplots()
-    rows = [result.n_rows for result in sweep]
-    read_rate = float(np.median([result.figures["read_rate"] for result in sweep]))
-    floor = [result.figures["scanned_bytes"] / read_rate * 1e3 for result in sweep]
-    axes.fill_between(rows, floor, 1e-6, color=LIMIT_COLOUR, alpha=0.25, linewidth=0)
-    axes.plot(rows, floor, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2)
-    axes.annotate(
-        f"codes at {read_rate / 1e9:.0f} GB/s",
-        (rows[-2], floor[-2]),
-        (6, -14),
-        textcoords="offset points",
-        color=INK,
-        fontsize=9,
-    )
+    floor = _roofline(axes, sweep)
     _line(axes, sweep, OURS, OUR_COLOUR)
     if all(result.best_peer() for result in sweep):
         _line(axes, sweep, "", PEER_COLOUR)
@@ -58,7 +46,25 @@ def draw_sweep(results: Sequence[Result], path: Path, *, caption: str) -> None:
     figure.savefig(path)
 
 
-def _line(axes, sweep: Sequence[Result], name: str, colour: str) -> None:  # type: ignore[no-untyped-def]
+def _roofline(axes, sweep: Sequence[Measurement]) -> list[float]:  # type: ignore[no-untyped-def]
+    """Draw how long reading the codes alone takes, in milliseconds; return that for each size."""
+    rows = [result.n_rows for result in sweep]
+    read_rate = float(np.median([result.figures["read_rate"] for result in sweep]))
+    floor = [result.figures["scanned_bytes"] / read_rate * 1e3 for result in sweep]
+    axes.fill_between(rows, floor, 1e-6, color=LIMIT_COLOUR, alpha=0.25, linewidth=0)
+    axes.plot(rows, floor, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        f"codes at {read_rate / 1e9:.0f} GB/s",
+        (rows[-2], floor[-2]),
+        (6, -14),
+        textcoords="offset points",
+        color=INK,
+        fontsize=9,
+    )
+    return floor
+
+
+def _line(axes, sweep: Sequence[Measurement], name: str, colour: str) -> None:  # type: ignore[no-untyped-def]
     who = [r.ours if name == OURS else r.best_peer() for r in sweep]
     known = [c for c in who if c is not None]
     low_high = [[c.p10_ms for c in known], [c.p90_ms for c in known]]

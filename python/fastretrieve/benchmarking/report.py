@@ -9,13 +9,13 @@ from rich.table import Table
 
 from fastretrieve._common.atomic import replacing
 from fastretrieve.benchmarking.bars import Verdict
-from fastretrieve.benchmarking.measure import LARGE_K, OURS, Result
+from fastretrieve.benchmarking.measure import LARGE_K, OURS, Measurement
 
 FORMAT = 1
 
 
 def as_json(
-    environment: dict[str, object], results: Sequence[Result], verdicts: Iterable[Verdict]
+    environment: dict[str, object], results: Sequence[Measurement], verdicts: Iterable[Verdict]
 ) -> dict[str, object]:
     """One run as plain data."""
     return {
@@ -33,7 +33,7 @@ def write_json(path: Path, data: dict[str, object]) -> None:
         file.write(json.dumps(data, indent=1).encode() + b"\n")
 
 
-def result_table(result: Result) -> Table:
+def result_table(result: Measurement) -> Table:
     """The contenders of one benchmark, with how many times as long as ours each took."""
     about = f"{result.n_rows:,} x {result.dim}, {result.metric}"
     title = f"{result.name}: {about}" + (f", k={result.k}" if result.k else "")
@@ -60,7 +60,7 @@ FIGURES = {
 }
 
 
-def figure_line(result: Result) -> str:
+def figure_line(result: Measurement) -> str:
     """The figures of a result that a person wants to see, in one line."""
     figures = result.figures
     parts = []
@@ -74,7 +74,7 @@ def figure_line(result: Result) -> str:
     return "; ".join(parts)
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: Measurement) -> None:
     console.print(result_table(result))
     console.print(figure_line(result), style="dim")
     console.print()

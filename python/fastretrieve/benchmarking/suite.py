@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from fastretrieve.benchmarking import cases as known
 from fastretrieve.benchmarking.cases import Case, CaseUnavailable, Data
-from fastretrieve.benchmarking.measure import Result, SearchBench, Settings, extra_bytes
+from fastretrieve.benchmarking.measure import Measurement, SearchBench, Settings, extra_bytes
 from fastretrieve.benchmarking.operations import bench_add, bench_normalize
 
 SWEEP_ROWS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -13,7 +13,7 @@ SWEEP_PEERS = ("faiss",)
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedCase:
     """Something that was not measured, and why."""
 
     what: str
@@ -27,13 +27,13 @@ class Suite:
     batches: Sequence[int]
     sweep_rows: Sequence[int] = ()
 
-    def run(self) -> Iterator[Result | Skipped]:
+    def run(self) -> Iterator[Measurement | SkippedCase]:
         """Every benchmark, each as soon as it is measured."""
         for case in self.cases:
             try:
                 data = case.load()
             except CaseUnavailable as error:
-                yield Skipped(case.name, str(error))
+                yield SkippedCase(case.name, str(error))
                 continue
             yield from self._searches(case, data)
             if case.name != known.TINY.name:
@@ -42,11 +42,11 @@ class Suite:
                 yield bench_normalize(case, data.rows, self.settings)
                 yield from self._sweep(case, data)
 
-    def _searches(self, case: Case, data: Data) -> Iterator[Result | Skipped]:
+    def _searches(self, case: Case, data: Data) -> Iterator[Measurement | SkippedCase]:
         batches = (1,) if case.name == known.TINY.name else self.batches
         bench = SearchBench(case, data, batches, self.settings)
         for name, reason in bench.skipped.items():
-            yield Skipped(f"{name} on {case.name}", reason)
+            yield SkippedCase(f"{name} on {case.name}", reason)
         for batch in batches:
             result = bench.run(batch)
             queries = data.queries[:batch]
@@ -55,7 +55,7 @@ class Suite:
                 result.figures["query_bytes"] = extra / batch
             yield result
 
-    def _sweep(self, case: Case, data: Data) -> Iterator[Result]:
+    def _sweep(self, case: Case, data: Data) -> Iterator[Measurement]:
         """One query against ever more rows: where the call ends and the memory begins."""
         peers = tuple(name for name in SWEEP_PEERS if name in self.settings.peers)
         settings = replace(self.settings, peers=peers, seconds=min(2.0, self.settings.seconds))

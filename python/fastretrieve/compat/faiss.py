@@ -56,7 +56,7 @@ from fastretrieve.compat.flat.selectors import (
 
 
 def __getattr__(name: str) -> NoReturn:
-    """What FAISS has and this has not."""
+    """Say what takes the place of a name of FAISS that is not here."""
     advice = "docs/adapters.md lists what there is"
     if "gpu" in name.lower():
         advice = "fastretrieve.Index(dim, device='cuda') searches on a GPU"

@@ -55,7 +55,7 @@ class NeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self._check_parameters()
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         self.n_samples_fit_ = self._n_features_out = len(rows)
-        self.vectors_ = rows.astype(np.float32)  # what a pickle carries: the index is made again
+        self.vectors_ = rows.astype(np.float32)  # what a pickle holds
         self._index = _indexed(self.vectors_, _METRICS[self.metric])
         return self
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.encoders import EncoderError
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import access, locking, parts, schema

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.gallery import checking, connections, locking, parts
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import fastretrieve as fr
 from fastretrieve._common.atomic import replacing
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import schema
 from fastretrieve.gallery.errors import GalleryError

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastretrieve._common.atomic import replacing
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.gallery import connections, parts
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery.errors import GalleryError

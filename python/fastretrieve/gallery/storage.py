@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery import connections, forgetting, locking, parts
 from fastretrieve.gallery import database as db

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
-from fastretrieve._files.tensorfile import Progress
+from fastretrieve._common.progress import Progress
 from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery import database as db
 from fastretrieve.gallery import parts

@@ -1,1 +1,1 @@
-"""What this machine can do: ``doctor`` says it, ``proving`` compares the tiers of a GPU."""
+"""The abilities of this machine: ``doctor`` lists them, ``proving`` compares the tiers of a GPU."""

@@ -46,7 +46,7 @@ def doctor(
 
 
 def show(facts: dict[str, object]) -> None:
-    """Print the facts as a table, and what could be better."""
+    """Print the facts as a table, and advice."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
         if name == "proofs":  # said while they were made
@@ -59,7 +59,7 @@ def show(facts: dict[str, object]) -> None:
 
 
 def prove_devices(say: Callable[[str], object]) -> list[dict[str, object]]:
-    """Let every tier of every GPU prove itself; how each fared."""
+    """Let every tier of every GPU prove itself; return how each fared."""
     from fastretrieve.machine.proving import prove
 
     available, emulated, reason = _core.cuda_state()
@@ -105,7 +105,7 @@ def examine() -> dict[str, object]:
 
 
 def gpu_driver() -> str:
-    """The driver's version and the latest CUDA that it serves, as far as they can be found out."""
+    """The driver's version and the latest CUDA that it serves, as far as known."""
     if _core.cuda_state()[1]:
         return "none: the GPU is emulated"
     latest, built_with = (
@@ -124,7 +124,7 @@ def _gpu(name: str, major: int, minor: int, memory: int, multiprocessors: int) -
 
 
 def advices(facts: dict[str, object]) -> list[str]:
-    """What the user could change for the better."""
+    """Advice: what the user could improve."""
     found = []
     if facts["huge_pages"] == "never":
         found.append(f"transparent huge pages are off; {HUGE_PAGES_ADVICE}")

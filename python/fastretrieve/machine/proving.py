@@ -1,8 +1,8 @@
 """``fastretrieve doctor --prove``: does every tier of the CUDA scan equal the CPU on this device?
 
 Each tier works through the same cases in a process of its own, with a time limit, because a broken
-kernel ends its process or hangs. Ids and float64 scores are compared in every bit. ``tiers.py``
-keeps what was found. An emulated build leaves out searches that would take it minutes.
+kernel ends its process or hangs. Every bit of ids and float64 scores is compared. ``tiers.py``
+keeps the verdicts. An emulated build leaves out searches that would take minutes.
 
     python -m fastretrieve.machine.proving DEVICE TIER    # in such a process; it prints JSON lines
 """
@@ -37,7 +37,7 @@ Command = Callable[[int, str], list[str]]
 Say = Callable[[dict[str, Any]], None]
 
 
-class Case(NamedTuple):
+class ProofCase(NamedTuple):
     """An index and the searches in it."""
 
     kind: str
@@ -53,24 +53,24 @@ class Case(NamedTuple):
         return f"{self.n_rows} x {self.dim} {self.dtype}, {self.kind}, {self.metric}"
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[ProofCase]:
     """Dimensions and batches around every tile, rows of which 17 have no codes, hard numbers."""
     dims = (1, 31, 32, 33, 64, 65, 127, 128, 129, 256, 768, 769)
     for i, dim in enumerate(dims):
         for j, metric in enumerate(METRICS):
-            yield Case(KINDS[(i + j) % len(KINDS)], 64 * 19 + 17, dim, metric)
+            yield ProofCase(KINDS[(i + j) % len(KINDS)], 64 * 19 + 17, dim, metric)
     for dtype, metric in (("float16", METRICS[0]), ("bfloat16", METRICS[2])):
-        yield Case(KINDS[0], 64 * 19 + 17, 100, metric, dtype)
+        yield ProofCase(KINDS[0], 64 * 19 + 17, 100, metric, dtype)
     for metric in METRICS:  # plans as users have them
-        yield Case(KINDS[0], 64 * 60 + 17, 48, metric, small_plans=False)
+        yield ProofCase(KINDS[0], 64 * 60 + 17, 48, metric, small_plans=False)
     several = ((1, 10), (8, 1), (64, 100), (600, 10))
-    yield Case(KINDS[0], 300_017, 128, METRICS[0], searches=several, small_plans=False)
-    yield Case(KINDS[0], 200_017, 128, METRICS[3], searches=several, small_plans=False)
-    yield Case(KINDS[2], 100_017, 64, METRICS[1], searches=several[:2], small_plans=False)
-    yield Case(KINDS[0], 60_017, 768, METRICS[1], searches=several[:3], small_plans=False)
+    yield ProofCase(KINDS[0], 300_017, 128, METRICS[0], searches=several, small_plans=False)
+    yield ProofCase(KINDS[0], 200_017, 128, METRICS[3], searches=several, small_plans=False)
+    yield ProofCase(KINDS[2], 100_017, 64, METRICS[1], searches=several[:2], small_plans=False)
+    yield ProofCase(KINDS[0], 60_017, 768, METRICS[1], searches=several[:3], small_plans=False)
 
 
-def numbers(case: Case) -> tuple[Rows, Rows]:
+def numbers(case: ProofCase) -> tuple[Rows, Rows]:
     """Queries, some of which are rows or their opposites, and rows of a case."""
     random = np.random.default_rng([9, case.n_rows, case.dim])
     shape = (case.n_rows, case.dim)
@@ -92,7 +92,7 @@ def numbers(case: Case) -> tuple[Rows, Rows]:
     return queries, rows
 
 
-def filled(case: Case, rows: Rows, device: str) -> Index:
+def filled(case: ProofCase, rows: Rows, device: str) -> Index:
     """An index of the rows, in two segments, less some of them."""
     index = Index(case.dim, metric=case.metric, dtype=case.dtype, device=device)
     index.add(rows[: case.n_rows // 3])
@@ -101,7 +101,7 @@ def filled(case: Case, rows: Rows, device: str) -> Index:
     return index
 
 
-def masks(case: Case, batch: int, k: int) -> Any:
+def masks(case: ProofCase, batch: int, k: int) -> Any:
     """No mask, one for all queries, or one for each, in turns."""
     which = (batch + k + case.dim) % 3
     shape = (case.n_rows - len(range(5, case.n_rows, 97)),)
@@ -112,7 +112,7 @@ def masks(case: Case, batch: int, k: int) -> Any:
 
 
 def difference(found: Hits, wanted: Hits) -> str:
-    """Where results differ; empty where they are equal in every bit."""
+    """The first difference between results; empty if they are equal in every bit."""
     same = found.ids == wanted.ids
     same &= found.scores.view(np.int64) == wanted.scores.view(np.int64)
     if same.all():
@@ -124,9 +124,9 @@ def difference(found: Hits, wanted: Hits) -> str:
     )
 
 
-def compare(case: Case, backend: Any, *, most: float, begin: Say) -> Iterator[str]:
-    """What differs in each search of a case that has no more products than ``most``; empty where
-    nothing does.
+def compare(case: ProofCase, backend: Any, *, most: float, begin: Say) -> Iterator[str]:
+    """The first difference in each search of a case that needs at most ``most`` products; empty if
+    there is none.
     """
     searches = [(n, k) for n, k in case.searches if n * case.n_rows * case.dim <= most]
     if not searches:
@@ -149,7 +149,7 @@ def compare(case: Case, backend: Any, *, most: float, begin: Say) -> Iterator[st
 
 
 def main(arguments: list[str]) -> int:
-    """Let a tier of a device prove itself; JSON lines say what it does and what it found."""
+    """Let a tier of a device prove itself; JSON lines report what it does and finds."""
     from fastretrieve._backends.cuda import CudaBackend
 
     device, tier = int(arguments[0]), arguments[1]
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
 
 
 def tell(news: dict[str, Any]) -> None:
-    """One line for the process that waits, at once."""
+    """Print one line, at once, for the process that waits."""
     print(json.dumps(news), flush=True)
 
 
@@ -184,7 +184,7 @@ def own_process(device: int, tier: str) -> list[str]:
 
 
 def tried(device: int, tier: str, *, command: Command, limit: float) -> Trial:
-    """How a tier fares in a process of its own."""
+    """Try a tier in a process of its own."""
     begin = time.monotonic()
     try:
         done = subprocess.run(
@@ -214,7 +214,7 @@ def prove(
     command: Command | None = None,
     limit: float = LIMIT_SECONDS,
 ) -> list[Trial]:
-    """Try every tier of a device, and keep what was found for the indexes to come."""
+    """Try every tier of a device, and keep the verdicts for later indexes."""
     trials = []
     for tier in tiers.present(device):
         trials.append(tried(device, tier, command=command or own_process, limit=limit))

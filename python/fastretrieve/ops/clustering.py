@@ -1,4 +1,4 @@
-"""k-means whose every assignment is an exact search, so that it is equal everywhere.
+"""k-means by exact searches, so that its result is equal on every machine.
 
 Distances come from the search and sums of rows from the backend; seeding is here.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._backends.devices import rows_on
-from fastretrieve._backends.memory import HostMemory
+from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.runtime import backend_for
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows, as_float, device_of, is_tensor, like
@@ -22,7 +22,7 @@ SAMPLE_PER_CLUSTER = 32
 
 
 class Clusters(NamedTuple):
-    """What :func:`kmeans` found."""
+    """The result of :func:`kmeans`."""
 
     centroids: Any  # [k, dim] float32
     assignments: Any  # [n_rows] int64
@@ -59,7 +59,8 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
         if settled or iteration == max_iterations:
             break
         sums, counts = backend.cluster_sums(rows, assignments, k)
-        centroids = _moved(centroids, sums, counts, rows, distances, memory)
+        centroids = _moved(centroids, sums, counts)
+        _refill(centroids, np.flatnonzero(counts == 0), rows, distances, memory)
     inertia = float(np.cumsum(distances)[-1])  # a fixed order of additions
     found = (centroids, assignments)
     if memory.holds(rows):
@@ -97,22 +98,26 @@ def _float32_rows(device: str, x: Any) -> Any:
 
 
 def _moved(
-    centroids: NDArray[np.float32],
-    sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    rows: Any,
-    distances: NDArray[np.float64],
-    memory: HostMemory,
+    centroids: NDArray[np.float32], sums: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Each centroid at the mean of its rows; those without rows at the farthest rows."""
+    """Each centroid at the mean of its rows; those without rows stay."""
     moved: NDArray[np.float32] = centroids.copy()
     filled = counts > 0
     moved[filled] = sums[filled] / counts[filled, None]
-    empty = np.flatnonzero(~filled)
+    return moved
+
+
+def _refill(
+    centroids: NDArray[np.float32],
+    empty: NDArray[np.int64],
+    rows: Array,
+    distances: NDArray[np.float64],
+    memory: HostMemory,
+) -> None:
+    """Put these centroids, which have no rows, at the rows that are farthest from theirs."""
     if len(empty):
         farthest = np.lexsort((np.arange(len(rows)), -distances))[: len(empty)]
-        moved[empty] = memory.to_host(memory.taken(rows, farthest))
-    return moved
+        centroids[empty] = memory.to_host(memory.taken(rows, farthest))
 
 
 def _seed_centroids(

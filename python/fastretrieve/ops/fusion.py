@@ -1,7 +1,7 @@
 """Normalise rows and join layers of features, in one pass over the input.
 
 Everything is float64 inside, added in the order of ``docs/exactness.md`` and rounded once at the
-end. Tensors on a GPU are worked on there, to the same bits.
+end. Tensors on a GPU stay there, with the same bits.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _fused(
 
 
 def _members(given: Any, name: str, n_dims: int) -> list[Any]:
-    """What was given for each layer: the members of a list, or of one array of ``n_dims``."""
+    """The entry of each layer: the members of a list, or of one array of ``n_dims``."""
     if is_tensor(given) or isinstance(given, np.ndarray):
         listed = given.ndim == n_dims
     else:

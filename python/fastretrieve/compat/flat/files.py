@@ -1,8 +1,8 @@
 """FAISS's files of flat indexes, read and written byte for byte, without FAISS.
 
 A file is four letters, a header, and vectors; an ``IndexIDMap`` is four letters, a header, the
-file of the index in it, and ids. All numbers are little-endian. What is read may be hostile:
-sizes are checked before anything is taken, and an error says at which byte.
+file of the index in it, and ids. All numbers are little-endian. A file may be hostile: sizes are
+checked before anything is read, and an error says at which byte.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Bytes = NDArray[np.uint8]
 IO_FLAG_MMAP = 0x646F0008  # accepted: vectors are copied in any case
 IO_FLAG_READ_ONLY = 2
 
-# After four letters. The two words are of no use and always this in FAISS's own files.
+# After four letters. FAISS always writes this number in the two unused words.
 _HEADER = np.dtype(
     [
         ("d", "<i4"),

@@ -25,8 +25,8 @@ _WORST = {METRIC_INNER_PRODUCT: -_LARGEST, METRIC_L2: _LARGEST}  # where nothing
 
 
 class Index(ABC):
-    """What all indexes here have in common. Vectors have numbers, 0, 1, 2 and so on, which are
-    their ids in ``exact``; a derived class says under which ids its user knows them.
+    """The base of all indexes here. Vectors have numbers, 0, 1, 2 and so on, which are their ids in
+    ``exact``; a derived class says under which ids its user knows them.
     """
 
     is_trained = True
@@ -153,8 +153,8 @@ class Index(ABC):
         return into(x, found, "x")
 
     def remove_ids(self, sel: Any) -> int:
-        """Remove the vectors that an array of ids or a selector names, and say how many those were.
-        Ids that are not in the index are passed over.
+        """Remove the vectors that an array of ids or a selector names, and return how many. Ids
+        that are not in the index are ignored.
         """
         selector = sel if isinstance(sel, IDSelector) else IDSelectorBatch(sel)
         gone = selector.chosen(self._ids())
@@ -201,7 +201,7 @@ class IndexFlat(Index):
         self._exact.add(self._matrix(x))
 
     def add_with_ids(self, x: Any, ids: Any) -> None:
-        """Not for flat indexes, as in FAISS."""
+        """Raise, as in FAISS: flat indexes number their vectors."""
         raise RuntimeError("IndexFlat numbers its vectors itself; wrap it: IndexIDMap(index)")
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""FAISS's ways to name some of the vectors, for ``remove_ids`` and for searches among them."""
+"""FAISS's selectors of vectors, for ``remove_ids`` and for searches among them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class IDSelectorXOr(_Two):
 
 
 class SearchParameters:
-    """What a single search may be told: among which vectors."""
+    """Options of a single search: the vectors to search among."""
 
     def __init__(self, sel: IDSelector | None = None) -> None:
         if sel is not None and not isinstance(sel, IDSelector):
