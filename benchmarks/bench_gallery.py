@@ -38,8 +38,9 @@ from fastretrieve.data import open_dataset
 from fastretrieve.encoders import EncoderError, create_encoder
 from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.protocol import API_VERSION
-from fastretrieve.gallery import Gallery, database
-from fastretrieve.gallery.storage import Rows
+from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.store import database
+from fastretrieve.gallery.store.writing import Rows
 
 SIDE = (8, 16)  # of grey queries: 128 numbers
 LABELS = ("boot", "bag", "coat", "dress")

@@ -15,7 +15,8 @@ from PIL import Image
 
 import fastretrieve as fr
 from fastretrieve.encoders import EncoderError, create_encoder
-from fastretrieve.gallery import Gallery, GalleryError, database
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import database
 from gallery_helpers import class_folders, new_gallery, picture, write_pictures
 
 
@@ -33,7 +34,7 @@ def gallery(tmp_path: Path, photos: Path) -> Gallery:
 
 def test_the_nearest_are_those_of_a_brute_force(gallery: Gallery, photos: Path) -> None:
     query = picture(77)
-    vector = gallery._queries.encode([query])[0]
+    vector = gallery._opened.queries.encode([query])[0]
     vectors = gallery.vectors()
     hits = fr.topk(vector, vectors, k=5, metric="cosine")
     ids = [item.id for item in gallery.items()]

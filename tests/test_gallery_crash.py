@@ -180,7 +180,7 @@ MERGE = """
 import resource, sys
 import numpy as np
 from fastretrieve.gallery import Gallery
-from fastretrieve.gallery.storage import Rows
+from fastretrieve.gallery.store.writing import Rows
 
 gallery = Gallery.open(sys.argv[1])
 with gallery._storage.writing() as writer:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import gallery_fuzz
-from fastretrieve.gallery import Gallery, GalleryError, manifest, parts
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import manifest, parts
 from gallery_helpers import new_gallery, picture, write_pictures
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fastretrieve.encoders import TorchEncoder
 from fastretrieve.gallery import Gallery, GalleryError
-from fastretrieve.gallery.downloads import Limits
+from fastretrieve.gallery.intake.downloads import Limits
 from gallery_helpers import class_folders, new_gallery, picture, write_pictures
 
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 from pydantic import ValidationError as Invalid
 
 from fastretrieve.gallery import Gallery, Item
-from fastretrieve.gallery.conditions import Filter, Operator
-from fastretrieve.gallery.items import quoted
+from fastretrieve.gallery.lookup.conditions import Filter, Operator
+from fastretrieve.gallery.store.items import quoted
 from fastretrieve.server.limits import Refused
 
 Kind = Literal["text", "number", "mixed"]

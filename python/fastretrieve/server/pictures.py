@@ -26,7 +26,7 @@ from fastretrieve.data.readers import (
     list_images,
     read_sequence,
 )
-from fastretrieve.gallery.pictures import jpeg
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.server.limits import Refused
 
 _BYTES_A_PIXEL = 8  # the most that a file needs; larger ones hold something else

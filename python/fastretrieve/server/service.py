@@ -16,8 +16,8 @@ from typing import Any
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
-from fastretrieve.gallery.conditions import Filter
-from fastretrieve.gallery.queries import decode
+from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server.filters import Columns, Condition, plain, shown
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
