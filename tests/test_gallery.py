@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import fastretrieve as fr
+from fastretrieve.data import DataError
 from fastretrieve.encoders import EncoderError, create_encoder
 from fastretrieve.gallery import Gallery, GalleryError
 from fastretrieve.gallery.store import database
@@ -228,6 +229,21 @@ def test_classify_votes_with_labelled_neighbours(gallery: Gallery, photos: Path)
     assert gallery.classify(picture(5)).label == "all"
 
 
+def test_a_pipe_is_never_waited_for(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for ask in (gallery.search, gallery.classify, lambda query: gallery.recommend(like=query)):
+        with pytest.raises(DataError, match="a pipe, not a file"):
+            ask(pipe)
+    path = photos / "boot" / "00003.png"
+    matches = gallery.search(path, k=12)
+    path.unlink()
+    os.mkfifo(path)
+    (number,) = [i for i, found in enumerate(matches.paths) if found == path]
+    assert matches.image().size == gallery.search(gallery.items()[0], k=12).image().size
+    assert gallery.search(matches.ids[number], k=1).query is not None
+
+
 def test_export_is_in_one_order(gallery: Gallery, tmp_path: Path) -> None:
     assert gallery.export(tmp_path / "v.npy", tmp_path / "items.csv") == 12
     vectors = np.load(tmp_path / "v.npy")
@@ -368,7 +384,7 @@ def test_files_stay_few_whatever_the_order_of_commits(tmp_path: Path) -> None:
     assert len(gallery) == 60
     assert gallery.info()["index_files"] <= 6
     with gallery._storage.database.reading() as connection:
-        named = {segment.file for segment in database.segments(connection)}
+        named = {file.name for file in database.index_files(connection)}
     assert {path.name for path in (gallery.path / "vectors").iterdir()} == named
     assert gallery.check() == []
 

@@ -11,14 +11,25 @@ from fastretrieve.gallery.errors import GalleryError
 if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery
     from fastretrieve.gallery.intake.added import Added
+    from fastretrieve.gallery.intake.downloads import DownloadLimits
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
 
-__all__ = ["Added", "Forgotten", "Gallery", "GalleryError", "Item", "Match", "Matches"]
+__all__ = [
+    "Added",
+    "DownloadLimits",
+    "Forgotten",
+    "Gallery",
+    "GalleryError",
+    "Item",
+    "Match",
+    "Matches",
+]
 
 _HOMES = {
     "Added": "intake.added",
+    "DownloadLimits": "intake.downloads",
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",
     "Item": "store.items",

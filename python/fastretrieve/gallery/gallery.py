@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, revisiting
-from fastretrieve.gallery.intake.added import Added, Options
-from fastretrieve.gallery.intake.downloads import Limits
+from fastretrieve.gallery.intake.added import Added, AddOptions
+from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
 from fastretrieve.gallery.lookup import evaluating, finding, searching
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
@@ -127,6 +127,12 @@ class Gallery:
         """The columns of metadata beside the fixed ones."""
         with self._storage.database.reading() as connection:
             return db.columns(connection)
+
+    @property
+    def generation(self) -> int:
+        """The number of the last commit: it rises with every change, whoever makes it."""
+        with self._storage.database.reading() as connection:
+            return db.generation(connection)
 
     def __len__(self) -> int:
         with self._opened.view() as view:
@@ -243,7 +249,7 @@ class Gallery:
         commit_seconds: float = 5.0,
         restore: bool = False,
         retry: bool = False,
-        limits: Limits = Limits(),  # noqa: B008  (never changed)
+        limits: DownloadLimits = DownloadLimits(),  # noqa: B008  (never changed)
         wait: float = 0.0,
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
@@ -264,7 +270,7 @@ class Gallery:
         if not sources:
             raise GalleryError("nothing to add; give folders, files, tables or pictures")
         listed = (listing.candidates(source, labels=labels) for source in sources)
-        options = Options(batch_size, workers, progress, commit_seconds, restore, retry, limits)
+        options = AddOptions(batch_size, workers, progress, commit_seconds, restore, retry, limits)
         found = chain.from_iterable(listed)
         result = adding.add(
             self._storage, lambda: self.encoder, found, options.checked(), wait=wait
@@ -278,7 +284,7 @@ class Gallery:
         """
         vanished: list[int] = []
         found = revisiting.candidates(self._storage, vanished)
-        options = Options(progress=progress, retry=True)
+        options = AddOptions(progress=progress, retry=True)
         result = adding.add(self._storage, lambda: self.encoder, found, options, wait=wait)
         if vanished:
             result.removed = self.remove(vanished, wait=wait)

@@ -106,7 +106,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-class Columns:
+class FilterColumns:
     """The columns of one gallery that the page may know, and what they hold."""
 
     def __init__(self, gallery: Gallery) -> None:

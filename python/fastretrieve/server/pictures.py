@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from PIL import Image
 
 from fastretrieve.data import DataError, read_item
+from fastretrieve.data.arrays import map_array
 from fastretrieve.data.errors import TooLarge
 from fastretrieve.data.frames import frame_numbers
 from fastretrieve.data.opening import FORMATS, UPLOAD_FORMATS, open_file, open_picture
@@ -84,7 +84,7 @@ def _of_sequence(path: Path, *, size: int, limit: int) -> Image.Image:
         chosen = [frames[i] for i in frame_numbers(len(frames))]
         n_pixels = sum(_pixels(each, limit=limit) for each in chosen)
     elif suffix in ARRAY_SUFFIXES:
-        n_pixels = int(np.load(path, mmap_mode="r", allow_pickle=False).size)
+        n_pixels = map_array(path).size
     else:
         n_pixels = _pixels(path, limit=limit, all_frames=True)
     _refuse_pixels(n_pixels, limit)

@@ -18,7 +18,7 @@ from fastretrieve.data import DataError, longest_side
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
-from fastretrieve.server.filters import Columns, Condition, plain, shown
+from fastretrieve.server.filters import Condition, FilterColumns, plain, shown
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
 
@@ -31,9 +31,10 @@ class Service:
     def __init__(self, gallery: Gallery, limits: Limits) -> None:
         self.gallery = gallery
         self.limits = limits
-        self.columns = Columns(gallery)
+        self.columns = FilterColumns(gallery)
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
         self._cached_bytes = 0
+        self._generation = -1  # of the gallery, when the pictures in the cache were made
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(16)
 
@@ -108,6 +109,7 @@ class Service:
 
     def tag(self, item_id: int, *, size: int) -> tuple[str, bytes | None]:
         """What a picture is known by, and the picture if it was made before."""
+        self._drop_stale()
         item = self.item(item_id)
         about = f"{item.hash or ''}-{item.id}-{size}".encode()
         # Not the hash itself: it would tell whether a file that one has is the one that is here.
@@ -125,6 +127,7 @@ class Service:
         tag, made = self.tag(item_id, size=size)  # others may have made it in the meantime
         if made is not None:
             return made
+        generation = self.gallery.generation
         item = self.item(item_id)
         try:
             path = self.gallery.file_of(item)
@@ -137,12 +140,23 @@ class Service:
             size=size,
             limit=self.limits.pixels,
         )
-        self._remember(tag, data)
+        self._remember(tag, data, generation)
         return data
 
-    def _remember(self, tag: str, data: bytes) -> None:
+    def _drop_stale(self) -> None:
+        """Empty the cache after a change of the gallery: items may have been forgotten."""
+        generation = self.gallery.generation
         with self._lock:
-            if tag not in self._cache:
+            if generation > self._generation:
+                self._cache.clear()
+                self._cached_bytes = 0
+                self._generation = generation
+
+    def _remember(self, tag: str, data: bytes, generation: int) -> None:
+        """Keep a picture, unless the gallery changed while it was made."""
+        self._drop_stale()
+        with self._lock:
+            if tag not in self._cache and generation == self._generation:
                 self._cache[tag] = data
                 self._cached_bytes += len(data)
             while self._cached_bytes > self.limits.cache_bytes:

@@ -1,4 +1,4 @@
-"""``Added``: what an addition did; and ``Options``: how to add."""
+"""``Added``: what an addition did; and ``AddOptions``: how to add."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fastretrieve._common.arguments import whole
 from fastretrieve.data import Skipped
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.intake.downloads import Limits
+from fastretrieve.gallery.intake.downloads import DownloadLimits
 
 
 @dataclass
@@ -61,7 +61,7 @@ _COUNTS = {
 }
 
 
-class Options(NamedTuple):
+class AddOptions(NamedTuple):
     """How to add."""
 
     batch_size: int = 128
@@ -70,9 +70,9 @@ class Options(NamedTuple):
     commit_seconds: float = 5.0
     restore: bool = False
     retry: bool = False
-    limits: Limits = Limits()
+    limits: DownloadLimits = DownloadLimits()
 
-    def checked(self) -> Options:
+    def checked(self) -> AddOptions:
         """These options, or an error that says what is wrong with one."""
         whole(self.batch_size, "batch_size")
         if self.workers is not None and self.workers < 0:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastretrieve.data import Loader, Skipped, longest_side
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
-from fastretrieve.gallery.intake.added import Added, Options
+from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.comparing import Comparison, about_item
 from fastretrieve.gallery.intake.listing import Candidate
 from fastretrieve.gallery.intake.reading import Pending, Queue
@@ -27,7 +27,7 @@ from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.items import Known
 from fastretrieve.gallery.store.naming import ColumnNames
 from fastretrieve.gallery.store.storage import Storage
-from fastretrieve.gallery.store.writing import Rows, Writer
+from fastretrieve.gallery.store.writing import NewVectors, Writer
 
 COMMIT_ROWS = 20_000
 
@@ -36,7 +36,7 @@ def add(
     storage: Storage,
     encoder: Callable[[], Encoder],
     candidates: Iterable[Candidate],
-    options: Options,
+    options: AddOptions,
     *,
     wait: float,
 ) -> Added:
@@ -53,7 +53,7 @@ class Addition:
     """One call of ``Gallery.add``: compare, encode, commit."""
 
     def __init__(
-        self, storage: Storage, encoder: Callable[[], Encoder], options: Options, report: Report
+        self, storage: Storage, encoder: Callable[[], Encoder], options: AddOptions, report: Report
     ) -> None:
         self._storage = storage
         self._encoder = encoder  # loaded when something has to be encoded
@@ -154,7 +154,7 @@ class Batch:
 
     def _write(
         self, connection: Any, generation: int, rows: range, reasons: dict[str, str], counts: Added
-    ) -> Rows:
+    ) -> NewVectors:
         ids: list[int] = []
         vectors: list[NDArray[np.float32]] = []
         self._names.save(connection)
@@ -181,7 +181,7 @@ class Batch:
                 ids.append(item_id)
                 vectors.append(vector)
         matrix = np.stack(vectors) if vectors else np.zeros((0, self._storage.manifest.dim))
-        return Rows(np.array(ids, np.int64), matrix)
+        return NewVectors(np.array(ids, np.int64), matrix)
 
     def _values(self, row: int, candidate: Candidate, known: Known | None) -> dict[str, Any]:
         """The columns of an item, but for whether it is there."""

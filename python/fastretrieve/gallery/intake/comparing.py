@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from fastretrieve.data import Skipped
-from fastretrieve.gallery.intake.added import Added, Options
+from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.listing import Candidate
 from fastretrieve.gallery.intake.reading import Pending
 from fastretrieve.gallery.progress import Report
@@ -26,7 +26,7 @@ CHUNK = 5000  # candidates compared with the database at a time
 class Comparison:
     """Finds out what to encode; counts the rest in ``result``."""
 
-    def __init__(self, writer: Writer, options: Options, result: Added, report: Report) -> None:
+    def __init__(self, writer: Writer, options: AddOptions, result: Added, report: Report) -> None:
         self._writer = writer
         self._options = options
         self._result = result

@@ -21,7 +21,7 @@ from fastretrieve.gallery.intake.listing import put_picture
 _CHUNK = 1 << 16
 
 
-class Limits(NamedTuple):
+class DownloadLimits(NamedTuple):
     """What one download may cost."""
 
     max_bytes: int = 50_000_000
@@ -40,7 +40,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch(url: str, path: Path, limits: Limits) -> Path:
+def fetch(url: str, path: Path, limits: DownloadLimits) -> Path:
     """Put the picture at ``path`` with the suffix of its format; returns where it is."""
     for kept in path.parent.glob(f"{path.name}.*"):
         return kept
@@ -57,7 +57,7 @@ def fetch(url: str, path: Path, limits: Limits) -> Path:
     return kept
 
 
-def _read(url: str, limits: Limits) -> bytes:
+def _read(url: str, limits: DownloadLimits) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "fastretrieve"})
     opener = urllib.request.build_opener(_HttpOnly())
     deadline = time.monotonic() + limits.seconds
@@ -68,7 +68,7 @@ def _read(url: str, limits: Limits) -> bytes:
         return _limited(response, url, limits, deadline)
 
 
-def _limited(response: IO[bytes], url: str, limits: Limits, deadline: float) -> bytes:
+def _limited(response: IO[bytes], url: str, limits: DownloadLimits, deadline: float) -> bytes:
     parts, size = [], 0
     while chunk := response.read1(_CHUNK):  # type: ignore[attr-defined]
         parts.append(chunk)

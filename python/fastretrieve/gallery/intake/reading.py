@@ -15,7 +15,7 @@ from fastretrieve.data import DataError, Dataset, read_item
 from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import decode_image
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.intake.downloads import Limits, fetch
+from fastretrieve.gallery.intake.downloads import DownloadLimits, fetch
 from fastretrieve.gallery.intake.listing import Candidate, measured, size_and_time
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Known
@@ -42,7 +42,9 @@ class Fact(NamedTuple):
 class Queue(Dataset):
     """The pending items as a data set; reading one also finds out its facts."""
 
-    def __init__(self, folder: Path, modality: str, pending: list[Pending], limits: Limits) -> None:
+    def __init__(
+        self, folder: Path, modality: str, pending: list[Pending], limits: DownloadLimits
+    ) -> None:
         self.pending = pending
         self.modality = "sequence" if modality == "sequence" else "image"
         self.labels = np.broadcast_to(np.int64(-1), (len(pending),))

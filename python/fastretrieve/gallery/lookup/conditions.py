@@ -110,7 +110,7 @@ class Conditions:
         if isinstance(where, str) and not self._is_plain(statement, condition, connection):
             text = self._apart(statement, condition, connection)
         if text is None:
-            with self._guarded(connection, condition, sandbox.Guard()):
+            with self._guarded(connection, condition, sandbox.Authorizer()):
                 (text,) = connection.execute(statement, values).fetchone()
         return np.fromstring(text or "", np.int64, sep=",")
 
@@ -118,7 +118,7 @@ class Conditions:
         """Whether it can only take time and memory in proportion to what it reads."""
         if _GROWS.search(condition):  # to compile a query in queries may take for ever, too
             return False
-        nothing, guard = sandbox.Guard(), sandbox.Guard()
+        nothing, guard = sandbox.Authorizer(), sandbox.Authorizer()
         for each, text in ((nothing, _STATEMENT.format("1")), (guard, statement)):
             with self._guarded(connection, condition, each):
                 connection.execute(f"EXPLAIN {text}").fetchall()
@@ -173,7 +173,7 @@ class Conditions:
 
     @contextlib.contextmanager
     def _guarded(
-        self, connection: sqlite3.Connection, condition: str, guard: sandbox.Guard
+        self, connection: sqlite3.Connection, condition: str, guard: sandbox.Authorizer
     ) -> Iterator[None]:
         limit = self._time_limit
         used, waited = time.thread_time() + limit, time.monotonic() + PATIENCE * limit

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastretrieve._common.atomic import replacing
 from fastretrieve.gallery.lookup import pictures
-from fastretrieve.gallery.lookup.pictures import Tile
+from fastretrieve.gallery.lookup.pictures import Captioned
 from fastretrieve.gallery.store.items import Item
 
 
@@ -129,14 +129,14 @@ class Matches(Sequence[Match]):
         with replacing(target) as file:
             file.write(page.encode())
 
-    def _asked(self) -> Tile | None:
-        return None if self.query is None else Tile(self.query, "query", self.title)
+    def _asked(self) -> Captioned | None:
+        return None if self.query is None else Captioned(self.query, "query", self.title)
 
-    def _tiles(self) -> list[Tile]:
+    def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter
             return list(pool.map(self._tile, self._found))
 
-    def _tile(self, match: Match) -> Tile:
+    def _tile(self, match: Match) -> Captioned:
         image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
-        return Tile(image, title, match.item.name)
+        return Captioned(image, title, match.item.name)

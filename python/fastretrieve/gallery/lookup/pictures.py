@@ -29,7 +29,7 @@ img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #8881 } .no
 """
 
 
-class Tile(NamedTuple):
+class Captioned(NamedTuple):
     """One picture with two lines under it."""
 
     image: Image.Image
@@ -52,10 +52,10 @@ def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Ima
         return missing_picture(TILE)
 
 
-def sheet(query: Tile | None, tiles: Sequence[Tile]) -> Image.Image:
+def sheet(query: Captioned | None, tiles: Sequence[Captioned]) -> Image.Image:
     """The query first and framed, then what was found, in rows.
 
-    >>> sheet(None, [Tile(Image.new("L", (8, 8)), "a")] * 8).size
+    >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
     (1044, 420)
     """
     every = [*([query] if query else []), *tiles]
@@ -98,7 +98,7 @@ def save_image(image: Image.Image, path: Path) -> None:
         file.write(buffer.getvalue())
 
 
-def page(title: str, note: str, query: Tile | None, tiles: Sequence[Tile]) -> str:
+def page(title: str, note: str, query: Captioned | None, tiles: Sequence[Captioned]) -> str:
     """A page with the pictures inside it."""
     asked = f"<section class='query'>{_figure(query)}</section>" if query else ""
     figures = "".join(map(_figure, tiles))
@@ -111,7 +111,7 @@ def page(title: str, note: str, query: Tile | None, tiles: Sequence[Tile]) -> st
     )
 
 
-def _figure(tile: Tile) -> str:
+def _figure(tile: Captioned) -> str:
     source = base64.b64encode(jpeg(enlarged(tile.image, 2 * TILE))).decode()
     return (
         f"<figure><img alt='{html.escape(tile.note or tile.title, quote=True)}' "

@@ -57,7 +57,10 @@ class QueryEncoder:
 
     def query(self, asked: Any) -> Query:
         """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
-        content, title = self.content(asked)
+        return self.of_content(*self.content(asked))
+
+    def of_content(self, content: Any, title: str) -> Query:
+        """Encode an item that is decoded already."""
         picture = partial(_picture, content, self.encoder.modality)
         return Query(self.encode([content])[0], title, picture, None)
 
@@ -68,12 +71,15 @@ class QueryEncoder:
         with self._lock:
             return as_array(encoder.encode(batch))
 
-    def probabilities(self, asked: Any) -> dict[str, float] | None:
-        """What the encoder's own head says, if it has one."""
+    @property
+    def has_head(self) -> bool:
+        """Whether the encoder has a head that names classes."""
         encoder: Any = self.encoder
-        if "classify" not in encoder.capabilities or not encoder.classes:
-            return None
-        content, _ = self.content(asked)
+        return "classify" in encoder.capabilities and bool(encoder.classes)
+
+    def probabilities(self, content: Any) -> dict[str, float]:
+        """The probabilities of the encoder's own head for a decoded item."""
+        encoder: Any = self.encoder
         batch = encoder.preprocess([content])
         with self._lock:
             shares = as_array(encoder.probabilities(batch))[0]

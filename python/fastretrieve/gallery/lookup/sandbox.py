@@ -43,7 +43,7 @@ _NAMED = {
 }
 
 
-class Guard:
+class Authorizer:
     """SQLite asks it about everything that a statement does, when it is compiled."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Guard:
 
 def run(connection: sqlite3.Connection, job: dict[str, Any]) -> dict[str, Any]:
     """The ids as text, or the error, and the generation in which this was true."""
-    guard = Guard()
+    guard = Authorizer()
     connection.execute("PRAGMA temp_store = MEMORY")  # under the limit, not on the disk
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("BEGIN")

@@ -82,19 +82,38 @@ def recommend(
 
 def classify(opened: Opened, query: Any, *, k: int, where: Where) -> Label:
     """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
-    labelled: Where
-    if isinstance(where, str) and where.strip():
-        labelled = f"({where}\n) AND label IS NOT NULL"
-    else:
-        labelled = [*(where or ()), Filter("label", "is not empty")]
-    matches = search(opened, query, k=k, where=labelled, offset=0, include_self=False)
-    shares = recommending.vote(matches)
-    own = query
+    began = _now(opened)
     if finding.is_item(query):
-        (item_id,) = finding.ids_of(opened.storage, query)
-        path = finding.item(opened.storage, item_id).path
-        own = parts.item_file(opened.storage.folder, path)
-    return Label(next(iter(shares), None), shares, opened.queries.probabilities(own), matches)
+        asked, content = _query(opened, query), None
+    else:
+        content, title = opened.queries.content(query)
+        asked = opened.queries.of_content(content, title)
+    encoded = _now(opened)
+    leave_out = [] if asked.item_id is None else [asked.item_id]
+    found = _nearest(
+        opened, asked.vector, k=k, where=_labelled(where), offset=0, leave_out=leave_out
+    )
+    matches = _matches(opened, found, asked, _seconds(began, encoded))
+    shares = recommending.vote(matches)
+    return Label(next(iter(shares), None), shares, _head(opened, asked, content), matches)
+
+
+def _labelled(where: Where) -> Where:
+    """The condition, for items that have a label."""
+    if isinstance(where, str) and where.strip():
+        return f"({where}\n) AND label IS NOT NULL"
+    return [*(where or ()), Filter("label", "is not empty")]
+
+
+def _head(opened: Opened, asked: Query, content: Any) -> dict[str, float] | None:
+    """The probabilities of the encoder's head, if it has one; an item's file is read for them."""
+    queries, storage = opened.queries, opened.storage
+    if not queries.has_head:
+        return None
+    if asked.item_id is not None:
+        item = finding.item(storage, asked.item_id)
+        content, _ = queries.content(parts.item_file(storage.folder, item.path))
+    return queries.probabilities(content)
 
 
 def duplicates(opened: Opened, threshold: float, progress: Progress) -> list[list[Item]]:

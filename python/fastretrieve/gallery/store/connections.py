@@ -15,22 +15,22 @@ from pathlib import Path
 from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import access, parts
-from fastretrieve.gallery.store.forking import Connection, connect, leave_behind, n_forks
+from fastretrieve.gallery.store.forking import ForkSafeConnection, connect, leave_behind, n_forks
 
 BUSY_SECONDS = 30  # to wait for another process that holds one of SQLite's locks
 TRIES = 20  # to open a file beside a writer that comes and goes
 
 
-class Connections:
+class DatabaseFile:
     """The connections of one process to one file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._idle: list[Connection] = []
+        self._idle: list[ForkSafeConnection] = []
         self._lock = ForkSafeLock()
         self._forks = n_forks()
 
-    def connect(self, *, write: bool = False) -> Connection:
+    def connect(self, *, write: bool = False) -> ForkSafeConnection:
         """A new connection; the caller closes it."""
         if write:
             for end in ("", *parts.BESIDE_DATABASE):
@@ -58,7 +58,7 @@ class Connections:
                 raise
         raise AssertionError
 
-    def connected(self, mode: str) -> Connection:
+    def connected(self, mode: str) -> ForkSafeConnection:
         """A connection with what holds for all of them."""
         connection = connect(
             f"{self.path.absolute().as_uri()}?mode={mode}",
@@ -72,7 +72,7 @@ class Connections:
         return connection
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[ForkSafeConnection]:
         """A read-only connection from the pool; errors of SQLite come out as ``GalleryError``."""
         with self.naming_faults():
             connection = self._taken() or self.connect()
@@ -93,7 +93,7 @@ class Connections:
         with self._lock:
             self._idle.append(connection)
 
-    def _taken(self) -> Connection | None:
+    def _taken(self) -> ForkSafeConnection | None:
         """An idle connection, if there is one that still shows the last commit."""
         with self._lock:
             if self._forks != n_forks():  # after a fork a connection belongs to the parent
@@ -113,7 +113,7 @@ class Connections:
         )
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> Iterator[ForkSafeConnection]:
         """All statements inside see the same commit."""
         with self.reading() as connection:
             connection.execute("BEGIN")
@@ -162,7 +162,7 @@ class Connections:
             self._idle.clear()
 
 
-def put_away(connection: Connection, forks: int) -> None:
+def put_away(connection: ForkSafeConnection, forks: int) -> None:
     """Close a connection that was opened after so many forks."""
     if forks == n_forks():
         connection.close()

@@ -24,7 +24,7 @@ from fastretrieve._files.tensorfile import Progress
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import checking, connections, locking, parts
 from fastretrieve.gallery.store import database as db
-from fastretrieve.gallery.store.forking import Connection, connect
+from fastretrieve.gallery.store.forking import ForkSafeConnection, connect
 from fastretrieve.gallery.store.storage import Storage
 
 _PART = 4 << 20
@@ -78,11 +78,11 @@ def _fill(storage: Storage, building: Path, progress: Progress) -> None:
 
         _copy_database(connection, building)
         count(total - sum(sizes))
-        for segment, file in indexes:
-            path = parts.index_file(building, segment.file)
-            if _copy_bytes(file, path, count) != segment.sha256:
+        for listed, file in indexes:
+            path = parts.index_file(building, listed.name)
+            if _copy_bytes(file, path, count) != listed.sha256:
                 raise GalleryError(
-                    f"{parts.index_file(source, segment.file)} is damaged: its SHA-256 is not the "
+                    f"{parts.index_file(source, listed.name)} is damaged: its SHA-256 is not the "
                     "one that was committed; restore it, then copy"
                 )
         kept = f"path >= '{parts.PICTURES}/' AND path < '{parts.PICTURES}0'"
@@ -94,7 +94,9 @@ def _fill(storage: Storage, building: Path, progress: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _snapshot(storage: Storage) -> Iterator[tuple[Connection, list[tuple[db.Segment, IO[bytes]]]]]:
+def _snapshot(
+    storage: Storage,
+) -> Iterator[tuple[ForkSafeConnection, list[tuple[db.IndexFile, IO[bytes]]]]]:
     """One commit: its rows, and its index files, which are open."""
     for _ in range(connections.TRIES):
         with contextlib.ExitStack() as held:
@@ -102,8 +104,8 @@ def _snapshot(storage: Storage) -> Iterator[tuple[Connection, list[tuple[db.Segm
             try:
                 files = [
                     (each, held.enter_context(parts.opened(path)))
-                    for each in db.segments(connection)
-                    for path in [parts.index_file(storage.folder, each.file)]
+                    for each in db.index_files(connection)
+                    for path in [parts.index_file(storage.folder, each.name)]
                 ]
             except FileNotFoundError as error:
                 missing = error.filename  # merged away since the snapshot was taken
@@ -113,7 +115,7 @@ def _snapshot(storage: Storage) -> Iterator[tuple[Connection, list[tuple[db.Segm
     raise GalleryError(f"{missing} is missing; restore it, or index the images again")
 
 
-def _copy_database(connection: Connection, building: Path) -> None:
+def _copy_database(connection: ForkSafeConnection, building: Path) -> None:
     target = connect((building / parts.DATABASE).as_uri() + "?mode=rwc", isolation_level=None)
     with contextlib.closing(target):
         connection.backup(target, pages=_PAGES, progress=lambda *_: None)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import parts, schema
-from fastretrieve.gallery.store.connections import Connections
+from fastretrieve.gallery.store.connections import DatabaseFile
 from fastretrieve.gallery.store.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
 
 FILE = parts.DATABASE
@@ -39,18 +39,18 @@ CREATE VIEW items AS SELECT * FROM item WHERE deleted = 0;
 """
 
 
-class Segment(NamedTuple):
+class IndexFile(NamedTuple):
     """An index file: the rows of the commits ``first`` to ``last``."""
 
     last: int
     first: int
-    file: str
+    name: str
     n_rows: int
     n_bytes: int
     sha256: str
 
 
-class Database(Connections):
+class Database(DatabaseFile):
     """The SQLite file of one gallery. Any number of threads may read."""
 
     def __init__(self, folder: Path) -> None:
@@ -104,15 +104,15 @@ def count_erasure(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {(erasures(connection) + 1) % 2**31}")
 
 
-def segments(connection: sqlite3.Connection) -> list[Segment]:
+def index_files(connection: sqlite3.Connection) -> list[IndexFile]:
     """The index files, oldest rows first."""
     rows = connection.execute("SELECT last, first, file, n_rows, n_bytes, sha256 FROM segment")
     listed = []
     for row in rows:
-        if schema.wrong_segment(row):
+        if schema.wrong_index_file(row):
             raise sqlite3.DatabaseError("an entry of its list of index files is none")
-        listed.append(Segment(*row))
-    if len({segment.file for segment in listed}) < len(listed):
+        listed.append(IndexFile(*row))
+    if len({file.name for file in listed}) < len(listed):
         raise sqlite3.DatabaseError("its list of index files names one twice")
     return sorted(listed)
 

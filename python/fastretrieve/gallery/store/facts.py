@@ -18,7 +18,7 @@ def info(storage: Storage) -> dict[str, Any]:
             "GROUP BY label ORDER BY count(*) DESC, label LIMIT 1000"
         ).fetchall()
         unread = connection.execute("SELECT count(*) FROM item WHERE error IS NOT NULL").fetchone()
-        listed = db.segments(connection)
+        listed = db.index_files(connection)
         return {
             "path": str(storage.folder),
             "items": db.count(connection),
@@ -32,7 +32,7 @@ def info(storage: Storage) -> dict[str, Any]:
             "labels": _checked(labels),
             "generation": db.generation(connection),
             "index_files": len(listed),
-            "index_bytes": sum(segment.n_bytes for segment in listed),
+            "index_bytes": sum(file.n_bytes for file in listed),
             "database_bytes": storage.database.path.stat().st_size,
             "format_version": manifest.format_version,
             "made_by": manifest.made_by,

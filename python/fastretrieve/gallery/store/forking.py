@@ -94,7 +94,7 @@ class Cursor(sqlite3.Cursor):
             yield from rows
 
 
-class Connection(sqlite3.Connection):
+class ForkSafeConnection(sqlite3.Connection):
     """A connection that no fork interrupts."""
 
     watch: Watch | None = None  # where it reads without locks
@@ -132,11 +132,11 @@ class Connection(sqlite3.Connection):
             super().backup(*arguments, **options)
 
 
-def connect(uri: str, **options: Any) -> Connection:
+def connect(uri: str, **options: Any) -> ForkSafeConnection:
     """As ``sqlite3.connect``."""
     with inside:
-        made = sqlite3.connect(uri, factory=Connection, uri=True, **options)
-    assert isinstance(made, Connection)
+        made = sqlite3.connect(uri, factory=ForkSafeConnection, uri=True, **options)
+    assert isinstance(made, ForkSafeConnection)
     return made
 
 

@@ -94,7 +94,7 @@ def wrong_state(value: Any) -> bool:
     return type(value) is not int or not 0 <= value <= MAX_GENERATION
 
 
-def wrong_segment(row: Sequence[Any]) -> bool:
+def wrong_index_file(row: Sequence[Any]) -> bool:
     """Whether it describes no index file."""
     *numbers, file, digest = (row[0], row[1], row[3], row[4], row[2], row[5])
     return (

@@ -92,7 +92,7 @@ class Storage:
             parts.remove_debris(self.folder)
             connection, forks = self.database.connect(write=True), n_forks()
             try:
-                self.vectors.sweep(db.segments(connection))
+                self.vectors.sweep(db.index_files(connection))
                 writer = Writer(self.folder, self.vectors, connection)
                 forgetting.finish(writer)
                 yield writer

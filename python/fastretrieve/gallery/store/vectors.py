@@ -24,7 +24,7 @@ from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
-from fastretrieve.gallery.store.database import Database, Segment
+from fastretrieve.gallery.store.database import Database, IndexFile
 from fastretrieve.gallery.store.gate import Gate
 from fastretrieve.gallery.store.manifest import Manifest
 
@@ -59,7 +59,7 @@ class Vectors:
     def _discard(self) -> None:
         self._index: fr.Index | None = None
         self._generation = -1
-        self._last = 0  # of the segments that were applied
+        self._last = 0  # of the files that were applied
         self._erasures = -1  # until then
 
     @contextlib.contextmanager
@@ -102,36 +102,36 @@ class Vectors:
         generation = db.generation(connection)
         if generation == self._generation:
             return
-        listed = db.segments(connection)
-        new = [segment for segment in listed if segment.last > self._last]
+        listed = db.index_files(connection)
+        new = [file for file in listed if file.last > self._last]
         index, since = self._index, self._generation
         erasures = db.erasures(connection)
         if erasures != self._erasures:
             index = None
-        if index is None or any(segment.first <= self._last for segment in new):
+        if index is None or any(file.first <= self._last for file in new):
             index, since, new = None, 0, listed
         if index is None:
             index = new_index(self._manifest, self._device)
         newest = db.newest_id(connection)
-        for segment in new:
-            later = self.load(segment)
+        for file in new:
+            later = self.load(file)
             if len(later) and int(later.ids.max()) > newest:
                 raise GalleryError(
-                    f"{self._gallery / FOLDER / segment.file} holds vectors of items that "
+                    f"{self._gallery / FOLDER / file.name} holds vectors of items that "
                     f"{self._database.path.name} does not have; restore both"
                 )
             apply(index, later)
         drop(index, deleted(connection, since=since))
         self._index, self._generation, self._erasures = index, generation, erasures
-        self._last = max((segment.last for segment in listed), default=0)
+        self._last = max((file.last for file in listed), default=0)
 
-    def load(self, segment: Segment, *, device: str | None = None) -> fr.Index:
+    def load(self, file: IndexFile, *, device: str | None = None) -> fr.Index:
         """An index file by mmap. Its length and format are checked; if it is small, every byte."""
-        path = parts.index_file(self._gallery, segment.file)
+        path = parts.index_file(self._gallery, file.name)
         n_bytes = path.stat().st_size
-        if n_bytes != segment.n_bytes:
+        if n_bytes != file.n_bytes:
             raise GalleryError(
-                f"{path} has {n_bytes} bytes instead of {segment.n_bytes}: it was cut off or "
+                f"{path} has {n_bytes} bytes instead of {file.n_bytes}: it was cut off or "
                 "changed; restore it, or index the images again"
             )
         try:
@@ -146,9 +146,9 @@ class Vectors:
                 f"{path} holds {index!r}, but the gallery wants dim={wanted.dim}, "
                 f"metric={wanted.metric!r}, dtype={wanted.dtype!r}; restore it"
             )
-        if len(index) != segment.n_rows:
+        if len(index) != file.n_rows:
             raise GalleryError(
-                f"{path} holds {len(index)} rows instead of {segment.n_rows}; restore it, or index "
+                f"{path} holds {len(index)} rows instead of {file.n_rows}; restore it, or index "
                 "the images again"
             )
         return index
@@ -158,21 +158,21 @@ class Vectors:
         what is wrong.
         """
         faults = []
-        listed = db.segments(connection)
-        before, in_all = 0, sum(segment.n_bytes for segment in listed)
+        listed = db.index_files(connection)
+        before, in_all = 0, sum(file.n_bytes for file in listed)
 
         def tell(done: int, total: int) -> None:
             if progress is not None:
-                progress(before + segment.n_bytes * done // max(total, 1), in_all)
+                progress(before + file.n_bytes * done // max(total, 1), in_all)
 
-        for segment in listed:
+        for file in listed:
             try:
-                path = parts.index_file(self._gallery, segment.file)
+                path = parts.index_file(self._gallery, file.name)
             except GalleryError as error:
                 faults.append(str(error))
                 continue
             try:
-                if file_sha256(path) != segment.sha256:
+                if file_sha256(path) != file.sha256:
                     faults.append(f"{path}: its SHA-256 is not the one that was committed")
                 else:
                     fr.Index.load(path, verify="codes", progress=tell)
@@ -181,12 +181,12 @@ class Vectors:
             except fr.StorageError as error:
                 faults.append(str(error))
             tell(1, 1)
-            before += segment.n_bytes
+            before += file.n_bytes
         return faults
 
     # --- writing: the caller holds the writer's lock and an open transaction ----------------------
 
-    def write(self, ids: NDArray[np.int64], vectors: NDArray[Any], commit: int) -> Segment:
+    def write(self, ids: NDArray[np.int64], vectors: NDArray[Any], commit: int) -> IndexFile:
         """Save the vectors of one commit; the file is on disk when this returns."""
         index = new_index(self._manifest, "cpu")
         index.add(vectors, ids=ids)
@@ -194,26 +194,26 @@ class Vectors:
 
     def merge(
         self,
-        old: Sequence[Segment],
+        old: Sequence[IndexFile],
         gone: NDArray[np.int64],
         commit: int,
         progress: Progress | None = None,
-    ) -> Segment:
+    ) -> IndexFile:
         """One file for several that follow each other, without the deleted rows.
 
         The rows go from file to file; what is held of each is its id.
         """
         merged = new_index(self._manifest, "cpu")
-        for segment in old:
-            apply(merged, self.load(segment, device="cpu"))
+        for file in old:
+            apply(merged, self.load(file, device="cpu"))
         drop(merged, gone)
         return self._save(
             merged, first=old[0].first, last=old[-1].last, commit=commit, progress=progress
         )
 
-    def holds(self, segment: Segment, ids: NDArray[np.int64]) -> bool:
+    def holds(self, file: IndexFile, ids: NDArray[np.int64]) -> bool:
         """Whether an index file has a row of one of these items."""
-        return bool(np.isin(ids, self.load(segment, device="cpu").ids).any())
+        return bool(np.isin(ids, self.load(file, device="cpu").ids).any())
 
     def _save(
         self,
@@ -223,15 +223,15 @@ class Vectors:
         last: int,
         commit: int,
         progress: Progress | None = None,
-    ) -> Segment:
+    ) -> IndexFile:
         name = f"{commit:010d}{SUFFIX}"
         path = parts.index_file(self._gallery, name)
         index.save(path, progress=progress)
-        return Segment(last, first, name, len(index), path.stat().st_size, file_sha256(path))
+        return IndexFile(last, first, name, len(index), path.stat().st_size, file_sha256(path))
 
-    def sweep(self, named: Sequence[Segment]) -> None:
+    def sweep(self, named: Sequence[IndexFile]) -> None:
         """Remove the files that no commit names: merged ones, and those of killed writers."""
-        parts.remove_index_files(self._gallery, {segment.file for segment in named})
+        parts.remove_index_files(self._gallery, {file.name for file in named})
 
 
 def new_index(manifest: Manifest, device: str) -> fr.Index:
@@ -257,26 +257,26 @@ def drop(index: fr.Index, ids: NDArray[np.int64]) -> None:
         index.remove(present)
 
 
-def to_merge(segments: Sequence[Segment], *, ended: bool) -> Sequence[Segment]:
-    """The last segments that should become one, or none.
+def to_merge(files: Sequence[IndexFile], *, ended: bool) -> Sequence[IndexFile]:
+    """The last files that should become one, or none.
 
-    While items are added, sizes stay geometric: a segment is at least twice the one behind it. When
+    While items are added, sizes stay geometric: a file is at least twice the one behind it. When
     the addition has ended, all behind the first hold at most a share of it.
 
-    >>> sizes = [Segment(i, i, "", n, 0, "") for i, n in enumerate([900, 100, 60, 40])]
-    >>> [segment.n_rows for segment in to_merge(sizes, ended=False)]
+    >>> sizes = [IndexFile(i, i, "", n, 0, "") for i, n in enumerate([900, 100, 60, 40])]
+    >>> [file.n_rows for file in to_merge(sizes, ended=False)]
     [100, 60, 40]
     """
-    if not segments:
+    if not files:
         return []
-    start, tail = len(segments) - 1, segments[-1].n_rows
-    while start > 0 and (segments[start - 1].n_rows < 2 * tail):
+    start, tail = len(files) - 1, files[-1].n_rows
+    while start > 0 and (files[start - 1].n_rows < 2 * tail):
         start -= 1
-        tail += segments[start].n_rows
-    behind = sum(segment.n_rows for segment in segments[1:])
-    if ended and behind > max(TAIL_SHARE * segments[0].n_rows, MIN_TAIL_ROWS):
+        tail += files[start].n_rows
+    behind = sum(file.n_rows for file in files[1:])
+    if ended and behind > max(TAIL_SHARE * files[0].n_rows, MIN_TAIL_ROWS):
         start = 0
-    return segments[start:] if start < len(segments) - 1 else []
+    return files[start:] if start < len(files) - 1 else []
 
 
 def deleted(connection: sqlite3.Connection, *, since: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from fastretrieve.gallery.store.vectors import Vectors
 WASTED_SHARE = 0.3  # of the rows in the index files, before they are written anew
 
 
-class Rows(NamedTuple):
+class NewVectors(NamedTuple):
     """The vectors that a change brings, with the ids of their items."""
 
     ids: NDArray[np.int64]  # [n]
@@ -33,7 +33,7 @@ class Writer:
         self._vectors = vectors
         self.connection = connection  # for reading too: it sees its own transaction
 
-    def commit(self, change: Callable[[Any, int], Rows | None]) -> int:
+    def commit(self, change: Callable[[Any, int], NewVectors | None]) -> int:
         """Make one change whole or not at all; returns its number.
 
         ``change(connection, generation)`` writes the items and returns their new vectors.
@@ -47,7 +47,7 @@ class Writer:
 
     def merge(self, *, ended: bool, progress: Progress | None = None) -> None:
         """Keep the index files few. What can be found does not change."""
-        listed = db.segments(self.connection)
+        listed = db.index_files(self.connection)
         old = vector_files.to_merge(listed, ended=ended)
         if ended and self._is_mostly_gone(listed):
             old = listed
@@ -57,35 +57,35 @@ class Writer:
             gone = vector_files.deleted(self.connection, since=0)
             merged = self._vectors.merge(old, gone, generation, progress)
             self.connection.executemany(
-                "DELETE FROM segment WHERE last = ?", [(segment.last,) for segment in old]
+                "DELETE FROM segment WHERE last = ?", [(file.last,) for file in old]
             )
             self._insert(merged)
-        self._vectors.sweep(db.segments(self.connection))
+        self._vectors.sweep(db.index_files(self.connection))
 
     def rewrite(self, gone: NDArray[np.int64], progress: Progress | None = None) -> int:
         """Write the index files anew that hold vectors of these items, without them. Returns how
         many: each is a commit of its own, so that a stop loses nothing.
         """
-        listed = db.segments(self.connection)
-        touched = [segment for segment in listed if self._vectors.holds(segment, gone)]
-        for number, segment in enumerate(touched, 1):
+        listed = db.index_files(self.connection)
+        touched = [file for file in listed if self._vectors.holds(file, gone)]
+        for number, file in enumerate(touched, 1):
             with self.transaction() as generation:
-                rest = self._vectors.merge([segment], gone, generation)
-                self.connection.execute("DELETE FROM segment WHERE last = ?", (segment.last,))
+                rest = self._vectors.merge([file], gone, generation)
+                self.connection.execute("DELETE FROM segment WHERE last = ?", (file.last,))
                 self._insert(rest)
-            self._vectors.sweep(db.segments(self.connection))
+            self._vectors.sweep(db.index_files(self.connection))
             if progress is not None:
                 progress(number, len(touched))
         return len(touched)
 
-    def _is_mostly_gone(self, listed: list[db.Segment]) -> bool:
+    def _is_mostly_gone(self, listed: list[db.IndexFile]) -> bool:
         """Whether deleted and replaced rows waste a share of the files."""
-        n_rows = sum(segment.n_rows for segment in listed)
+        n_rows = sum(file.n_rows for file in listed)
         n_live = db.count(self.connection)
         return n_rows - n_live > max(WASTED_SHARE * n_rows, vector_files.MIN_TAIL_ROWS)
 
-    def _insert(self, segment: db.Segment) -> None:
-        self.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", segment)
+    def _insert(self, file: db.IndexFile) -> None:
+        self.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", file)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[int]:
