@@ -65,7 +65,7 @@ def index(
     no_labels: NoLabels = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a gallery of images, or go on with one: what is in it already is not encoded again.
+    """Make a gallery of images, or go on with one: items that it has are not encoded again.
 
     Example: fastretrieve index photos.gallery photos/ more.csv --encoder my-encoder/
     """

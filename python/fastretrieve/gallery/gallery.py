@@ -89,8 +89,8 @@ class Gallery:
     def open(cls, path: str | Path, *, encoder: Any = None, device: str = "cpu") -> Gallery:
         """Open a gallery. Its encoder is loaded when it is first needed.
 
-        ``encoder`` is only wanted where the gallery cannot load its own: ``./my.py:MyEncoder`` or
-        ``module:...``, since a directory is data and is never run.
+        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder`` or
+        ``module:...``. A directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
@@ -108,7 +108,7 @@ class Gallery:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what it is -------------------------------------------------------------------------------
+    # --- facts ------------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
@@ -254,7 +254,7 @@ class Gallery:
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
 
-        Only new and changed files are encoded. What is done is committed every
+        Only new and changed files are encoded. Finished items are committed every
         ``commit_seconds``: killed or interrupted, the same call goes on where it stopped.
         ``labels_from_folders`` takes the first folder under an added one as the label. Items that
         were removed before come back when they are named themselves, or with ``restore``;
@@ -321,7 +321,7 @@ class Gallery:
 
         ``what`` and ``where`` are as for ``remove``, and ``what`` may name removed items too;
         ``removed`` means all that were removed or could not be read. When this returns, no byte
-        of them is left in the directory. Their ids are never used again; added again they are new.
+        of them is left in the directory. Their ids are never used again; items added again are new.
         The files of items that lie elsewhere stay, and so do copies, exports and backups.
         """
         if (what is None) + (where is None) + (not removed) != 2:

@@ -1,4 +1,4 @@
-"""Open what strangers upload and what the gallery names, within the limits of the page.
+"""Open uploads and files of the gallery within the limits of the page.
 
 The one place of the server that decodes pictures: only formats that we mean, and pixels are counted
 before they are decoded, those of all frames together where all are decoded.
@@ -50,7 +50,7 @@ def check_upload(data: bytes, *, limit: int, modality: str) -> str:
 
 
 def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limit: int) -> bytes:
-    """A new JPEG of the item in a file, or why there is none."""
+    """A new JPEG of the item in a file; ``Refused`` says why there is none."""
     if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise Refused(404, "its file is gone")
     try:

@@ -1,4 +1,4 @@
-"""What the page asks, answered without HTTP: uploads, searches, pictures."""
+"""Answers to the page without HTTP: uploads, searches, pictures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Service:
     def search_upload(
         self, data: bytes, *, k: int, offset: int, filters: Sequence[Condition], started: float
     ) -> dict[str, Any]:
-        """``started`` is when the upload was there; it has waited for its turn since then."""
+        """``started`` is when the upload had arrived; it has waited for its turn since then."""
         turn = time.perf_counter()
         modality = self.gallery.manifest.modality
         kind = check_upload(data, limit=self.limits.pixels, modality=modality)
@@ -108,7 +108,7 @@ class Service:
             raise Refused(404, f"there is no item {item_id}") from None
 
     def tag(self, item_id: int, *, size: int) -> tuple[str, bytes | None]:
-        """What a picture is known by, and the picture if it was made before."""
+        """The tag of a picture, and the picture if it is in the cache."""
         self._drop_stale()
         item = self.item(item_id)
         about = f"{item.hash or ''}-{item.id}-{size}".encode()
@@ -163,7 +163,7 @@ class Service:
                 self._cached_bytes -= len(self._cache.popitem(last=False)[1])
 
     def facts(self) -> dict[str, Any]:
-        """What the page has to know about the gallery."""
+        """The facts that the page shows about the gallery."""
         info = self.gallery.info()
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}

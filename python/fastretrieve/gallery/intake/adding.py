@@ -1,8 +1,8 @@
-"""Add items: only new and changed ones are encoded, and every few seconds what is done is kept.
+"""Add items: encode new and changed ones, and commit every few seconds.
 
 Killed or interrupted at any moment, an addition goes on where it stopped when it is started again:
-``comparing.py`` recognises what was committed. What cannot be read is recorded with the reason and
-not tried again until it changes.
+``comparing.py`` recognises committed items. Unreadable ones are recorded with the reason and not
+tried again until they change.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add(
     *,
     wait: float,
 ) -> Added:
-    """Add what is new or changed among the candidates; ``encoder`` is asked for if anything is."""
+    """Add the new and changed candidates; ``encoder`` is called only if there are some."""
     report, end = show_progress(options.progress)
     try:
         with storage.writing(wait=wait) as writer:
@@ -103,7 +103,7 @@ class Addition:
             queue.stopped = True
             loader.close()
             if not batch.is_broken:
-                batch.commit(up_to=batch.next_row, skipped=[])  # what is encoded is kept
+                batch.commit(up_to=batch.next_row, skipped=[])  # keep what is encoded
             raise
 
 

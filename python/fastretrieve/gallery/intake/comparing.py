@@ -1,4 +1,4 @@
-"""Compare what is listed with what the gallery has: what is new or changed has to be encoded.
+"""Compare the listed candidates with the gallery: new and changed ones are to be encoded.
 
 A file is recognised by path, size and time. New labels and metadata of unchanged items are written
 at once, since no vector waits for them.
@@ -108,7 +108,7 @@ def about_item(candidate: Candidate, known: Known | None) -> dict[str, Any]:
 
 
 def _news(candidate: Candidate, known: Known, about: list[str]) -> dict[str, Any]:
-    """What a source says about an item that is not recorded yet."""
+    """The values that a source gives an item and the gallery does not have yet."""
     recorded = {name.lower(): value for name, value in zip(about, known.about, strict=True)}
     said = about_item(candidate, known)
     return {n: v for n, v in said.items() if v != recorded.get(n.lower()) and v is not None}

@@ -1,6 +1,6 @@
-"""What there is to add: folders, files, tables, lists of URLs, pictures in memory.
+"""The sources of an addition: folders, files, tables, lists of URLs, pictures in memory.
 
-Everything becomes a ``Candidate``: what names the item, where it is, and what is said about it.
+Each becomes candidates. A ``Candidate`` has the key of an item, its place, and its metadata.
 Nothing is decoded here. A folder of 100,000 files is listed in under a second: one ``scandir`` a
 folder, one ``stat`` a file.
 """
@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
 
 
 class Listing:
-    """Reads sources; what cannot be listed is in ``skipped``."""
+    """Reads sources; ``skipped`` holds what cannot be listed."""
 
     def __init__(
         self, folder: Path, *, modality: str, recursive: bool, labels_from_folders: bool

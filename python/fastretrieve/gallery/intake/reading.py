@@ -69,7 +69,7 @@ class Queue(Dataset):
         candidate = self.pending[index].candidate
         path = self._local(candidate)
         try:
-            # Measured before it is read: what changes meanwhile is found changed the next time.
+            # Measured before it is read: the next addition notices a change in between.
             if self.modality == "sequence":
                 self._note(index, path, measured(path), _digest_of_parts(path))
                 return self._sized(index, *_read_sequence(path, size))

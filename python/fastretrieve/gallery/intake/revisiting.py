@@ -1,4 +1,4 @@
-"""A walk over the items of a gallery, each with its file as it is now."""
+"""A walk over the items of a gallery that looks at their files again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _CHUNK = 8192  # items in memory at a time
 
 
 def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
-    """Every item that is there or could not be read, with its file as it is now. The ids of those
-    whose file is gone go into ``vanished``.
+    """Every item, unreadable ones too, with the present size and time of its file. Ids of items
+    without a file go into ``vanished``.
     """
     chosen = "id, key, path, url, left, top, right, bottom, size, mtime_ns, deleted"
     last = 0

@@ -1,4 +1,4 @@
-"""``Matches``: what a search found, best first, and how to look at it."""
+"""``Matches``: the items that a search found, best first, and their pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From whatever a person asks with to a vector: a path, a picture, bytes, an array, an item."""
+"""From a query to a vector: a path, a picture, bytes, an array, an item."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from fastretrieve.gallery.store.items import Item
 
 
 class Query(NamedTuple):
-    """What was asked, ready to be searched."""
+    """A question, ready to be searched."""
 
     vector: NDArray[Any]  # [dim]
     title: str
-    picture: Callable[[], Image.Image | None]  # made when somebody wants to look at it
+    picture: Callable[[], Image.Image | None]  # made when it is looked at
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
 
 

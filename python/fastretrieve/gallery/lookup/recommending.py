@@ -1,4 +1,4 @@
-"""What follows from neighbours: a taste from liked and disliked items, a label by vote."""
+"""A taste from liked and disliked items, and a label by vote of neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CANDIDATES = 8  # for each recommendation that is wanted, when they are to diffe
 
 
 class Label(NamedTuple):
-    """What an item seems to be."""
+    """The likely label of an item."""
 
     label: str | None  # by vote of the neighbours; None where none of them has a label
     shares: dict[str, float]  # of the votes, the largest first

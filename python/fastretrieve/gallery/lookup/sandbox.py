@@ -1,4 +1,4 @@
-"""What a condition may do, and a process of its own for one that could take much memory or time.
+"""The rights of a condition, and a process of its own for one that could take much memory or time.
 
 The part that runs in that process needs Python's own library only, so that it starts in 30 ms; it
 is run as a file. There the system counts: address space, seconds of a processor, next to no files.
@@ -44,7 +44,7 @@ _NAMED = {
 
 
 class Authorizer:
-    """SQLite asks it about everything that a statement does, when it is compiled."""
+    """SQLite asks it about each action of a statement that it compiles."""
 
     def __init__(self) -> None:
         self.refused = ""

@@ -1,7 +1,7 @@
-"""How a reader opens the database: with the locks of SQLite wherever it can have them.
+"""How a reader opens the database: with the locks of SQLite if it can.
 
-To read a file in WAL mode, SQLite needs the shared memory beside it (``-shm``), and the right to
-make that file if it is not there. Who may not write the folder has three cases:
+To read a file in WAL mode, SQLite needs the shared memory beside it (``-shm``), or the right to
+make that file. A reader that may not write the folder meets one of three cases:
 
 - the log (``-wal``) and the shared memory are there, as beside a writer that is at work or was
   killed: SQLite reads with them, and misses nothing;
@@ -22,7 +22,7 @@ from fastretrieve.gallery.store import parts
 
 # A file system gives the same time to two changes within one tick of its clock.
 _TICK_NS = 50_000_000
-_PATIENCE = 5.0  # seconds for a file to stay as it is for a tick
+_PATIENCE = 5.0  # seconds to wait until a file rests for a tick
 
 
 class Watch(NamedTuple):
@@ -33,7 +33,7 @@ class Watch(NamedTuple):
 
     @classmethod
     def begin(cls, path: Path) -> Watch:
-        """Begin once the file has been as it is for so long that any change will show."""
+        """Begin when the file has rested long enough that any change will show."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             state = _state(path)
@@ -56,12 +56,12 @@ class Watch(NamedTuple):
 
 
 def may_write(folder: Path) -> bool:
-    """Whether this process can make files there; on a read-only medium nobody can."""
+    """Whether this process can make files there; never on a read-only medium."""
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def watch(path: Path) -> Watch | None:
-    """None where SQLite can read with its locks; a watch where it has to do without."""
+    """None if SQLite can read with its locks, else a watch."""
     for end in ("", *parts.BESIDE_DATABASE):
         parts.file(path.with_name(path.name + end))
     if may_write(path.parent):
@@ -82,7 +82,7 @@ def refused(path: Path, reason: object) -> GalleryError:
 
 
 def _cannot(folder: Path) -> str:
-    """What is missing to read along, and what to do."""
+    """The missing right, and the remedy."""
     try:
         is_medium = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     except OSError:

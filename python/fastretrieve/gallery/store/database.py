@@ -1,10 +1,10 @@
 """The items of a gallery, and the one place where a change of it is committed: SQLite.
 
-A commit is one transaction over the items, the list of index files and the generation. What it
-names was on disk before; what a killed writer left unnamed is nobody's. The file is in WAL mode, so
-readers in other processes never wait and never see half a commit.
+A commit is one transaction over the items, the list of index files and the generation. The
+files that it names are on disk before; a file that no row names is debris of a killed writer. The
+database is in WAL mode, so readers in other processes never wait and never see half a commit.
 
-What an item is says ``items.py``. Table ``item`` keeps everything; view ``items`` shows what can
+``items.py`` defines items. Table ``item`` keeps everything; view ``items`` shows what can
 be found, and is what ``where`` sees.
 """
 
@@ -131,7 +131,7 @@ def columns(connection: sqlite3.Connection) -> list[str]:
 def known(
     connection: sqlite3.Connection, keys: Sequence[str], about: Sequence[str] = ()
 ) -> dict[str, Known]:
-    """What is recorded about those of these keys that are there."""
+    """The recorded facts of those keys that the gallery has."""
     extra = "".join(f", item.{quoted(name)}" for name in about)
     rows = connection.execute(
         "SELECT item.key, item.id, item.size, item.mtime_ns, item.hash, item.error, item.deleted"

@@ -15,7 +15,7 @@ from fastretrieve.gallery.store.storage import ENCODER, Storage
 
 
 def chosen_encoder(chosen: Any, options: dict[str, Any], *, device: str) -> Encoder:
-    """The encoder that a new gallery is to keep; it has learned what it has to learn."""
+    """The encoder that a new gallery will keep; an untrained one is an error."""
     is_name = isinstance(chosen, str) and not files.is_saved_encoder(chosen)
     if options and is_name:
         made = create_encoder(chosen, device=device, **options)
@@ -27,7 +27,7 @@ def chosen_encoder(chosen: Any, options: dict[str, Any], *, device: str) -> Enco
 
 
 def kept_encoder(storage: Storage, given: Any, *, device: str) -> Encoder:
-    """The encoder of a gallery, as it was kept there, or as it is given."""
+    """The encoder that a gallery keeps, or the given one in its place."""
     folder, manifest = storage.folder, storage.manifest
     if given is not None and not isinstance(given, str):
         return fitting(as_encoder(given, device=device), folder, manifest)

@@ -1,11 +1,11 @@
-"""Erase items for good: what ``remove`` only hides.
+"""Erase items for good; ``remove`` only hides them.
 
 ``remove`` keeps the row of an item and its vector, so that it stays out when its folder is added
-again. Forgetting leaves nothing of it in the directory. It goes in steps, each of which may be
-the last that a killed process did; a file named ``forgetting`` says that there are more, and the
+again. Forgetting leaves nothing of it in the directory. It takes four steps, and a
+process may be killed after any of them. A file named ``forgetting`` says that steps are left; the
 next writer takes them:
 
-1. One transaction empties the rows and gives them keys of their own: now they are nobody's.
+1. One transaction empties the rows and gives them keys that no source has.
 2. Each index file that holds one of their vectors is written anew without it.
 3. Pictures that no row names are removed.
 4. The rows are deleted; the database is written anew (VACUUM), and its log is cut to nothing.

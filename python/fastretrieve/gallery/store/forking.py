@@ -1,8 +1,8 @@
 """What a forked child must find as if no other thread had been at work: SQLite, and the gate.
 
-SQLite has locks of its own, which a thread holds for moments while it runs a statement. A child
-forked in such a moment would find them held by nobody, and hang. So a fork waits until no
-thread is inside SQLite, and statements wait while there is a fork.
+SQLite has locks of its own, which a thread holds for moments while it runs a statement. In a child
+forked at such a moment they would stay held, by threads that do not exist there, and the child
+would hang. So a fork waits until no thread is inside SQLite, and statements wait for the fork.
 """
 
 from __future__ import annotations

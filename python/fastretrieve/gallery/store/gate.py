@@ -1,4 +1,4 @@
-"""``Gate``: what lets searches use the index together, and a refresh alone."""
+"""``Gate``: searches use the index together, a refresh alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastretrieve.gallery.store.forking import n_forks
 class Gate:
     """Many readers or one writer; a waiting writer goes first.
 
-    A forked child finds it open: the threads that were inside do not exist there. If one of them
-    was changing what the gate guards, that is half changed, and ``discard`` is called first.
+    The gate is open in a forked child: the threads that were inside do not exist there. If one of
+    them was writing, the guarded data is half changed, and ``discard`` is called first.
     """
 
     def __init__(self, discard: Callable[[], None] = lambda: None) -> None:

@@ -1,4 +1,4 @@
-"""What an item is: its fixed columns, its metadata, and how both are named and kept.
+"""Items: their fixed columns, their metadata, and how both are named and kept.
 
 ``database.py`` holds the table they live in.
 """
@@ -79,7 +79,7 @@ class Item(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a second look at an item is compared with."""
+    """The recorded facts with which a second look at an item is compared."""
 
     id: int
     size: int | None
@@ -109,8 +109,8 @@ def quoted(name: str) -> str:
 
 
 def column_name(name: str) -> str:
-    """How a column of a table would like to be called in the gallery; ``naming.py`` sees to it that
-    two never get one name.
+    """The name that a column of a table asks for in the gallery; ``naming.py`` keeps two columns
+    from one name.
 
     A name that the gallery uses itself gets an underscore.
 

@@ -1,11 +1,11 @@
 """The writer's lock, and how a gallery is known to have been copied.
 
-The system frees the lock when the process ends that took it, however it ends. A child that was
-forked meanwhile is not the writer: it lets go of its copy of the handle.
+The system frees the lock when the process that took it ends. A forked child is not the writer: it
+closes its copy of the handle.
 
-The file of the lock also says which database it lies beside, by the number that the file system
-gave to that. Files that were copied one after the other while somebody wrote may not belong
-together; such a copy has another number, and is looked at once when it is opened.
+The lock file also holds the inode of its database. Files that were copied one after the other
+beside a writer may not belong together. Such a copy has another inode, so it is checked once when
+it is opened.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def handle(path: Path, flags: int) -> int:
 
 
 def strangers(gallery: Path) -> list[str]:
-    """What lies in a directory that is no part of a gallery, nor left by one that was killed."""
+    """Files in a directory that neither a gallery nor a killed writer makes."""
     return sorted(
         name
         for name in os.listdir(gallery)

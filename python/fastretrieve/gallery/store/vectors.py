@@ -201,7 +201,7 @@ class Vectors:
     ) -> IndexFile:
         """One file for several that follow each other, without the deleted rows.
 
-        The rows go from file to file; what is held of each is its id.
+        The rows go from file to file; only their ids are held.
         """
         merged = new_index(self._manifest, "cpu")
         for file in old:
