@@ -38,8 +38,9 @@ from fastretrieve.data import open_dataset
 from fastretrieve.encoders import EncoderError, create_encoder
 from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.protocol import API_VERSION
-from fastretrieve.gallery import Gallery, database
-from fastretrieve.gallery.storage import Rows
+from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.store import database
+from fastretrieve.gallery.store.writing import NewVectors
 
 SIDE = (8, 16)  # of grey queries: 128 numbers
 LABELS = ("boot", "bag", "coat", "dress")
@@ -177,7 +178,7 @@ def large_gallery(folder: Path, n_items: int) -> Path:
     rng = np.random.default_rng(0)
     with gallery._storage.writing() as writer:
 
-        def fill(connection: Any, generation: int) -> Rows:
+        def fill(connection: Any, generation: int) -> NewVectors:
             database.add_columns(connection, ["price"])
             paths = ((i, f"/photos/{i:07d}.jpg") for i in range(1, n_items + 1))
             connection.executemany(
@@ -186,7 +187,7 @@ def large_gallery(folder: Path, n_items: int) -> Path:
                 ((i, path, path, LABELS[i % 4], i % 1000) for i, path in paths),
             )
             vectors = rng.standard_normal((n_items, 128), dtype=np.float32)
-            return Rows(np.arange(1, n_items + 1), vectors)
+            return NewVectors(np.arange(1, n_items + 1), vectors)
 
         writer.commit(fill)
     gallery.close()

@@ -20,7 +20,8 @@ from typing import Any
 from fastretrieve import StorageError
 from fastretrieve.data import DataError
 from fastretrieve.encoders import EncoderError
-from fastretrieve.gallery import Gallery, GalleryError, manifest
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import manifest
 from gallery_helpers import new_gallery, picture, write_pictures
 
 SECONDS = 20.0  # for all calls; a hang takes longer

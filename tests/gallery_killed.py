@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastretrieve.gallery import Gallery, comparing, storage
+from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.intake import comparing
+from fastretrieve.gallery.store import writing
 
 N_PICTURES = 400
 
@@ -58,14 +60,14 @@ def kill_and_look(folder: Path, n_kills: int, seed: int) -> None:
 def write(folder: Path, pipe: int, seed: int) -> None:
     """Add and remove until killed; say after each commit how things stand."""
     rng = random.Random(seed)
-    commit = storage.Writer.commit
+    commit = writing.Writer.commit
 
-    def commit_and_say(self: storage.Writer, change: Callable[..., object]) -> int:
+    def commit_and_say(self: writing.Writer, change: Callable[..., object]) -> int:
         generation = commit(self, change)  # type: ignore[arg-type]
         os.write(pipe, json.dumps({"generation": generation}).encode() + b"\n")
         return generation
 
-    storage.Writer.commit = commit_and_say  # type: ignore[method-assign]
+    writing.Writer.commit = commit_and_say  # type: ignore[method-assign]
     comparing.CHUNK = 50
     gallery = Gallery.open(folder / "g")
     while True:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fastretrieve.data import DataError, open_dataset, read_item
 from fastretrieve.data.opening import open_picture
-from fastretrieve.gallery.listing import Listing
+from fastretrieve.gallery.intake.listing import Listing
 
 CORPUS = Path(__file__).parent / "fuzz" / "tables"
 TABLES = (".csv", ".jsonl")

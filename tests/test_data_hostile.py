@@ -26,7 +26,7 @@ from fastretrieve.data.columns import numbers
 from fastretrieve.data.errors import TooLarge
 from fastretrieve.data.opening import FORMATS, UPLOAD_FORMATS, open_picture
 from fastretrieve.gallery import Gallery, GalleryError
-from fastretrieve.gallery.queries import decode
+from fastretrieve.gallery.lookup.queries import decode
 from gallery_helpers import new_gallery, picture, write_pictures
 
 GOOD = '{"path": "a.png", "n": 1}'
@@ -444,7 +444,7 @@ def _add_as_somebody_else(folder: Path) -> None:
 
 
 def test_times_beyond_64_bits_and_before_1970_are_kept_as_far_as_they_go(tmp_path: Path) -> None:
-    from fastretrieve.gallery.listing import size_and_time
+    from fastretrieve.gallery.intake.listing import size_and_time
 
     def status(time: int) -> Any:
         return type("Status", (), {"st_size": 5, "st_mtime_ns": time})()
@@ -472,7 +472,7 @@ def test_a_gallery_in_which_every_file_is_bad_is_a_gallery(tmp_path: Path) -> No
 def test_a_file_that_changes_while_it_is_read_is_read_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastretrieve.gallery import reading
+    from fastretrieve.gallery.intake import reading
 
     (path,) = write_pictures(tmp_path / "p", 1)
     digest = reading._digest

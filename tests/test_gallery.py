@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 import fastretrieve as fr
+from fastretrieve.data import DataError
 from fastretrieve.encoders import EncoderError, create_encoder
-from fastretrieve.gallery import Gallery, GalleryError, database
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import database
 from gallery_helpers import class_folders, new_gallery, picture, write_pictures
 
 
@@ -33,7 +35,7 @@ def gallery(tmp_path: Path, photos: Path) -> Gallery:
 
 def test_the_nearest_are_those_of_a_brute_force(gallery: Gallery, photos: Path) -> None:
     query = picture(77)
-    vector = gallery._queries.encode([query])[0]
+    vector = gallery._opened.queries.encode([query])[0]
     vectors = gallery.vectors()
     hits = fr.topk(vector, vectors, k=5, metric="cosine")
     ids = [item.id for item in gallery.items()]
@@ -227,6 +229,21 @@ def test_classify_votes_with_labelled_neighbours(gallery: Gallery, photos: Path)
     assert gallery.classify(picture(5)).label == "all"
 
 
+def test_a_pipe_is_never_waited_for(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for ask in (gallery.search, gallery.classify, lambda query: gallery.recommend(like=query)):
+        with pytest.raises(DataError, match="a pipe, not a file"):
+            ask(pipe)
+    path = photos / "boot" / "00003.png"
+    matches = gallery.search(path, k=12)
+    path.unlink()
+    os.mkfifo(path)
+    (number,) = [i for i, found in enumerate(matches.paths) if found == path]
+    assert matches.image()  # a cross in its place
+    assert gallery.search(matches.ids[number], k=1).query is not None
+
+
 def test_export_is_in_one_order(gallery: Gallery, tmp_path: Path) -> None:
     assert gallery.export(tmp_path / "v.npy", tmp_path / "items.csv") == 12
     vectors = np.load(tmp_path / "v.npy")
@@ -367,7 +384,7 @@ def test_files_stay_few_whatever_the_order_of_commits(tmp_path: Path) -> None:
     assert len(gallery) == 60
     assert gallery.info()["index_files"] <= 6
     with gallery._storage.database.reading() as connection:
-        named = {segment.file for segment in database.segments(connection)}
+        named = {file.name for file in database.index_files(connection)}
     assert {path.name for path in (gallery.path / "vectors").iterdir()} == named
     assert gallery.check() == []
 

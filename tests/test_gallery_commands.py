@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 import fastretrieve as fr
 from fastretrieve import cli
+from fastretrieve.data import read_item
 from fastretrieve.encoders import create_encoder
 from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.lookup import queries
 from gallery_helpers import class_folders, picture, write_pictures
 
 RUNNER = CliRunner()
@@ -244,7 +246,7 @@ def test_evaluate(made: Path, photos: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").exists()
 
 
-def test_train_then_index(tmp_path: Path) -> None:
+def test_train_then_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     for label, shade in (("dark", 60), ("light", 190)):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -257,7 +259,12 @@ def test_train_then_index(tmp_path: Path) -> None:
     assert facts["out"] == str(tmp_path / "enc")
     run("index", tmp_path / "g", tmp_path / "data", "--encoder", tmp_path / "enc")
     opened = Gallery.open(tmp_path / "g")
+    read: list[Any] = []
+    monkeypatch.setattr(
+        queries, "read_item", lambda path, **o: (read.append(path), read_item(path, **o))[1]
+    )
     label = opened.classify(tmp_path / "data" / "dark" / "0.png")
+    assert len(read) == 1  # for the vector and for the head
     assert label.label == "dark"
     assert label.head is not None
     assert set(label.head) == {"dark", "light"}

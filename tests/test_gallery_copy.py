@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastretrieve.gallery import Gallery, GalleryError, copying, locking
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import copying, locking
 from gallery_helpers import new_gallery, picture, write_pictures
 
 WRITER = """
@@ -151,7 +152,8 @@ def test_a_stopped_copy_is_not_there_and_the_next_removes_its_parts(
     assert [p.name for p in tmp_path.iterdir() if "copy" in p.name] == []
     code = """
         import os, sys
-        from fastretrieve.gallery import Gallery, copying
+        from fastretrieve.gallery import Gallery
+        from fastretrieve.gallery.store import copying
         copying._rename = lambda *_: os.kill(os.getpid(), 9)
         Gallery.open(sys.argv[1]).copy(sys.argv[2])
     """

@@ -180,7 +180,7 @@ MERGE = """
 import resource, sys
 import numpy as np
 from fastretrieve.gallery import Gallery
-from fastretrieve.gallery.storage import Rows
+from fastretrieve.gallery.store.writing import NewVectors
 
 gallery = Gallery.open(sys.argv[1])
 with gallery._storage.writing() as writer:
@@ -193,7 +193,7 @@ with gallery._storage.writing() as writer:
                 "INSERT OR IGNORE INTO item (id, key, path) VALUES (?, ?, ?)",
                 ((i, str(i), f'/{i}') for i in range(first + 1, first + n + 1)),
             )
-            return Rows(np.arange(first + 1, first + n + 1), rows)
+            return NewVectors(np.arange(first + 1, first + n + 1), rows)
         # Its own transaction, without the merging that a commit does.
         with writer.transaction() as generation:
             change = fill(writer.connection, generation)

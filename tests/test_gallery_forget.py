@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastretrieve.gallery import Gallery, GalleryError, forgetting
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import forgetting
 from gallery_helpers import new_gallery, picture, write_pictures
 
 SECRET = "Ann-Example-4711"
@@ -74,7 +75,7 @@ def needles_of(gallery: Gallery, ids: list[int]) -> dict[str, bytes]:
         if not os.path.isabs(item.path):
             needles[f"picture {item_id}"] = gallery.file_of(item).read_bytes()[60:200]
             needles[f"file {item_id}"] = Path(item.path).name.encode()
-    old = gallery._queries.encode([picture(7)])[0]
+    old = gallery._opened.queries.encode([picture(7)])[0]
     return needles | {"old vector": old.tobytes()[:256]}
 
 
@@ -151,7 +152,8 @@ def stopped(path: Path, request: pytest.FixtureRequest) -> tuple[Path, dict[str,
         needles = needles_of(gallery, ids)
     code = """
         import os, sys
-        from fastretrieve.gallery import Gallery, forgetting, parts, storage
+        from fastretrieve.gallery import Gallery
+        from fastretrieve.gallery.store import forgetting, parts, writing
         left = int(sys.argv[2])
         def die_before(owner, name):
             call = getattr(owner, name)
@@ -165,8 +167,8 @@ def stopped(path: Path, request: pytest.FixtureRequest) -> tuple[Path, dict[str,
         die_before(forgetting, "_empty")
         die_before(forgetting, "_remove_pictures")
         die_before(forgetting.connections, "cut_log")
-        die_before(storage.Writer, "_insert")
-        die_before(storage.Writer, "rewrite")
+        die_before(writing.Writer, "_insert")
+        die_before(writing.Writer, "rewrite")
         die_before(forgetting, "_flush")
         Gallery.open(sys.argv[1]).forget([int(i) for i in sys.argv[3:]])
         os.kill(os.getpid(), 9)

@@ -37,7 +37,7 @@ def test_children_of_a_busy_process_do_not_hang() -> None:
 def test_a_fork_waits_until_no_thread_is_inside_sqlite() -> None:
     code = """
         import os, sys, threading, time, warnings
-        from fastretrieve.gallery import forking
+        from fastretrieve.gallery.store import forking
         warnings.simplefilter("ignore")
         entered, left = threading.Event(), []
         def work():

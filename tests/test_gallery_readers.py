@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from fastretrieve.gallery import Gallery, GalleryError, access
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import access
 from gallery_helpers import new_gallery, picture
 
 pytestmark = pytest.mark.skipif(
@@ -88,8 +89,9 @@ def killed_writer(path: Path, first: int, n: int) -> None:
         import os, sys
         sys.path.insert(0, sys.argv[1])
         from gallery_helpers import picture
-        from fastretrieve.gallery import Gallery, comparing
-        from fastretrieve.gallery.storage import Writer
+        from fastretrieve.gallery import Gallery
+        from fastretrieve.gallery.intake import comparing
+        from fastretrieve.gallery.store.writing import Writer
         commit = Writer.commit
         def commit_and_die(self, change):
             commit(self, change)

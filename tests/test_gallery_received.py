@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import gallery_fuzz
-from fastretrieve.gallery import Gallery, GalleryError, manifest, parts
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.store import manifest, parts
 from gallery_helpers import new_gallery, picture, write_pictures
 
 
@@ -137,7 +138,7 @@ def test_a_device_or_a_pipe_is_never_read(path: Path, tmp_path: Path, elsewhere:
         connection.execute("UPDATE item SET path = ?, key = ? WHERE id = 2", (where, where))
     connection.close()
     with Gallery.open(path) as opened:
-        assert any("instead of a picture" in one.reason for one in opened.update().unreadable)
+        assert any("not a file" in one.reason for one in opened.update().unreadable)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fastretrieve.encoders import TorchEncoder
 from fastretrieve.gallery import Gallery, GalleryError
-from fastretrieve.gallery.downloads import Limits
+from fastretrieve.gallery.intake.downloads import DownloadLimits
 from gallery_helpers import class_folders, new_gallery, picture, write_pictures
 
 
@@ -212,7 +212,7 @@ def test_a_list_of_urls_is_fetched_once_within_limits(tmp_path: Path, web: str) 
     urls = tmp_path / "urls.txt"
     urls.write_text("# pictures\n" + "\n".join(f"{web}/{n}" for n in names) + "\nftp://x/y\n")
     gallery = new_gallery(tmp_path / "g")
-    limits = Limits(max_bytes=500_000, seconds=1.0, idle_seconds=2.0)
+    limits = DownloadLimits(max_bytes=500_000, seconds=1.0, idle_seconds=2.0)
     result = gallery.add(urls, limits=limits)
     assert result.added == 3
     reasons = {item.key.rpartition("/")[2]: item.reason for item in result.unreadable}

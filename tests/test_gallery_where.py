@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastretrieve.gallery import Gallery, GalleryError, conditions
-from fastretrieve.gallery.conditions import Filter
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.lookup import conditions
+from fastretrieve.gallery.lookup.conditions import Filter
 from gallery_helpers import new_gallery, picture, write_pictures
 
 N = 60
@@ -67,7 +68,7 @@ def test_the_best_among_the_allowed(gallery: Gallery, name: str) -> None:
     items = gallery.items()
     assert items == gallery.items(limit=N)
     vectors = gallery.vectors()
-    query = gallery._queries.encode([picture(7)])[0]
+    query = gallery._opened.queries.encode([picture(7)])[0]
     scores = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
     keep = [row for row, item in enumerate(items) if allowed(item.metadata["number"])]
     wanted = [items[row].id for row in sorted(keep, key=lambda row: -scores[row])[:8]]
@@ -116,7 +117,7 @@ def test_the_message_names_the_columns(gallery: Gallery) -> None:
 
 
 def test_what_takes_too_long_is_stopped(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery._conditions, "_time_limit", 0.05)
+    monkeypatch.setattr(gallery._opened.conditions, "_time_limit", 0.05)
     slow = "(SELECT count(*) FROM items a, items b, items c, items d, items e) > 1"
     with pytest.raises(GalleryError, match=r"took more than 0\.05 s"):
         gallery.search(1, where=slow)
@@ -192,7 +193,7 @@ _WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 def test_a_step_that_never_looks_at_the_clock_is_stopped(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery._conditions, "_time_limit", 0.5)
+    monkeypatch.setattr(gallery._opened.conditions, "_time_limit", 0.5)
     big = "hex(" * 22 + "'3'" + ")" * 22  # four million times the same digit
     with pytest.raises(GalleryError, match=r"took more than 0\.5 s"):
         gallery.items(f"instr({big}, {big[4:-1]} || '4') = 7")

@@ -54,6 +54,14 @@ MAY_IMPORT = {
 }
 
 
+# Inside the gallery: a room -> the rooms and front files that its files may import.
+GALLERY_ROOMS = {
+    "store": {"errors", "store"},
+    "intake": {"errors", "progress", "store", "intake"},
+    "lookup": {"errors", "store", "lookup"},
+}
+
+
 def includes(text: str) -> list[str]:
     """The names between the quotes or brackets of every #include."""
     return [quoted or angled for quoted, angled in INCLUDE.findall(text)]
@@ -170,6 +178,17 @@ def test_python_imports(path: Path) -> None:
     module = module_name(path)
     faults = import_faults(module, path.read_text())
     assert not faults, f"{module} must not import {faults}; see CONTRIBUTING.md"
+
+
+@pytest.mark.parametrize("room", GALLERY_ROOMS)
+def test_rooms_of_the_gallery(room: str) -> None:
+    files = sorted((PACKAGE / "gallery" / room).glob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        module = module_name(path)
+        names = [name.split(".") for name in imports(path.read_text(), module)]
+        found = {each[2] for each in names if each[:2] == ["fastretrieve", "gallery"] and each[2:]}
+        assert found <= GALLERY_ROOMS[room], module
 
 
 FORBIDDEN_INCLUDES = {

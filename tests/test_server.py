@@ -20,6 +20,7 @@ from PIL import Image
 
 from fastretrieve.gallery import Gallery
 from fastretrieve.server import Limits, app
+from fastretrieve.server.service import Service
 from gallery_helpers import class_folders, new_gallery, picture, serving
 
 pytest.importorskip("fastapi")
@@ -95,6 +96,28 @@ def test_pictures_are_made_anew_and_cached(web: httpx.Client, gallery: Gallery) 
     large = web.get("/api/items/3/picture", params={"size": 1024})
     assert max(Image.open(io.BytesIO(large.content)).size) > 256
     assert web.get("/api/items/3/picture", params={"size": 4096}).status_code == 422
+
+
+def test_no_picture_outlives_a_change_of_the_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = new_gallery(tmp_path / "g")
+    gallery.add(class_folders(tmp_path / "photos", 2))
+    service = Service(gallery, Limits())
+    first = service.picture(1, size=64)
+    assert list(service._cache.values()) == [first]
+    gallery.forget(1)
+    second = service.picture(2, size=64)
+    assert list(service._cache.values()) == [second]
+    assert service._cached_bytes == len(second)
+
+    def slow(path: Path, **options: Any) -> bytes:
+        gallery.forget(3)
+        return b"made of item 3"
+
+    monkeypatch.setattr("fastretrieve.server.service.small_picture", slow)
+    service.picture(3, size=64)
+    assert b"made of item 3" not in service._cache.values()
 
 
 def test_only_what_the_gallery_holds_is_served(web: httpx.Client, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from fastretrieve.gallery import Gallery, GalleryError
-from fastretrieve.gallery.items import FIXED_COLUMNS
+from fastretrieve.gallery.store.items import FIXED_COLUMNS
 from fastretrieve.server import Limits
 from fastretrieve.server.filters import SHOWN, plain
 from fastretrieve.server.visitors import Visitors, address_of

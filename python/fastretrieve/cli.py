@@ -32,7 +32,7 @@ VERBS = {
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),
-    "info": Verb("fastretrieve.gallery.commands:info", "Say what a gallery holds; check it."),
+    "info": Verb("fastretrieve.gallery.inspecting:info", "Say what a gallery holds; check it."),
     "export": Verb("fastretrieve.gallery.commands:export", "Write vectors and items."),
     "serve": Verb("fastretrieve.server.commands:serve", "Open a page to search with images."),
     "encoders": Verb("fastretrieve.encoders.commands:app", "List, check or start encoders."),

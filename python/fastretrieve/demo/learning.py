@@ -24,7 +24,8 @@ from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved.files import is_saved_encoder, read_encoder
-from fastretrieve.gallery import Gallery, Item, manifest
+from fastretrieve.gallery import Gallery, Item
+from fastretrieve.gallery.store import manifest
 from fastretrieve.training import train
 
 NAME = "the trained cnn"

@@ -1,17 +1,4 @@
-"""From a folder of images to something that can be searched.
-
-``gallery.py`` is the front: ``Gallery``. Underneath, ``storage.py`` owns the directory and its one
-commit point, ``database.py`` and ``items.py`` the items in SQLite, ``vectors.py`` the index files,
-``manifest.py`` what a gallery is. ``parts.py`` reaches all of these without following links,
-``connections.py`` and ``access.py`` open the database, ``schema.py`` says what it may hold,
-``locking.py`` who may change it, ``forking.py`` what a forked child finds. ``checking.py``,
-``copying.py`` and ``forgetting.py`` are what they say. ``listing.py`` finds items, ``comparing.py``
-says which are new, ``reading.py`` reads them, ``adding.py`` encodes and commits them.
-``searching.py`` asks,
-``queries.py`` encodes what is asked with, ``conditions.py`` turns ``where`` into allowed ids,
-``matches.py`` and ``pictures.py`` show what was found. ``commands.py`` and ``asking.py`` are the
-verbs of the command line.
-"""
+"""Items that can be searched: ``store`` keeps them, ``intake`` adds them, ``lookup`` finds them."""
 
 from __future__ import annotations
 
@@ -22,21 +9,32 @@ from fastretrieve._common.needs import wanting
 from fastretrieve.gallery.errors import GalleryError
 
 if TYPE_CHECKING:
-    from fastretrieve.gallery.added import Added
-    from fastretrieve.gallery.forgetting import Forgotten
     from fastretrieve.gallery.gallery import Gallery
-    from fastretrieve.gallery.items import Item
-    from fastretrieve.gallery.matches import Match, Matches
+    from fastretrieve.gallery.intake.added import Added
+    from fastretrieve.gallery.intake.downloads import DownloadLimits
+    from fastretrieve.gallery.lookup.matches import Match, Matches
+    from fastretrieve.gallery.store.forgetting import Forgotten
+    from fastretrieve.gallery.store.items import Item
 
-__all__ = ["Added", "Forgotten", "Gallery", "GalleryError", "Item", "Match", "Matches"]
+__all__ = [
+    "Added",
+    "DownloadLimits",
+    "Forgotten",
+    "Gallery",
+    "GalleryError",
+    "Item",
+    "Match",
+    "Matches",
+]
 
 _HOMES = {
-    "Added": "added",
-    "Forgotten": "forgetting",
+    "Added": "intake.added",
+    "DownloadLimits": "intake.downloads",
+    "Forgotten": "store.forgetting",
     "Gallery": "gallery",
-    "Item": "items",
-    "Match": "matches",
-    "Matches": "matches",
+    "Item": "store.items",
+    "Match": "lookup.matches",
+    "Matches": "lookup.matches",
 }
 
 

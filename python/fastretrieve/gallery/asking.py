@@ -24,7 +24,7 @@ from fastretrieve.gallery.terminal import (
 
 if TYPE_CHECKING:
     from fastretrieve.gallery import Matches
-    from fastretrieve.gallery.matches import Seconds
+    from fastretrieve.gallery.lookup.matches import Seconds
 
 
 def search(

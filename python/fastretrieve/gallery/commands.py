@@ -1,6 +1,4 @@
-"""The verbs that make, change and describe a gallery: index, add, update, remove, forget, copy,
-export, info.
-"""
+"""The verbs that make and change a gallery: index, add, update, remove, forget, copy, export."""
 
 from __future__ import annotations
 
@@ -8,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from fastretrieve.gallery.terminal import (
     AsJson,
@@ -18,7 +14,6 @@ from fastretrieve.gallery.terminal import (
     GalleryPath,
     Wait,
     WhereOption,
-    console,
     counted,
     open_gallery,
     sentences,
@@ -70,13 +65,14 @@ def index(
     no_labels: NoLabels = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a gallery of images, or go on with one: what is in it already is not encoded again.
+    """Make a gallery of images, or go on with one: items that it has are not encoded again.
 
     Example: fastretrieve index photos.gallery photos/ more.csv --encoder my-encoder/
     """
     with sentences():
-        from fastretrieve.gallery import Gallery, manifest
-        from fastretrieve.gallery.fitting import refuse_another, refuse_other_options
+        from fastretrieve.gallery import Gallery
+        from fastretrieve.gallery.store import manifest
+        from fastretrieve.gallery.store.fitting import refuse_another, refuse_other_options
 
         options = {"image_size": image_size, "dim": dim}
         config: dict[str, Any] = {n: value for n, value in options.items() if value is not None}
@@ -231,58 +227,6 @@ def export(
         tell({"items": n, "files": written}, sentence, as_json)
 
 
-def info(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="A gallery, an index file or a saved encoder.",
-            metavar="GALLERY",
-            show_default=False,
-        ),
-    ],
-    check: Annotated[
-        bool, typer.Option("--check", help="Read every byte and verify every checksum.")
-    ] = False,
-    unreadable: Annotated[
-        bool, typer.Option("--unreadable", help="List what could not be read, and why.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a gallery, an index file or a saved encoder holds; with --check, whether it is
-    whole: exit status 1 if not.
-
-    Example: fastretrieve info photos.gallery --check
-    """
-    with sentences():
-        facts = _facts(path, check, unreadable)
-        table = Table(box=None, show_header=False)
-        if as_json:
-            tell(facts, "", as_json)
-        else:
-            for name, value in facts.items():
-                table.add_row(name.replace("_", " "), escape(_readable(value)))
-            console().print(table)
-        if facts.get("faults"):
-            raise typer.Exit(1)
-
-
-def _facts(path: Path, check: bool, unreadable: bool) -> dict[str, Any]:
-    from fastretrieve.encoders.saved.files import is_saved_encoder
-    from fastretrieve.gallery import describing
-
-    if path.is_file():
-        return describing.index_file(path, check=check)
-    if is_saved_encoder(path):
-        return describing.saved_encoder(path, check=check)
-    with open_gallery(path) as opened:
-        facts = opened.info()
-        if check:
-            facts["faults"] = opened.check()
-        if unreadable:
-            facts["unreadable_items"] = {i.path: i.error for i in opened.unreadable()}
-    return facts
-
-
 def _tell_added(gallery: Gallery, result: Added, as_json: bool) -> None:
     """What was done; exit status 1 where something could not be read and nothing could."""
     facts = {**result.to_dict(), "items": len(gallery)}
@@ -295,15 +239,3 @@ def _tell_added(gallery: Gallery, result: Added, as_json: bool) -> None:
             typer.echo(f"  all of them: fastretrieve info {gallery.path} --unreadable", err=True)
     if result.unreadable and not result.n_usable:
         raise typer.Exit(1)
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, dict):
-        shown = [f"{key} ({count})" for key, count in list(value.items())[:20]]
-        more = len(value) - len(shown)
-        return ", ".join(shown + [f"and {more} more"] * (more > 0)) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)

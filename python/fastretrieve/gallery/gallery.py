@@ -1,41 +1,51 @@
 """``Gallery``: a directory of items, their vectors and the encoder that made them.
 
-This is the front: it checks what the caller asks and brings the parts together (``__init__.py``
-says which part owns what).
+The whole public class is here: its methods check what the caller asks and delegate to ``store``
+(the directory), ``intake`` (additions) and ``lookup`` (questions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.encoders import as_encoder, create_encoder
-from fastretrieve.encoders.encoding import refuse_untrained
+from numpy.typing import NDArray
+
 from fastretrieve.encoders.protocol import Encoder
-from fastretrieve.encoders.saved import files
-from fastretrieve.gallery import checking, copying, exporting, forgetting
-from fastretrieve.gallery import database as db
-from fastretrieve.gallery.added import Added, Options
-from fastretrieve.gallery.adding import Addition
-from fastretrieve.gallery.conditions import Conditions, Where
-from fastretrieve.gallery.downloads import Limits
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.fitting import kept_encoder, refuse_other_options
-from fastretrieve.gallery.forgetting import Forgotten
-from fastretrieve.gallery.items import Item
-from fastretrieve.gallery.listing import Candidate, Listing
-from fastretrieve.gallery.manifest import Manifest
-from fastretrieve.gallery.progress import progress_of, show_progress
-from fastretrieve.gallery.queries import QueryEncoder
-from fastretrieve.gallery.searching import Searching
-from fastretrieve.gallery.storage import Storage
+from fastretrieve.gallery.intake import adding, revisiting
+from fastretrieve.gallery.intake.added import Added, AddOptions
+from fastretrieve.gallery.intake.downloads import DownloadLimits
+from fastretrieve.gallery.intake.listing import Listing
+from fastretrieve.gallery.lookup import evaluating, finding, searching
+from fastretrieve.gallery.lookup.conditions import Conditions, Where
+from fastretrieve.gallery.lookup.matches import Matches
+from fastretrieve.gallery.lookup.opened import Opened
+from fastretrieve.gallery.lookup.queries import QueryEncoder
+from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.progress import progress_of
+from fastretrieve.gallery.store import (
+    changing,
+    checking,
+    copying,
+    exporting,
+    facts,
+    fitting,
+    forgetting,
+    making,
+    parts,
+)
+from fastretrieve.gallery.store import database as db
+from fastretrieve.gallery.store.forgetting import Forgotten
+from fastretrieve.gallery.store.items import Item
+from fastretrieve.gallery.store.manifest import Manifest
+from fastretrieve.gallery.store.storage import Storage
 
 
-class Gallery(Searching):
+class Gallery:
     """Items that can be searched by what they look like.
 
     >>> import tempfile
@@ -53,8 +63,7 @@ class Gallery(Searching):
                 "Gallery.open(path) opens a gallery, Gallery.create(path, encoder=...) makes one"
             )
         self._storage = storage
-        self._queries = encoder
-        self._conditions = Conditions()
+        self._opened = Opened(storage, encoder, Conditions())
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -72,42 +81,22 @@ class Gallery(Searching):
         """Make a gallery. ``encoder`` is a saved encoder's directory, a name (its options follow
         as keywords: ``image_size=64``), or an encoder. It is copied into the gallery.
         """
-        folder = Path(path)
-        is_name = isinstance(encoder, str) and not files.is_saved_encoder(encoder)
-        if config and is_name:
-            made = create_encoder(encoder, device=device, **config)
-        else:
-            made = as_encoder(encoder, device=device)
-            refuse_other_options(made, config)
-        refuse_untrained(made)
-        import fastretrieve as fr
-
-        fr.Index(made.dim, metric=metric, dtype=dtype, device=device)  # type: ignore[arg-type]
-
-        def manifest(saved: files.SavedEncoder) -> Manifest:
-            return Manifest(
-                encoder=saved.encoder,
-                weights_sha256=saved.weights_sha256,
-                dim=made.dim,
-                modality=made.modality,
-                metric=metric,
-                dtype=dtype,
-                made_by=version("fastretrieve"),
-            )
-
-        Storage.create(folder, made.save, manifest)
-        return cls.open(folder, encoder=made, device=device)
+        made = fitting.chosen_encoder(encoder, config, device=device)
+        making.make(Path(path), made, metric=metric, dtype=dtype, device=device)
+        return cls.open(path, encoder=made, device=device)
 
     @classmethod
     def open(cls, path: str | Path, *, encoder: Any = None, device: str = "cpu") -> Gallery:
         """Open a gallery. Its encoder is loaded when it is first needed.
 
-        ``encoder`` is only wanted where the gallery cannot load its own: ``./my.py:MyEncoder`` or
-        ``module:...``, since a directory is data and is never run.
+        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder`` or
+        ``module:...``. A directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
-        return cls(storage, QueryEncoder(partial(kept_encoder, storage, encoder, device=device)))
+        return cls(
+            storage, QueryEncoder(partial(fitting.kept_encoder, storage, encoder, device=device))
+        )
 
     def close(self) -> None:
         """Close the database."""
@@ -119,7 +108,7 @@ class Gallery(Searching):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what it is -------------------------------------------------------------------------------
+    # --- facts ------------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
@@ -131,7 +120,7 @@ class Gallery(Searching):
 
     @property
     def encoder(self) -> Encoder:
-        return self._queries.encoder
+        return self._opened.queries.encoder
 
     @property
     def columns(self) -> list[str]:
@@ -139,8 +128,14 @@ class Gallery(Searching):
         with self._storage.database.reading() as connection:
             return db.columns(connection)
 
+    @property
+    def generation(self) -> int:
+        """The number of the last commit: it rises with every change, whoever makes it."""
+        with self._storage.database.reading() as connection:
+            return db.generation(connection)
+
     def __len__(self) -> int:
-        with self._view() as view:
+        with self._opened.view() as view:
             return len(view.index)
 
     def __repr__(self) -> str:
@@ -148,7 +143,7 @@ class Gallery(Searching):
 
     def info(self) -> dict[str, Any]:
         """Facts about the gallery, for people and programs."""
-        return exporting.info(self._storage)
+        return facts.info(self._storage)
 
     def check(self, *, progress: bool | None = None) -> list[str]:
         """Read every byte and verify every checksum; returns what is wrong."""
@@ -157,7 +152,88 @@ class Gallery(Searching):
 
     def unreadable(self) -> list[Item]:
         """The items that could not be read; ``error`` says why."""
-        return exporting.unreadable(self._storage)
+        return finding.unreadable(self._storage)
+
+    # --- looking up -------------------------------------------------------------------------------
+
+    def item(self, item_id: int) -> Item:
+        """The item with this id."""
+        return finding.item(self._storage, item_id)
+
+    def items(
+        self, where: Where = None, *, offset: int = 0, limit: int | None = None
+    ) -> list[Item]:
+        """Items in order of id: all of them, or ``limit`` after the first ``offset``."""
+        return finding.items(self._opened, where, offset=offset, limit=limit)
+
+    def file_of(self, item: Item) -> Path:
+        """Where the file of an item is: anywhere, or among the pictures that the gallery keeps."""
+        return parts.item_file(self._storage.folder, item.path)
+
+    def vectors(self, ids: Sequence[int] | None = None) -> NDArray[Any]:
+        """The stored vectors of these items, or of all in order of id."""
+        return finding.vectors(self._opened, ids)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: Any,
+        *,
+        k: int = 12,
+        where: Where = None,
+        offset: int = 0,
+        include_self: bool = False,
+    ) -> Matches:
+        """The ``k`` nearest items among those that meet the condition, exactly.
+
+        ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
+        sequence where the encoder takes sequences, or an item of the gallery or its id.
+        ``offset`` leaves out the first ones, to page through.
+        """
+        return searching.search(
+            self._opened, query, k=k, where=where, offset=offset, include_self=include_self
+        )
+
+    def recommend(
+        self,
+        *,
+        like: Any,
+        unlike: Any = (),
+        k: int = 12,
+        diversity: float = 0.0,
+        where: Where = None,
+    ) -> Matches:
+        """Items near to those that are liked and far from those that are not.
+
+        Both are items, ids, paths or pictures, one or several. ``diversity`` between 0 and 1 makes
+        the recommendations differ from each other.
+        """
+        if not 0 <= diversity <= 1:
+            raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
+        return searching.recommend(
+            self._opened, like, unlike, k=k, diversity=diversity, where=where
+        )
+
+    def classify(self, query: Any, *, k: int = 10, where: Where = None) -> Label:
+        """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
+        return searching.classify(self._opened, query, k=k, where=where)
+
+    def duplicates(
+        self, threshold: float = 0.98, *, progress: bool | None = None
+    ) -> list[list[Item]]:
+        """Groups of items that are linked by scores of at least ``threshold`` (at most, for a
+        metric that is a distance), the largest group first.
+        """
+        with progress_of("comparing", progress) as done:
+            return searching.duplicates(self._opened, threshold, done)
+
+    def evaluate(self, queries: Any = None, **options: Any) -> Any:
+        """How well labels are found again: of labelled queries, or of the gallery's own items.
+
+        Takes the options of ``fastretrieve.evaluation.evaluate``.
+        """
+        return evaluating.evaluate_labels(self._opened, queries, options)
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -173,12 +249,12 @@ class Gallery(Searching):
         commit_seconds: float = 5.0,
         restore: bool = False,
         retry: bool = False,
-        limits: Limits = Limits(),  # noqa: B008  (never changed)
+        limits: DownloadLimits = DownloadLimits(),  # noqa: B008  (never changed)
         wait: float = 0.0,
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
 
-        Only new and changed files are encoded. What is done is committed every
+        Only new and changed files are encoded. Finished items are committed every
         ``commit_seconds``: killed or interrupted, the same call goes on where it stopped.
         ``labels_from_folders`` takes the first folder under an added one as the label. Items that
         were removed before come back when they are named themselves, or with ``restore``;
@@ -194,8 +270,11 @@ class Gallery(Searching):
         if not sources:
             raise GalleryError("nothing to add; give folders, files, tables or pictures")
         listed = (listing.candidates(source, labels=labels) for source in sources)
-        options = Options(batch_size, workers, progress, commit_seconds, restore, retry, limits)
-        result = self._run(chain.from_iterable(listed), options.checked(), wait)
+        options = AddOptions(batch_size, workers, progress, commit_seconds, restore, retry, limits)
+        found = chain.from_iterable(listed)
+        result = adding.add(
+            self._storage, lambda: self.encoder, found, options.checked(), wait=wait
+        )
         result.unreadable += listing.skipped
         return result
 
@@ -204,8 +283,9 @@ class Gallery(Searching):
         unreadable ones tried once more.
         """
         vanished: list[int] = []
-        candidates = exporting.candidates(self._storage, vanished)
-        result = self._run(candidates, Options(progress=progress, retry=True), wait)
+        found = revisiting.candidates(self._storage, vanished)
+        options = AddOptions(progress=progress, retry=True)
+        result = adding.add(self._storage, lambda: self.encoder, found, options, wait=wait)
         if vanished:
             result.removed = self.remove(vanished, wait=wait)
         return result
@@ -217,31 +297,15 @@ class Gallery(Searching):
         """
         if (what is None) == (where is None):
             raise GalleryError("remove(items) or remove(where=...): give one of them")
-        ids = self._ids_where(where) if where is not None else self._ids(what)
-
-        def change(connection: Any, generation: int) -> None:
-            connection.executemany(
-                "UPDATE item SET deleted = ? WHERE id = ? AND deleted = 0",
-                [(generation, item_id) for item_id in ids],
-            )
-
+        ids = self._ids(what) if where is None else finding.ids_where(self._opened, where)
         if ids:
-            with self._storage.writing(wait=wait) as writer:
-                writer.commit(change)
-                writer.merge(ended=True)
+            changing.remove(self._storage, ids, wait=wait)
         return len(ids)
 
     def label(self, what: Any, label: str | None, *, wait: float = 0.0) -> int:
         """Give items another label. Returns how many."""
         ids = self._ids(what)
-
-        def change(connection: Any, generation: int) -> None:
-            connection.executemany(
-                "UPDATE item SET label = ? WHERE id = ?", [(label, item_id) for item_id in ids]
-            )
-
-        with self._storage.writing(wait=wait) as writer:
-            writer.commit(change)
+        changing.label(self._storage, ids, label, wait=wait)
         return len(ids)
 
     def forget(
@@ -257,7 +321,7 @@ class Gallery(Searching):
 
         ``what`` and ``where`` are as for ``remove``, and ``what`` may name removed items too;
         ``removed`` means all that were removed or could not be read. When this returns, no byte
-        of them is left in the directory. Their ids are never used again; added again they are new.
+        of them is left in the directory. Their ids are never used again; items added again are new.
         The files of items that lie elsewhere stay, and so do copies, exports and backups.
         """
         if (what is None) + (where is None) + (not removed) != 2:
@@ -265,9 +329,11 @@ class Gallery(Searching):
                 "forget(items), forget(where=...) or forget(removed=True): give one of them"
             )
         if where is not None:
-            ids = self._ids_where(where)
+            ids = finding.ids_where(self._opened, where)
+        elif removed:
+            ids = finding.hidden(self._storage)
         else:
-            ids = exporting.hidden(self._storage) if removed else self._ids(what, hidden=True)
+            ids = finding.ids_of(self._storage, what, hidden=True)
         with progress_of("erasing", progress) as done, self._storage.writing(wait=wait) as writer:
             return forgetting.forget(writer, ids, done)
 
@@ -288,7 +354,7 @@ class Gallery(Searching):
             raise GalleryError(
                 "export(vectors='....npy', items='....csv'): give one of them, or both"
             )
-        with self._view() as view, progress_of("writing vectors", progress) as done:
+        with self._opened.view() as view, progress_of("writing vectors", progress) as done:
             return exporting.export(
                 view,
                 None if vectors is None else Path(vectors),
@@ -305,24 +371,7 @@ class Gallery(Searching):
             copying.copy(self._storage, Path(path), lambda n, total: done(n >> 20, total >> 20))
         return type(self).open(path)
 
-    def evaluate(self, queries: Any = None, **options: Any) -> Any:
-        """How well labels are found again: of labelled queries, or of the gallery's own items.
-
-        Takes the options of ``fastretrieve.evaluation.evaluate``.
-        """
-        return exporting.evaluation(self, self._storage, queries, options)
-
     # --- inside -----------------------------------------------------------------------------------
 
-    def _run(self, candidates: Iterable[Candidate], options: Options, wait: float) -> Added:
-        report, end = show_progress(options.progress)
-        try:
-            with self._storage.writing(wait=wait) as writer:
-                addition = Addition(self._storage, lambda: self.encoder, options, report)
-                return addition.run(writer, candidates)
-        finally:
-            end()
-
-    def _ids_where(self, where: Where) -> list[int]:
-        with self._view() as view:
-            return [int(i) for i in self._conditions.ids(where, view.connection)]
+    def _ids(self, what: Any) -> list[int]:
+        return finding.ids_of(self._storage, what)

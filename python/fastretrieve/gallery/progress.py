@@ -1,4 +1,4 @@
-"""Progress on standard error, where that is a terminal."""
+"""Progress on standard error, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Report = Callable[[str, int, int | None], None]  # (what is being done, done, in
 
 
 def show_progress(show: bool | None) -> tuple[Report, Callable[[], None]]:
-    """A report that draws a bar on standard error, where that is a terminal; and how to end it."""
+    """A report that draws a bar on standard error, if it is a terminal; and how to end it."""
     if not (sys.stderr.isatty() if show is None else show):
         return lambda text, done, total: None, lambda: None
     from rich import progress

@@ -77,7 +77,7 @@ def create_app(
 
 
 def _add_faults(app: FastAPI) -> None:
-    """Every fault is a sentence for who asked; what it has to do with files is in the log."""
+    """Every fault is a sentence for the visitor; the log has its files and details."""
 
     def answer(status: int, reason: str) -> JSONResponse:
         return JSONResponse({"detail": plain(reason)}, status)

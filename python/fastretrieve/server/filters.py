@@ -1,4 +1,4 @@
-"""What the page may know of an item, and the conditions on it.
+"""The columns that the page may see, and the conditions on them.
 
 One list of columns decides what is shown, what can be asked for, and what errors name: a column
 that is hidden but can be compared is not hidden.
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 from pydantic import ValidationError as Invalid
 
 from fastretrieve.gallery import Gallery, Item
-from fastretrieve.gallery.conditions import Filter, Operator
-from fastretrieve.gallery.items import quoted
+from fastretrieve.gallery.lookup.conditions import Filter, Operator
+from fastretrieve.gallery.store.items import quoted
 from fastretrieve.server.limits import Refused
 
 Kind = Literal["text", "number", "mixed"]
@@ -51,7 +51,7 @@ class Condition(BaseModel):
 
 
 def shown(item: Item) -> dict[str, Any]:
-    """What the page may know about an item: not where on the machine it lies."""
+    """The public facts of an item: never its place on the machine."""
     fixed = {name: getattr(item, name) for name in SHOWN}
     more = {"name": item.name, "metadata": item.metadata}
     return {**plain({**fixed, **more}), "picture": f"api/items/{item.id}/picture"}
@@ -75,7 +75,7 @@ def plain(value: Any) -> Any:
 
 
 def parsed(text: str) -> list[Condition]:
-    """Conditions from JSON; whatever it is instead, the answer is a sentence."""
+    """Conditions from JSON; anything else is refused with a sentence."""
     try:
         if len(text) > _MAX_JSON:
             raise ValueError(f"it has {len(text)} characters, at most {_MAX_JSON} go")
@@ -95,7 +95,7 @@ def parsed(text: str) -> list[Condition]:
 
 
 def sentence(errors: Sequence[Any]) -> str:
-    """What pydantic found wrong, without what came: that may be anything at all."""
+    """The fault that pydantic found, without the value: that may be anything."""
     first = errors[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -106,7 +106,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-class Columns:
+class FilterColumns:
     """The columns of one gallery that the page may know, and what they hold."""
 
     def __init__(self, gallery: Gallery) -> None:

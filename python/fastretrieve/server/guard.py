@@ -66,7 +66,7 @@ class Lane:
 class _Request:
     """One request on its way: what has arrived of it, and whether it counts yet.
 
-    It counts from when its body is there: those that send slowly keep nobody out.
+    It counts once its body has arrived, so that slow senders keep no visitor out.
     """
 
     def __init__(self, guard: Guard, lane: Lane, receive: Receive) -> None:

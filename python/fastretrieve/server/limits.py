@@ -1,4 +1,4 @@
-"""``Limits``: what one server takes on; and ``Refused``, what it says to more."""
+"""``Limits`` of one server; and ``Refused``, its answer to more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes on."""
+    """The load that one server accepts."""
 
     upload_bytes: int = 20_000_000
     arriving_bytes: int = 500_000_000  # of uploads that are on their way, all together
@@ -19,7 +19,7 @@ class Limits:
     results: int = 200  # of one search
     depth: int = 10_000  # how far one can page
     cache_bytes: int = 64_000_000  # of small pictures
-    # Of connections. ``fastretrieve serve`` keeps them; under another server they are its affair.
+    # Of connections. ``fastretrieve serve`` enforces them; another server has limits of its own.
     connections: int = 400
     connections_per_address: int = 100
     head_bytes: int = 65_536

@@ -1,4 +1,4 @@
-"""Open what strangers upload and what the gallery names, within the limits of the page.
+"""Open uploads and files of the gallery within the limits of the page.
 
 The one place of the server that decodes pictures: only formats that we mean, and pixels are counted
 before they are decoded, those of all frames together where all are decoded.
@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from PIL import Image
 
 from fastretrieve.data import DataError, read_item
+from fastretrieve.data.arrays import map_array
 from fastretrieve.data.errors import TooLarge
 from fastretrieve.data.frames import frame_numbers
 from fastretrieve.data.opening import FORMATS, UPLOAD_FORMATS, open_file, open_picture
@@ -26,7 +26,7 @@ from fastretrieve.data.readers import (
     list_images,
     read_sequence,
 )
-from fastretrieve.gallery.pictures import jpeg
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.server.limits import Refused
 
 _BYTES_A_PIXEL = 8  # the most that a file needs; larger ones hold something else
@@ -50,7 +50,7 @@ def check_upload(data: bytes, *, limit: int, modality: str) -> str:
 
 
 def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limit: int) -> bytes:
-    """A new JPEG of the item in a file, or why there is none."""
+    """A new JPEG of the item in a file; ``Refused`` says why there is none."""
     if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise Refused(404, "its file is gone")
     try:
@@ -84,7 +84,7 @@ def _of_sequence(path: Path, *, size: int, limit: int) -> Image.Image:
         chosen = [frames[i] for i in frame_numbers(len(frames))]
         n_pixels = sum(_pixels(each, limit=limit) for each in chosen)
     elif suffix in ARRAY_SUFFIXES:
-        n_pixels = int(np.load(path, mmap_mode="r", allow_pickle=False).size)
+        n_pixels = map_array(path).size
     else:
         n_pixels = _pixels(path, limit=limit, all_frames=True)
     _refuse_pixels(n_pixels, limit)

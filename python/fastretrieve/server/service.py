@@ -1,4 +1,4 @@
-"""What the page asks, answered without HTTP: uploads, searches, pictures."""
+"""Answers to the page without HTTP: uploads, searches, pictures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
-from fastretrieve.gallery.conditions import Filter
-from fastretrieve.gallery.queries import decode
-from fastretrieve.server.filters import Columns, Condition, plain, shown
+from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.queries import decode
+from fastretrieve.server.filters import Condition, FilterColumns, plain, shown
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
 
@@ -31,9 +31,10 @@ class Service:
     def __init__(self, gallery: Gallery, limits: Limits) -> None:
         self.gallery = gallery
         self.limits = limits
-        self.columns = Columns(gallery)
+        self.columns = FilterColumns(gallery)
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
         self._cached_bytes = 0
+        self._generation = -1  # of the gallery, when the pictures in the cache were made
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(16)
 
@@ -45,7 +46,7 @@ class Service:
     def search_upload(
         self, data: bytes, *, k: int, offset: int, filters: Sequence[Condition], started: float
     ) -> dict[str, Any]:
-        """``started`` is when the upload was there; it has waited for its turn since then."""
+        """``started`` is when the upload had arrived; it has waited for its turn since then."""
         turn = time.perf_counter()
         modality = self.gallery.manifest.modality
         kind = check_upload(data, limit=self.limits.pixels, modality=modality)
@@ -107,7 +108,8 @@ class Service:
             raise Refused(404, f"there is no item {item_id}") from None
 
     def tag(self, item_id: int, *, size: int) -> tuple[str, bytes | None]:
-        """What a picture is known by, and the picture if it was made before."""
+        """The tag of a picture, and the picture if it is in the cache."""
+        self._drop_stale()
         item = self.item(item_id)
         about = f"{item.hash or ''}-{item.id}-{size}".encode()
         # Not the hash itself: it would tell whether a file that one has is the one that is here.
@@ -125,6 +127,7 @@ class Service:
         tag, made = self.tag(item_id, size=size)  # others may have made it in the meantime
         if made is not None:
             return made
+        generation = self.gallery.generation
         item = self.item(item_id)
         try:
             path = self.gallery.file_of(item)
@@ -137,19 +140,30 @@ class Service:
             size=size,
             limit=self.limits.pixels,
         )
-        self._remember(tag, data)
+        self._remember(tag, data, generation)
         return data
 
-    def _remember(self, tag: str, data: bytes) -> None:
+    def _drop_stale(self) -> None:
+        """Empty the cache after a change of the gallery: items may have been forgotten."""
+        generation = self.gallery.generation
         with self._lock:
-            if tag not in self._cache:
+            if generation > self._generation:
+                self._cache.clear()
+                self._cached_bytes = 0
+                self._generation = generation
+
+    def _remember(self, tag: str, data: bytes, generation: int) -> None:
+        """Keep a picture, unless the gallery changed while it was made."""
+        self._drop_stale()
+        with self._lock:
+            if tag not in self._cache and generation == self._generation:
                 self._cache[tag] = data
                 self._cached_bytes += len(data)
             while self._cached_bytes > self.limits.cache_bytes:
                 self._cached_bytes -= len(self._cache.popitem(last=False)[1])
 
     def facts(self) -> dict[str, Any]:
-        """What the page has to know about the gallery."""
+        """The facts that the page shows about the gallery."""
         info = self.gallery.info()
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}

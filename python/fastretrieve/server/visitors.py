@@ -1,4 +1,4 @@
-"""Who may enter: under which name this machine is asked, from which site, and with which token."""
+"""Who may enter: by the host name, the site and the token of a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Visitors:
         self._name = f"{_COOKIE}_{digest}".encode()
 
     def refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """The status and the reason, or None for who may enter."""
+        """The status and the reason of a refusal, or None."""
         host = _host(headers.get(b"host", b""))
         if self._hosts is not None and host not in self._hosts:
             return 421, f"this server is not called {host!r}"

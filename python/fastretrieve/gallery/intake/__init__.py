@@ -1,0 +1,1 @@
+"""From sources to committed items: listing, comparing, reading, encoding."""

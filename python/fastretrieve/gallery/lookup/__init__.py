@@ -1,0 +1,1 @@
+"""Questions to a gallery: conditions, queries, matches and their pictures."""

@@ -1,0 +1,126 @@
+"""From a query to a vector: a path, a picture, bytes, an array, an item."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastretrieve._common.locks import ForkSafeLock
+from fastretrieve.data import DataError, longest_side, read_item
+from fastretrieve.data.pictures import picture_of
+from fastretrieve.data.readers import decode_image
+from fastretrieve.encoders.encoding import as_array
+from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.lookup.pictures import picture_or_cross
+from fastretrieve.gallery.store.items import Item
+
+
+class Query(NamedTuple):
+    """A question, ready to be searched."""
+
+    vector: NDArray[Any]  # [dim]
+    title: str
+    picture: Callable[[], Image.Image | None]  # made when it is looked at
+    item_id: int | None  # of an item in the gallery: it is not its own neighbour
+
+
+class QueryEncoder:
+    """Encodes queries with the gallery's encoder, which is loaded when it is first needed.
+
+    One query at a time: a plugin need not be safe to call from several threads.
+    """
+
+    def __init__(self, load: Callable[[], Encoder]) -> None:
+        self._load = load
+        self._encoder: Encoder | None = None
+        self.load_seconds = 0.0  # 0 until it is loaded
+        self._lock = ForkSafeLock()
+
+    @property
+    def encoder(self) -> Encoder:
+        with self._lock:
+            if self._encoder is None:
+                started = time.perf_counter()
+                self._encoder = self._load()
+                self.load_seconds = time.perf_counter() - started
+            return self._encoder
+
+    def query(self, asked: Any) -> Query:
+        """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
+        return self.of_content(*self.content(asked))
+
+    def of_content(self, content: Any, title: str) -> Query:
+        """Encode an item that is decoded already."""
+        picture = partial(_picture, content, self.encoder.modality)
+        return Query(self.encode([content])[0], title, picture, None)
+
+    def encode(self, contents: list[Any]) -> NDArray[np.float32]:
+        """Vectors [n, dim] of decoded items."""
+        encoder = self.encoder
+        batch = encoder.preprocess(contents)
+        with self._lock:
+            return as_array(encoder.encode(batch))
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the encoder has a head that names classes."""
+        encoder: Any = self.encoder
+        return "classify" in encoder.capabilities and bool(encoder.classes)
+
+    def probabilities(self, content: Any) -> dict[str, float]:
+        """The probabilities of the encoder's own head for a decoded item."""
+        encoder: Any = self.encoder
+        batch = encoder.preprocess([content])
+        with self._lock:
+            shares = as_array(encoder.probabilities(batch))[0]
+        return dict(zip(encoder.classes, map(float, shares), strict=True))
+
+    def content(self, asked: Any) -> tuple[Any, str]:
+        """The decoded item, and what to call it."""
+        modality, size = self.encoder.modality, longest_side(self.encoder)
+        if isinstance(asked, (str, os.PathLike)):
+            path = Path(asked)
+            if not path.exists():
+                raise GalleryError(f"{path} does not exist; give an image to search with")
+            if path.is_dir() and modality == "image":
+                raise GalleryError(f"{path} is a folder; give one image to search with")
+            return read_item(path, modality=modality, size=size), str(path)
+        if isinstance(asked, (bytes, bytearray, memoryview)):
+            return decode(bytes(asked), size=size), "an image"
+        if isinstance(asked, Image.Image) or hasattr(asked, "shape") or isinstance(asked, list):
+            return asked, "an image" if modality == "image" else "a sequence"
+        raise GalleryError(
+            "search with a path, a PIL image, an array, the bytes of an image file, or an item of "
+            f"the gallery or its id; got {type(asked).__name__}"
+        )
+
+
+def decode(data: bytes, *, size: int | None = None) -> Image.Image:
+    """An image from the bytes of its file; ``size`` permits decoding it smaller, as for files."""
+    try:
+        return decode_image(io.BytesIO(data), name=f"these {len(data)} bytes", size=size)[0]
+    except DataError as error:
+        raise GalleryError(str(error)) from error
+
+
+def _picture(content: Any, modality: str) -> Image.Image | None:
+    try:
+        return picture_of(content, modality=modality)
+    except (ValueError, TypeError):
+        return None
+
+
+def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:
+    """An item of the gallery: its vector is there already."""
+    picture = partial(picture_or_cross, path, modality=modality, box=item.box)
+    return Query(vector, item.origin, picture, item.id)

@@ -1,0 +1,108 @@
+"""The directory of a gallery, and how it changes.
+
+    gallery.json     what the gallery is (manifest.py)
+    encoder/         the encoder with its weights
+    items.sqlite     the items, and which index files are valid: the one commit point (database.py)
+    vectors/         index files, numbered, never changed (vectors.py)
+    pictures/        downloads and pictures that came without a file
+    lock             held by the one process that changes the gallery (locking.py)
+    forgetting       there while items are erased (forgetting.py)
+
+A change opens a transaction, writes the items, saves the new index file and flushes it to disk,
+names it in the database and commits. Killed before the commit, it leaves a file that nothing names;
+the next writer removes it. Killed after, it has happened. A file is only removed after the commit
+that stopped naming it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fastretrieve.encoders.saved import files
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.store import connections, forgetting, locking, parts
+from fastretrieve.gallery.store import database as db
+from fastretrieve.gallery.store import manifest as manifests
+from fastretrieve.gallery.store import vectors as vector_files
+from fastretrieve.gallery.store.database import Database
+from fastretrieve.gallery.store.forking import n_forks
+from fastretrieve.gallery.store.manifest import Manifest
+from fastretrieve.gallery.store.vectors import Vectors
+from fastretrieve.gallery.store.writing import Writer
+
+ENCODER, PICTURES, LOCK = parts.ENCODER, parts.PICTURES, parts.LOCK
+
+
+class Storage:
+    """One gallery on disk."""
+
+    def __init__(self, folder: Path, manifest: Manifest, *, device: str = "cpu") -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.database = Database(folder)
+        self.vectors = Vectors(folder, manifest, self.database, device)
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        save_encoder: Callable[[Path], Any],
+        manifest: Callable[[files.SavedEncoder], Manifest],
+    ) -> None:
+        """Make the directory. The manifest comes last: without it there is no gallery."""
+        if (folder / manifests.FILE).exists():
+            raise GalleryError(
+                f"{folder} is a gallery already; open it, or choose another directory"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        if strangers := parts.strangers(folder):
+            raise GalleryError(
+                f"{folder} holds other files ({', '.join(strangers[:3])}); a gallery needs a "
+                "directory of its own"
+            )
+        parts.check(folder)
+        with locking.locked(folder, wait=0):
+            parts.make_folders(folder)
+            parts.remove_debris(folder)
+            save_encoder(folder / ENCODER)
+            Database.create(folder)
+            made = manifest(files.read_encoder(folder / ENCODER))
+            locking.note_identity(folder)
+            made.write(folder)
+
+    @classmethod
+    def open(cls, folder: Path, *, device: str = "cpu") -> Storage:
+        """Open and check what can be checked without reading everything."""
+        manifest = Manifest.read(folder)
+        parts.check(folder)
+        vector_files.new_index(manifest, device)  # a device that is not there is an error here
+        storage = cls(folder, manifest, device=device)
+        storage.database.check_version()
+        return storage
+
+    @contextlib.contextmanager
+    def writing(self, *, wait: float = 0.0) -> Iterator[Writer]:
+        """The right to change the gallery, which one process has at a time."""
+        with locking.locked(self.folder, wait=wait), self.database.naming_faults():
+            parts.check(self.folder)
+            parts.make_folders(self.folder)
+            parts.remove_debris(self.folder)
+            connection, forks = self.database.connect(write=True), n_forks()
+            try:
+                self.vectors.sweep(db.index_files(connection))
+                writer = Writer(self.folder, self.vectors, connection)
+                forgetting.finish(writer)
+                yield writer
+                if forks == n_forks():  # else the parent is the writer
+                    # Into the main file, so that readers need not look into a long log. Where one
+                    # of them needs the log, the next writer does it.
+                    connections.cut_log(connection, patience=1.0)
+                    locking.note_identity(self.folder)
+            finally:
+                connections.put_away(connection, forks)
+
+    def close(self) -> None:
+        self.database.close()
