@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastretrieve.gallery import Gallery
-from gallery_helpers import picture
+from gallery_helpers import new_gallery, picture
 
 SCRIPT = Path(__file__).with_name("gallery_forked.py")
 
@@ -116,3 +116,36 @@ def test_a_child_does_not_keep_the_lock_of_a_writer_that_was_killed(tmp_path: Pa
 @pytest.mark.slow
 def test_two_hundred_children() -> None:
     fork(200)
+
+
+def test_a_reader_in_a_child_keeps_a_writer_from_cutting_the_log(tmp_path: Path) -> None:
+    code = """
+        import os, sqlite3, sys, warnings
+        from fastretrieve.gallery import Gallery
+        warnings.simplefilter("ignore")
+        gallery = Gallery.open(sys.argv[1])
+        connections = gallery._storage.database
+        with connections.snapshot() as held:
+            held.execute("SELECT count(*) FROM item").fetchone()  # in the parent, as a thread would
+            ready, go = os.pipe(), os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                with connections.snapshot() as own:
+                    own.execute("SELECT count(*) FROM item").fetchone()
+                    os.write(ready[1], b"r")
+                    os.read(go[0], 1)
+                os._exit(0)
+        gallery.close()
+        os.read(ready[0], 1)
+        writer = sqlite3.connect(sys.argv[1] + "/items.sqlite", timeout=0.2)
+        writer.execute("UPDATE item SET label = 'x'")
+        writer.commit()
+        busy = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        os.write(go[1], b"g")
+        os.waitpid(pid, 0)
+        sys.exit(0 if busy else 3)
+    """
+    with new_gallery(tmp_path / "g") as made:
+        made.add(picture(1))
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "g")]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0

@@ -7,6 +7,7 @@ would hang. So a fork waits until no thread is inside SQLite, and statements wai
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ _quiet = threading.Condition(threading.Lock())
 _inside = 0  # threads that run a statement
 _n_waiting = 0  # forks that wait for them
 _n_forks = 0  # between the first process and this one
+_all: weakref.WeakSet[ForkSafeConnection] = weakref.WeakSet()
 _left_behind: list[Any] = []  # what belongs to a parent and may not even be closed here
 
 
@@ -98,6 +100,7 @@ class ForkSafeConnection(sqlite3.Connection):
     """A connection that no fork interrupts."""
 
     watch: Watch | None = None  # where it reads without locks
+    only_reads = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -137,6 +140,8 @@ def connect(uri: str, **options: Any) -> ForkSafeConnection:
     with inside:
         made = sqlite3.connect(uri, factory=ForkSafeConnection, uri=True, **options)
     assert isinstance(made, ForkSafeConnection)
+    made.only_reads = "mode=ro" in uri
+    _all.add(made)
     return made
 
 
@@ -156,8 +161,16 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     global _quiet, _inside, _n_waiting, _n_forks
+    is_quiet = not _inside
     _quiet, _inside, _n_waiting = threading.Condition(threading.Lock()), 0, 0
     _n_forks += 1
+    # SQLite believes that this process has the locks of the connections that it inherits, and the
+    # system knows better: a reader here would not keep a writer from cutting the log under it.
+    # Closing a connection that only reads changes no file. One that writes stays untouched.
+    for connection in list(_all) if is_quiet else ():
+        if connection.only_reads:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
 
 if hasattr(os, "register_at_fork"):
