@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -249,3 +250,22 @@ def test_without_memory_the_index_stays_and_the_error_says_how_much_was_wanted()
         lines[4],
     ), lines
     assert lines[5] == "whole [20000]"
+
+
+def test_a_lock_may_be_left_in_a_child_that_was_forked_inside_it() -> None:
+    code = """
+        import os, sys, warnings
+        from fastretrieve._common.locks import ForkSafeLock
+        warnings.simplefilter("ignore")
+        lock, status = ForkSafeLock(), 1
+        with lock:
+            pid = os.fork()
+            if pid == 0:
+                with lock:
+                    status = 0
+        if pid == 0:
+            os._exit(status)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0

@@ -126,6 +126,14 @@ def test_values_are_compared_as_their_column_holds_them(web: httpx.Client) -> No
     assert ids(("number", ">", -(2**70))) == list(range(1, 11))
 
 
+@pytest.mark.parametrize("text", ["1_0", " 5", "+5", "5.0", "5\n", "٣", "0x5"])
+def test_a_whole_number_is_digits_alone(web: httpx.Client, text: str) -> None:
+    assert web.get("/api/items", params={"k": text}).status_code == 422
+    upload = {"image": ("a.png", png(picture(1)), "image/png")}
+    assert web.post("/api/search", files=upload, data={"k": text}).status_code == 422
+    assert web.post("/api/search", files=upload, data={"k": "5"}).status_code == 200
+
+
 @pytest.mark.parametrize("value", ["abc", "", "1_0", "nan", "inf", "1 2", "0x1"])
 def test_text_is_not_compared_with_numbers(web: httpx.Client, value: str) -> None:
     for column in ("width", "number"):

@@ -36,7 +36,12 @@ class ForkSafeLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        try:
+            self._lock.release()
+        except RuntimeError:
+            if _generation == 0:
+                raise
+            # Taken before a fork by the thread that forked, and made anew in the child meanwhile.
 
     def _renew(self) -> None:
         with _renewing:

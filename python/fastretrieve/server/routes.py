@@ -1,12 +1,13 @@
 """What can be asked over HTTP. Every route is described in /openapi.json."""
 
 import asyncio
+import re
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from fastretrieve.server import filters as conditions
 from fastretrieve.server.limits import Refused
@@ -83,9 +84,17 @@ class Facts(BaseModel):
     upload_bytes: int = Field(description="The largest upload.")
 
 
-ItemId = Annotated[int, Path(ge=1, le=_LARGEST)]
-K = Annotated[int, Query(ge=1, description="How many items.")]
-Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out.")]
+def _as_written(value: Any) -> Any:
+    """Refuse text that Python takes for a whole number and JSON does not, such as ``1_0``."""
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
+        raise ValueError("a whole number is wanted, in digits alone")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_as_written)]
+ItemId = Annotated[Whole, Path(ge=1, le=_LARGEST)]
+K = Annotated[Whole, Query(ge=1, description="How many items.")]
+Offset = Annotated[Whole, Query(ge=0, description="How many of the best to leave out.")]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
 
 
@@ -104,8 +113,8 @@ def gallery(request: Request) -> Facts:
 async def search(
     request: Request,
     image: Annotated[UploadFile, File(description="The image to search with.")],
-    k: Annotated[int, Form(ge=1)] = 24,
-    offset: Annotated[int, Form(ge=0)] = 0,
+    k: Annotated[Whole, Form(ge=1)] = 24,
+    offset: Annotated[Whole, Form(ge=0)] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
 ) -> Page:
     """The items nearest to an uploaded image."""
@@ -151,7 +160,7 @@ def similar(
     },
 )
 async def picture(
-    request: Request, item_id: ItemId, size: Annotated[int, Query(ge=1, le=1024)] = 256
+    request: Request, item_id: ItemId, size: Annotated[Whole, Query(ge=1, le=1024)] = 256
 ) -> Response:
     """A picture of an item as JPEG: 256 pixels a side, or 1024 where more are asked for."""
     service, size = _service(request), 256 if size <= 256 else 1024

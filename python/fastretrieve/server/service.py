@@ -132,7 +132,7 @@ class Service:
         try:
             path = self.gallery.file_of(item)
         except GalleryError:
-            raise Refused(404, f"the file of item {item_id} is gone or damaged") from None
+            raise Refused(404, "its file is gone") from None
         data = small_picture(
             path,
             modality=self.gallery.manifest.modality,
