@@ -7,22 +7,14 @@ A ``Dataset`` holds no pixels of its own. ``source`` reads an item by number (``
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastretrieve._common.arguments import shown
-from fastretrieve.data.errors import DataError
-
-Modality = Literal["image", "sequence"]
-
-
-class Skipped(NamedTuple):
-    """An item that could not be read, and why."""
-
-    key: str
-    reason: str
+from fastretrieve.data.errors import DataError, Skipped
+from fastretrieve.data.modalities import Modality, kind_of
 
 
 class Source(Protocol):
@@ -69,6 +61,7 @@ class Dataset:
         self.labels = labels  # int64 [n_items], -1 where an item has none
         self.classes = tuple(classes)
         self.columns = dict(columns or {})  # name -> [n_items]
+        kind_of(modality)  # an error if it is unknown
         self.modality: Modality = modality
         self.skipped = tuple(skipped)  # what could not even be listed, such as a bad table row
 

@@ -1,9 +1,9 @@
-"""The exceptions of the readers, and how they write names."""
+"""The exceptions of the readers, the record of a skipped item, and how both write names."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def readable(name: Any) -> str:
@@ -22,6 +22,13 @@ def readable(name: Any) -> str:
         return os.fsencode(text).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a surrogate that no file name brings
         return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Skipped(NamedTuple):
+    """An item that could not be read, and why."""
+
+    key: str
+    reason: str
 
 
 class DataError(ValueError):

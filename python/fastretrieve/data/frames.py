@@ -66,6 +66,15 @@ def fitted(frame: Image.Image, *, n_frames: int, size: int | None) -> Image.Imag
     return frame.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
+def middle_frame(item: Any) -> Image.Image:
+    """A picture of a sequence: its middle frame, or its numbers [t, features] as shades."""
+    if isinstance(item, np.ndarray) and item.ndim == 2:
+        low, high = float(item.min()), float(item.max())
+        shades = np.rint((item.T - low) / (high - low or 1) * 255).astype(np.uint8)
+        return Image.fromarray(shades)
+    return to_image(item[len(item) // 2])
+
+
 def animation(image: Image.Image, wanted: Sequence[int], name: Any) -> list[Image.Image]:
     """The wanted frames of an open picture, upright, in mode "L" or "RGB"."""
     budget, kept = Budget(name), set(wanted)

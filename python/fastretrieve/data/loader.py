@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._backends.runtime import usable_cores
-from fastretrieve.data.dataset import Dataset, Skipped
-from fastretrieve.data.errors import DataError
+from fastretrieve.data.dataset import Dataset
+from fastretrieve.data.errors import DataError, Skipped
 
 Preprocess = Callable[[Any], Any]
 

@@ -66,17 +66,6 @@ def decode_image(
     return upright, (height, width) if turned else (width, height)
 
 
-def read_item(
-    path: str | Path, *, modality: str = "image", size: int | None = None, box: Box | None = None
-) -> Any:
-    """Read a file, or a folder of frames, as an image or as a sequence."""
-    return (
-        read_sequence(path, size=size)
-        if modality == "sequence"
-        else read_image(path, size=size, box=box)
-    )
-
-
 def read_sequence(
     path: str | Path, *, size: int | None = None, max_frames: int = MAX_FRAMES
 ) -> Any:

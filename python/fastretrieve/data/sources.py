@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data.errors import DataError, readable
-from fastretrieve.data.readers import Box, read_item
+from fastretrieve.data.modalities import kind_of, read_item
+from fastretrieve.data.readers import Box
 
 
 class Files:
@@ -24,6 +25,7 @@ class Files:
         boxes: Sequence[Box | None] | None = None,
         urls: Sequence[str | None] | None = None,
     ) -> None:
+        kind_of(modality)  # an error if it is unknown
         self.paths = paths
         self.modality = modality
         self.boxes = list(boxes) if boxes is not None else None

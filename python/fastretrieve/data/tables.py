@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, overload
 
 from fastretrieve._common.arguments import shown
 from fastretrieve.data.columns import Columns
-from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
-from fastretrieve.data.errors import DataError, readable
+from fastretrieve.data.dataset import Dataset, encode_labels
+from fastretrieve.data.errors import DataError, Skipped, readable
+from fastretrieve.data.modalities import Modality
 from fastretrieve.data.readers import Box
 from fastretrieve.data.rows import Row, Rows
 from fastretrieve.data.sources import Files

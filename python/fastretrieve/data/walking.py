@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastretrieve.data.dataset import Skipped
-from fastretrieve.data.errors import readable
+from fastretrieve.data.errors import Skipped, readable
 
 Entry = os.DirEntry[str]
 

@@ -19,7 +19,7 @@ from fastretrieve._common import needs
 from fastretrieve.encoders import discovery
 from fastretrieve.encoders.discovery import Plugin
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
+from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.encoders.saved.opening import naming, printable
 
@@ -152,6 +152,8 @@ def _imported(plugin: Plugin) -> type[Any]:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except needs.MissingPackage:  # it says what to install
+        raise
     except (Exception, SystemExit) as error:  # whatever a stranger's module does when it runs
         raise _broken(plugin, f"{type(error).__name__}: {error}") from error
     if fault := class_fault(found):
@@ -201,8 +203,8 @@ def instance_faults(encoder: Any) -> list[str]:
         faults.append(f"name is a non-empty string, got {encoder.name!r}")
     if not isinstance(encoder.dim, int) or encoder.dim < 1:
         faults.append(f"dim is a positive int, got {encoder.dim!r}")
-    if encoder.modality not in MODALITIES:
-        faults.append(f"modality is one of {sorted(MODALITIES)}, got {encoder.modality!r}")
+    if fault := _modality_fault(encoder.modality):
+        faults.append(fault)
     if unknown := sorted(set(encoder.capabilities) - set(CAPABILITIES)):
         faults.append(f"capabilities {unknown} are unknown; known are {sorted(CAPABILITIES)}")
     for capability in sorted(set(encoder.capabilities) & set(CAPABILITIES)):
@@ -210,6 +212,13 @@ def instance_faults(encoder: Any) -> list[str]:
         if lacking:
             faults.append(f"it declares {capability!r} but has no {', '.join(lacking)}")
     return [fault for fault in dict.fromkeys(faults) if fault]
+
+
+def _modality_fault(modality: Any) -> str:
+    from fastretrieve.data.modalities import KINDS
+
+    known = sorted(KINDS)
+    return "" if modality in known else f"modality is one of {known}, got {modality!r}"
 
 
 def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastretrieve.data import DataError, longest_side
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.conditions import Filter
 from fastretrieve.gallery.queries import decode
@@ -54,7 +55,7 @@ class Service:
             "offset": offset,
             "where": self.columns.filters(filters),
         }
-        query = self._decoded(data) if modality == "image" else None
+        query = self._decoded(data) if kind_of(modality).is_picture else None
         decoded = time.perf_counter()
         with _without_paths():
             if query is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.blocks.views import MILD, Views
 from fastretrieve.encoders.protocol import Trainable
 from fastretrieve.training.options import Augment
@@ -27,7 +28,8 @@ def choose_views(encoder: Trainable, sample: Any, augment: Augment) -> Views | N
 
     An encoder that makes views of its own is told about mirroring here.
     """
-    if encoder.modality != "image" or not isinstance(sample, torch.Tensor) or sample.ndim != 4:
+    is_picture = kind_of(encoder.modality).is_picture
+    if not is_picture or not isinstance(sample, torch.Tensor) or sample.ndim != 4:
         return None
     chosen = augment if isinstance(augment, Views) else None
     mirrored = chosen.flip if chosen else bool(augment) and mirrors_are_at_home(sample)

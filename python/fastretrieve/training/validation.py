@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset, Loaded, Loader, Skipped, longest_side
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.base import move_batch, take_batch
 from fastretrieve.encoders.blocks.steps import losses_of
 from fastretrieve.encoders.blocks.views import Views
@@ -145,7 +146,7 @@ class Validator:
             fit(self.gallery.limited(FIT_ITEMS))
 
     def _finds_views(self) -> bool:
-        return self.held_out is not None and self.encoder.modality == "image"
+        return self.held_out is not None and kind_of(self.encoder.modality).is_picture
 
     def _losses(self, device: torch.device) -> dict[str, float]:
         assert self.held_out is not None

@@ -174,12 +174,13 @@ def _subject(
 ) -> Subject:
     import numpy as np
 
-    from fastretrieve.encoders.checking.samples import Sample, sample_for
+    from fastretrieve.data.modalities import kind_of
+    from fastretrieve.data.samples import Sample
     from fastretrieve.encoders.checking.tools import Subject
 
     first = _make(encoder)
     if items is None:
-        sample = sample_for(first)
+        sample = kind_of(first.modality).sample(first)
     else:
         listed = list(items)
         marks = np.arange(len(listed)) % 2 if labels is None else np.asarray(labels)

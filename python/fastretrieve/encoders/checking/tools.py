@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastretrieve.encoders.checking.samples import Sample
+from fastretrieve.data.samples import Sample
 
 TOLERANCE = 1e-5  # by which an item's vector may depend on its batch, relative to the largest entry
 
