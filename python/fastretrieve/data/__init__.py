@@ -1,4 +1,4 @@
-"""Data on its way to an encoder: what the items are, how they are read, in which order.
+"""Data sets: their items, how they are read, and in which order.
 
 ``open_dataset`` takes folders, tables, arrays and files; ``Loader`` reads batches ahead of the
 network. Nothing here imports torch: labels and orders are NumPy arrays.

@@ -17,7 +17,7 @@ from fastretrieve.data.errors import DataError, Skipped
 from fastretrieve.data.modalities import Modality, kind_of
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """Items by number."""
 
     def __len__(self) -> int: ...
@@ -47,7 +47,7 @@ class Dataset:
 
     def __init__(
         self,
-        source: Source,
+        source: ItemSource,
         *,
         labels: NDArray[np.int64],
         classes: Sequence[str],
@@ -63,7 +63,7 @@ class Dataset:
         self.columns = dict(columns or {})  # name -> [n_items]
         kind_of(modality)  # an error if it is unknown
         self.modality: Modality = modality
-        self.skipped = tuple(skipped)  # what could not even be listed, such as a bad table row
+        self.skipped = tuple(skipped)  # rows and files that could not be listed
 
     def __len__(self) -> int:
         return len(self.rows)

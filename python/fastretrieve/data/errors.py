@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 def readable(name: Any) -> str:
-    r"""Text that can be printed and stored: what is not UTF-8 in a file's name is escaped.
+    r"""Text that can be printed and stored: bytes that are not UTF-8 are escaped.
 
     >>> readable("caf\udce9.jpg"), readable("\ud800")
     ('caf\\xe9.jpg', '\\ud800')
@@ -39,4 +39,4 @@ class DataError(ValueError):
 
 
 class TooLarge(DataError):
-    """What is to be read is larger than its reader takes; found out before it is decoded."""
+    """An item is larger than its reader takes; this is found before it is decoded."""

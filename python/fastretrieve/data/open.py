@@ -1,4 +1,4 @@
-"""``open_dataset``: from whatever a person has to a ``Dataset``.
+"""``open_dataset``: from a folder, a table, a file or arrays to a ``Dataset``.
 
 Tables are read in ``tables.py``, folders listed by ``modalities.py``, which also reads the items
 when they are asked for.

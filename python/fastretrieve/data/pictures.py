@@ -1,4 +1,4 @@
-"""Pictures of items for people to look at, and what stands for an item that is gone."""
+"""Pictures of items for people, and a cross in place of an item that is gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def picture_of(item: Any, *, modality: str = "image") -> Image.Image:
 
 
 def missing_picture(size: int) -> Image.Image:
-    """What stands for an item whose file is gone or damaged: a cross."""
+    """A cross, in place of an item whose file is gone or damaged."""
     cross = Image.new("RGB", (size, size), _PAPER)
     pen = ImageDraw.Draw(cross)
     pen.line((0, 0, size, size), _LINES, 2)

@@ -1,4 +1,4 @@
-"""Where the items of a data set come from: files, or what is in memory already."""
+"""The sources of a data set: files, or items in memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Files:
 
 
 class Memory:
-    """Items that are there: one array [n, ...], or a list of images or sequences."""
+    """Items in memory: one array [n, ...], or a list of images or sequences."""
 
     def __init__(self, items: Any) -> None:
         self.items = items

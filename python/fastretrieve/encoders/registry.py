@@ -154,7 +154,7 @@ def _imported(plugin: Plugin) -> type[Any]:
             found = getattr(found, part)
     except needs.MissingPackage:  # it says what to install
         raise
-    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it runs
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything
         raise _broken(plugin, f"{type(error).__name__}: {error}") from error
     if fault := class_fault(found):
         raise _broken(plugin, fault)
@@ -162,7 +162,7 @@ def _imported(plugin: Plugin) -> type[Any]:
 
 
 def class_fault(cls: Any) -> str:
-    """What keeps a class from being an encoder; "" if nothing does."""
+    """Why a class is no encoder; "" if it is one."""
     if not isinstance(cls, type):
         return f"{cls!r} is not a class"
     if missing := [name for name in _METHODS if not callable(getattr(cls, name, None))]:
@@ -174,7 +174,7 @@ def class_fault(cls: Any) -> str:
 
 
 def check_instance(encoder: Any, name: str) -> None:
-    """Refuse an instance that does not keep the letter of the protocol, with all its faults.
+    """Refuse an instance whose attributes break the protocol, and list all faults.
 
     ``fastretrieve.testing.check_encoder`` checks the meaning too.
     """
@@ -224,7 +224,7 @@ def _modality_fault(modality: Any) -> str:
 def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
     """``list_encoders`` after importing each one, every plugin in a process of its own.
 
-    So a plugin that crashes, exits or hangs costs nobody anything.
+    So a plugin that crashes, exits or hangs harms no other.
     """
     return [
         plugin if plugin.status != "available" else _try_import(plugin, timeout)
@@ -258,7 +258,7 @@ def _broken(plugin: Plugin, cause: str) -> EncoderError:
         absent = ModuleNotFoundError(cause, name=missing[1] or missing[2])
         if told := needs.sentence(absent, what=f"encoder {plugin.name!r}"):
             return EncoderError(told)
-    # Not for ourselves: in an index, the name fastretrieve may be somebody else's.
+    # Not our own: an index may hold another package named fastretrieve.
     how = "" if plugin.distribution == _OWN else f" (pip install -U {plugin.distribution})"
     return EncoderError(
         f"encoder {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "

@@ -1,7 +1,7 @@
-"""What a run leaves in its folder: a log, curves, and sheets of what the encoder draws.
+"""Write the folder of a run: a log, curves, and sheets of the encoder's drawings.
 
-``log.jsonl`` has a line for the start, one for each epoch, and one for the end. It is written anew
-each time, from what the checkpoint knows, so a resumed run has neither gaps nor doubles.
+``log.jsonl`` has a line for the start, one for each epoch, and one for the end. It is rewritten
+each time from the state of the run, so a resumed run has neither gaps nor doubles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One training run: the loop over epochs and steps, with all that surrounds a step."""
+"""One training run: the loop over epochs and steps, with everything around a step."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastretrieve.encoders.blocks.steps import parameter_groups
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.protocol import Figure, Trainable
 from fastretrieve.training.checkpoint import (
-    Progress,
-    State,
+    RunProgress,
+    RunState,
     read_checkpoint,
     set_weights,
     weights_of,
@@ -27,7 +27,7 @@ from fastretrieve.training.checkpoint import (
 )
 from fastretrieve.training.display import Display
 from fastretrieve.training.journal import Journal
-from fastretrieve.training.options import Options, Plan
+from fastretrieve.training.options import Plan, TrainingOptions
 from fastretrieve.training.stepping import DivergedError, Stepper, seed_step
 from fastretrieve.training.validation import Validator
 
@@ -37,12 +37,12 @@ _PER_CLASS = 4  # how many items of a class a batch holds for a loss that compar
 
 @dataclass
 class Run:
-    """Everything that a run works with; ``fitting.py`` puts it together."""
+    """A training run and its parts; ``fitting.py`` builds it."""
 
     encoder: Trainable
     dataset: Dataset
     plan: Plan
-    options: Options
+    options: TrainingOptions
     device: torch.device
     views: Views | None
     validator: Validator
@@ -50,7 +50,7 @@ class Run:
     fingerprint: str
     half: bool  # whether to compute in bfloat16
     skipped: list[Skipped] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def monitored(self) -> Figure | None:
-        """What tells the best epoch, or None where the last one counts.
+        """The figure that picks the best epoch, or None if the last one counts.
 
         A game has no best epoch: its losses do not say how good its drawings are.
         """
@@ -82,7 +82,7 @@ class Run:
                 while not self._is_over():
                     self._epoch(display)
             except KeyboardInterrupt:
-                if self._is_whole:  # else the checkpoint before is the one to go on from
+                if self._is_whole:  # else the previous checkpoint counts
                     self._save()
                 raise
         if self.best:
@@ -223,7 +223,7 @@ class Run:
         write_checkpoint(
             self.journal.folder / "checkpoint.safetensors",
             run=self.fingerprint,
-            state=State(self.progress, weights_of(self.encoder), self.best),
+            state=RunState(self.progress, weights_of(self.encoder), self.best),
             optimizers=self.stepper.optimizers,
         )
         self._saved_at = time.perf_counter()
