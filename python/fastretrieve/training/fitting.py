@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.data import DataError, Dataset, Skipped, open_dataset
+from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
@@ -15,7 +15,7 @@ from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
-from fastretrieve.training.run import Run
+from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
 from fastretrieve.training.validation import (
@@ -147,7 +147,10 @@ def _train(
         encoder.set_classes(dataset.classes)
     plan = make_plan(encoder, options, n_items=len(dataset))
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
-    views = choose_views(encoder, _first_batch(gallery, len(dataset)), options.augment)
+    first = gallery.first()
+    if first is None:
+        raise nothing_read(dataset, gallery.skipped)
+    views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
     facts = _facts(encoder, plan, options, views) | {
@@ -175,16 +178,6 @@ def _train(
     )
     run.go()
     return _finished(run, held_out)
-
-
-def _first_batch(items: Items, n_items: int) -> Any:
-    batch = items.first()
-    if batch is None:
-        raise DataError(
-            f"none of the {n_items} items could be read; the first: "
-            f"{[f'{bad.key}: {bad.reason}' for bad in items.skipped[:3]]}"
-        )
-    return batch
 
 
 def _facts(

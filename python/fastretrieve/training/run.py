@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,10 +107,7 @@ class Run:
             wait_share = loader.wait_share
         self._flush()
         if self.progress.n_summed == 0:
-            raise DataError(
-                f"none of the {len(self.dataset)} items could be read; the first: "
-                f"{[f'{bad.key}: {bad.reason}' for bad in self.skipped[:3]]}"
-            )
+            raise nothing_read(self.dataset, self.skipped)
         # Unreadable items may have left fewer steps than planned; the schedule goes by the plan.
         self.progress.step = (number + 1) * self.plan.steps_per_epoch
         self._finish_epoch(number, wait_share)
@@ -247,6 +244,12 @@ class Run:
         if state is not None:
             set_weights(self.encoder, state.weights)
             self.progress, self.best = state.progress, state.best
+
+
+def nothing_read(dataset: Dataset, skipped: Sequence[Skipped]) -> DataError:
+    """The error for a data set without a readable item."""
+    first = [f"{bad.key}: {bad.reason}" for bad in skipped[:3]]
+    return DataError(f"none of the {len(dataset)} items could be read; the first: {first}")
 
 
 def _now() -> tuple[float, float]:
