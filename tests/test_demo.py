@@ -18,7 +18,7 @@ from fastretrieve.benchmarking import oracle
 from fastretrieve.data import fashion_mnist as datasets
 from fastretrieve.data.fashion_mnist import Pictures, Split
 from fastretrieve.demo import command, comparing, sheet
-from fastretrieve.demo.sheet import Group, Tile
+from fastretrieve.demo.sheet import Group, SheetTile
 
 
 def pictures() -> Pictures:
@@ -184,7 +184,7 @@ def test_recall_and_precision_count_labels() -> None:
 
 def test_a_wrong_neighbour_is_framed_in_red_and_a_right_one_is_not() -> None:
     black = Image.new("L", (28, 28))
-    query, wrong = Tile(black, "bag"), Tile(black, "boot")
+    query, wrong = SheetTile(black, "bag"), SheetTile(black, "boot")
     drawn = sheet.draw([query], [Group("by pixels", "", [[wrong, query]])])
     top, left = sheet.HEAD + sheet.TILE // 2, sheet.MARGIN + sheet.PITCH + sheet.APART
     assert drawn.getpixel((left - 2, top)) == (0xCF, 0x22, 0x2E)

@@ -192,9 +192,9 @@ def test_weights_only_is_not_believed_of_an_old_torch(monkeypatch: pytest.Monkey
 
 MAY = {  # what reads code or pickles, and where it may
     "eval": set[str](),
-    "exec": {"check_worker.py"},  # the main file of the process that asked for a check
+    "exec": {"worker.py"},  # the main file of the process that asked for a check
     "__import__": set[str](),
-    "loads of pickle": {"check_worker.py"},  # of a process and its own worker
+    "loads of pickle": {"worker.py"},  # of a process and its own worker
     "load of pickle": set[str](),
     "load of yaml": set[str](),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.encoders.models.pixels import PixelsEncoder
 from fastretrieve.encoders.models.rnn import RnnEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder
-from fastretrieve.encoders.registry import load_encoder
+from fastretrieve.encoders.registry import create_encoder, load_encoder
 from fastretrieve.evaluation import evaluate
 from fastretrieve.training import DivergedError, train
-from fastretrieve.training.options import Plan
-from fastretrieve.training.stepping import uses_bfloat16
+from fastretrieve.training.options import Plan, TrainingOptions
+from fastretrieve.training.stepping import Stepper, uses_bfloat16
 from training_helpers import SIDE, fit, log_of, small, stripes
 
 
@@ -227,3 +229,29 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
     assert rates.index(max(rates)) < 100
     assert rates[-1] < 1e-5
     assert Plan(1, 4, 400, Recipe(lr=0.5, decay=False)).lr_at(99) == 0.5
+
+
+def test_the_keywords_of_train_are_the_options_with_their_defaults() -> None:
+    keywords = inspect.signature(train).parameters.values()
+    asked = {p.name: p.default for p in keywords if p.kind is p.KEYWORD_ONLY}
+    assert asked == {field.name: field.default for field in dataclasses.fields(TrainingOptions)}
+
+
+def test_a_step_of_training_is_that_of_check_encoder_but_for_the_recipe() -> None:
+    """With one optimizer and nothing to clip, both change the weights by the same bits."""
+    from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
+
+    made = [create_encoder("vae", dim=4, image_size=8, channels=1, width=4) for _ in range(2)]
+    batch = torch.rand(6, 1, 8, 8)
+    plan = Plan(epochs=1, batch_size=6, n_items=6, recipe=Recipe(lr=1e-3, decay=False))
+    stepper = Stepper(made[0], plan, device=torch.device("cpu"), half=False)
+    stepper.optimizers = make_optimizers(made[0])
+    optimizers = make_optimizers(made[1])
+    for number in range(3):
+        torch.manual_seed(number)
+        ours = stepper.step(batch, None, number=number)
+        torch.manual_seed(number)
+        theirs = training_step(made[1], batch, None, optimizers)
+        assert {name: float(value) for name, value in ours.items()} == theirs
+    pairs = zip(made[0].parameters(), made[1].parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)

@@ -31,7 +31,7 @@ _HEADERS: Any = {
 
 
 class _Header(NamedTuple):
-    """What comes before the values."""
+    """The header of an array."""
 
     shape: tuple[int, ...]
     is_transposed: bool
@@ -62,7 +62,7 @@ def map_array(path: Path) -> NDArray[Any]:
 
 
 def read_arrays(path: Path, names: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Those arrays of an .npz file that have one of these names, and the names of all."""
+    """The arrays of an .npz file with these names, and the names of all its arrays."""
     with _naming(path, ".npz file"), contextlib.closing(open_file(path)) as file:
         limit = max(GROWTH * path.stat().st_size, FREE_BYTES)
         with zipfile.ZipFile(file) as archive:
@@ -84,10 +84,10 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def _checked(file: IO[bytes], n_bytes: int) -> _Header:
-    """The header, if the values that it announces are there."""
+    """The header; an error if the file does not hold the values that it announces."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
-        raise ValueError(f"version {version} is of arrays with named fields, which are no items")
+        raise ValueError(f"version {version} is for arrays with named fields, which are no items")
     header = _Header(*_HEADERS[version](file))
     if header.dtype.hasobject or header.dtype.itemsize == 0 or header.dtype.fields:
         raise ValueError(
@@ -117,7 +117,7 @@ def _values(file: IO[bytes], header: _Header) -> NDArray[Any]:
 
 @contextlib.contextmanager
 def _naming(path: Path, kind: str) -> Iterator[None]:
-    """Whatever is wrong with a file, as a ``DataError``."""
+    """Turn every fault of a file into a ``DataError``."""
     try:
         yield
     except DataError:

@@ -1,9 +1,8 @@
-"""Metadata by column while rows come in, and which columns are numbers.
+"""Collect metadata by column while rows come in, and find the columns of numbers.
 
-A column is numbers only where every value of it that is not empty is written as one: as JSON writes
-numbers, or with nothing before the point (".5"). "007", "+1", "1_000", "nan", " 5 " and "12e4567"
-are text, and make text of their whole column. Whole numbers that 64 bits do not hold, or a float
-not exactly, stay text too, so nothing that was written is lost.
+A column holds numbers only if each value is empty or written as JSON writes numbers (".5" goes
+too). One "007", "+1", "1_000", "nan", " 5 " or "12e4567" makes the whole column text. So does a
+whole number that overflows 64 bits, or that a float would round: no digit is lost.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?
 _GAPS = 16 << 20  # values that are missing, beside one for each character of the table
 
 
-class Columns:
-    """Values by column. A row that lacks one leaves a gap, and gaps take memory: the columns that
-    come when there are too many are left out.
+class TableColumns:
+    """Values by column. A row without a value leaves a gap, which takes memory; a column that
+    would bring too many gaps is left out.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class Columns:
         self._gaps = 0
 
     def put(self, name: str, value: Any, row: int, n_characters: int) -> None:
-        """The value of one row, which is not before that of the last call for this column."""
+        """Put the value of one row; the rows of a column come in order."""
         if name in self.left_out:
             return
         values = self._values.setdefault(name, [])
@@ -39,7 +38,7 @@ class Columns:
             values.append(value)
 
     def settle(self, n_rows: int, n_characters: int) -> None:
-        """After the last row: the fullest columns come first where gaps are too many."""
+        """Fill the gaps after the last row, those of the fullest columns first."""
         for name in sorted(self._values, key=lambda name: -len(self._values[name])):
             self._fill(name, self._values[name], n_rows, n_characters)
 
@@ -58,13 +57,13 @@ class Columns:
         return name in self._values
 
     def take(self, name: str, n_rows: int) -> list[Any]:
-        """All values of a column, which is then no longer here."""
+        """Remove a column and return all its values."""
         values = self._values.pop(name, [])
         values.extend([None] * (n_rows - len(values)))
         return values
 
     def arrays(self, n_rows: int) -> dict[str, NDArray[Any]]:
-        """The columns, text that is numbers everywhere as numbers."""
+        """All columns; those of numbers as numbers."""
         arrays = {}
         for name in list(self._values):
             values = self.take(name, n_rows)
@@ -75,7 +74,7 @@ class Columns:
 
 
 def numbers(values: list[Any]) -> list[Any] | None:
-    """Text as numbers, where all of it is; JSON's own types stay as they are.
+    """The values as numbers, or None if one is not; JSON's own types stay as they are.
 
     >>> numbers(["5", "", "-17"]), numbers(["5", "2.50"])
     ([5, None, -17], [5.0, 2.5])

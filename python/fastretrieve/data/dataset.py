@@ -7,25 +7,17 @@ A ``Dataset`` holds no pixels of its own. ``source`` reads an item by number (``
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastretrieve._common.arguments import shown
-from fastretrieve.data.errors import DataError
-
-Modality = Literal["image", "sequence"]
-
-
-class Skipped(NamedTuple):
-    """An item that could not be read, and why."""
-
-    key: str
-    reason: str
+from fastretrieve.data.errors import DataError, Skipped
+from fastretrieve.data.modalities import Modality, kind_of
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """Items by number."""
 
     def __len__(self) -> int: ...
@@ -55,7 +47,7 @@ class Dataset:
 
     def __init__(
         self,
-        source: Source,
+        source: ItemSource,
         *,
         labels: NDArray[np.int64],
         classes: Sequence[str],
@@ -69,8 +61,9 @@ class Dataset:
         self.labels = labels  # int64 [n_items], -1 where an item has none
         self.classes = tuple(classes)
         self.columns = dict(columns or {})  # name -> [n_items]
+        kind_of(modality)  # an error if it is unknown
         self.modality: Modality = modality
-        self.skipped = tuple(skipped)  # what could not even be listed, such as a bad table row
+        self.skipped = tuple(skipped)  # rows and files that could not be listed
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,13 +1,13 @@
-"""The exceptions of the readers, and how they write names."""
+"""The exceptions of the readers, the record of a skipped item, and how both write names."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def readable(name: Any) -> str:
-    r"""Text that can be printed and stored: what is not UTF-8 in a file's name is escaped.
+    r"""Text that can be printed and stored: bytes that are not UTF-8 are escaped.
 
     >>> readable("caf\udce9.jpg"), readable("\ud800")
     ('caf\\xe9.jpg', '\\ud800')
@@ -24,6 +24,13 @@ def readable(name: Any) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+class Skipped(NamedTuple):
+    """An item that could not be read, and why."""
+
+    key: str
+    reason: str
+
+
 class DataError(ValueError):
     """A data set, or one item of it, cannot be read. The message says which and what to do."""
 
@@ -32,4 +39,4 @@ class DataError(ValueError):
 
 
 class TooLarge(DataError):
-    """What is to be read is larger than its reader takes; found out before it is decoded."""
+    """An item is larger than its reader takes; this is found before it is decoded."""

@@ -3,7 +3,7 @@
 Fashion-MNIST comes from the Debian package ``dataset-fashion-mnist``, from a folder named by
 ``FASTRETRIEVE_DATA``, or from a download into the user's cache. A file counts only if its
 decompressed bytes have the known SHA-256: repackaging changes the compressed bytes, never these.
-Where none is to be had, ``digits`` (part of scikit-learn) stands in, and its ``name`` says so.
+If it is unavailable, ``digits`` (part of scikit-learn) stands in, and its ``name`` says so.
 """
 
 import argparse

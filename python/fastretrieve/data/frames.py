@@ -1,8 +1,8 @@
 """The frames of a sequence, counted against the pixel limit before each is decoded.
 
-All frames that are kept count together. Formats in which a frame builds on those before it (GIF,
-WebP, APNG, AVIF) are decoded from the start, which takes time but keeps nothing: they may decode
-``WALKED`` times the limit. Frames of videos and folders are made smaller before they are too many.
+All kept frames count together. GIF, WebP, APNG and AVIF build each frame on those before it, so
+they are decoded from the start; frames that are not kept may take ``WALKED`` times the limit.
+Frames of videos and folders are reduced if they would exceed it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def frame_numbers(n_frames: int, max_frames: int = MAX_FRAMES) -> list[int]:
     return [int(i) for i in np.linspace(0, n_frames - 1, max_frames).round()]
 
 
-class Budget:
+class PixelBudget:
     """How many pixels the frames of one sequence may have together."""
 
     def __init__(self, name: Any) -> None:
@@ -52,8 +52,8 @@ class Budget:
 
 
 def fitted(frame: Image.Image, *, n_frames: int, size: int | None) -> Image.Image:
-    """The frame, or a smaller one where ``n_frames`` like it are more than go; never below twice
-    the ``size`` that the encoder makes of it.
+    """The frame, reduced if ``n_frames`` of its size exceed the limit; never below twice the
+    encoder's ``size``.
     """
     limit = pixel_limit()
     area = frame.width * frame.height
@@ -66,9 +66,18 @@ def fitted(frame: Image.Image, *, n_frames: int, size: int | None) -> Image.Imag
     return frame.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
+def middle_frame(item: Any) -> Image.Image:
+    """A picture of a sequence: its middle frame, or its numbers [t, features] as shades."""
+    if isinstance(item, np.ndarray) and item.ndim == 2:
+        low, high = float(item.min()), float(item.max())
+        shades = np.rint((item.T - low) / (high - low or 1) * 255).astype(np.uint8)
+        return Image.fromarray(shades)
+    return to_image(item[len(item) // 2])
+
+
 def animation(image: Image.Image, wanted: Sequence[int], name: Any) -> list[Image.Image]:
     """The wanted frames of an open picture, upright, in mode "L" or "RGB"."""
-    budget, kept = Budget(name), set(wanted)
+    budget, kept = PixelBudget(name), set(wanted)
     frames = []
     for number in wanted if image.format in PAGED else range(max(wanted) + 1):
         image.seek(number)

@@ -1,6 +1,6 @@
 """Items to pixels: any image (PIL, array, tensor) to float32 [n, channels, h, w] in [0, 1].
 
-Needs NumPy and Pillow only. The numbers of a batch do not depend on who else is in it.
+Needs NumPy and Pillow only. An item gets the same numbers in any batch.
 """
 
 from __future__ import annotations

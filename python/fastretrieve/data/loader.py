@@ -2,8 +2,8 @@
 
 A worker takes a whole batch: it reads the items, and calls the encoder's ``preprocess`` on them.
 Pillow releases the interpreter's lock while it decodes and resizes, so threads are enough for image
-files; processes help where ``preprocess`` is slow Python. The order of the batches, and what is in
-them, does not depend on the workers. An item that cannot be read is left out, counted and listed.
+files; processes help where ``preprocess`` is slow Python. Batches and their order do not depend on
+the workers. An item that cannot be read is left out, counted and listed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._backends.runtime import usable_cores
-from fastretrieve.data.dataset import Dataset, Skipped
-from fastretrieve.data.errors import DataError
+from fastretrieve.data.dataset import Dataset
+from fastretrieve.data.errors import DataError, Skipped
 
 Preprocess = Callable[[Any], Any]
 
 
 class Loaded(NamedTuple):
-    """A batch as ``preprocess`` made it, and which items it holds."""
+    """A batch from ``preprocess``, and the items in it."""
 
     batch: Any
     labels: NDArray[np.int64]  # [n], -1 where an item has none
@@ -66,7 +66,7 @@ class Loader:
         self.workers = min(usable_cores(), 8) if workers is None else workers
         self.wait_seconds = 0.0  # how long the consumer waited for a batch
         self.total_seconds = 0.0  # from asking for the first batch to the end
-        self._task = _Task(dataset, preprocess, size)
+        self._task = _BatchTask(dataset, preprocess, size)
         self._kind = kind
         self._pool: Executor | None = None
         self._skipped: dict[int, Skipped] = {}
@@ -153,8 +153,8 @@ class Loader:
 _Result = tuple[Loaded | None, dict[int, Skipped]]
 
 
-class _Task:
-    """What a worker does with the positions of one batch."""
+class _BatchTask:
+    """Reads the items of one batch and preprocesses them, in a worker."""
 
     def __init__(self, dataset: Dataset, preprocess: Preprocess, size: int | None) -> None:
         self.dataset, self.preprocess, self.size = dataset, preprocess, size
@@ -205,7 +205,7 @@ class _Task:
 
 
 def longest_side(encoder: Any) -> int | None:
-    """The side to which an encoder resizes images: what is decoded for it may be that small.
+    """The side to which an encoder resizes images; they may be decoded that small.
 
     >>> from fastretrieve import create_encoder
     >>> longest_side(create_encoder("pixels", image_size=(48, 64)))
@@ -214,10 +214,10 @@ def longest_side(encoder: Any) -> int | None:
     return max(getattr(encoder, "image_size", None) or (0,)) or None
 
 
-_process_task: _Task | None = None
+_process_task: _BatchTask | None = None
 
 
-def _start_process(task: _Task) -> None:
+def _start_process(task: _BatchTask) -> None:
     global _process_task
     _process_task = task
 

@@ -1,13 +1,13 @@
-"""``open_dataset``: from whatever a person has to a ``Dataset``.
+"""``open_dataset``: from a folder, a table, a file or arrays to a ``Dataset``.
 
-Folders are listed here, tables in ``tables.py``; what an item holds is read later, by
-``readers.py``.
+Tables are read in ``tables.py``, folders listed by ``modalities.py``, which also reads the items
+when they are asked for.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data.arrays import map_array, read_arrays
-from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
-from fastretrieve.data.errors import DataError
-from fastretrieve.data.readers import (
-    ANIMATION_SUFFIXES,
-    ARRAY_SUFFIXES,
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    has_suffix,
-)
+from fastretrieve.data.dataset import Dataset, encode_labels
+from fastretrieve.data.errors import DataError, Skipped
+from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.sources import Files, Memory
 from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
-from fastretrieve.data.walking import is_file, walk
 
 
 def open_dataset(
@@ -102,11 +95,11 @@ def _open_path(
 
 def _listed(path: Path, modality: Modality, recursive: bool, skipped: list[Skipped]) -> Any:
     """The items of a folder in order of their names, or a single file as one item."""
+    kind = kind_of(modality)
     if path.is_file():
-        is_array = path.suffix.lower() == ".npy" and modality == "image"
+        is_array = path.suffix.lower() == ".npy" and kind.stacks_in_npy
         return map_array(path) if is_array else [path]
-    find = _walk_sequences if modality == "sequence" else _walk_images
-    paths = list(find(path, recursive, skipped))
+    paths = list(kind.find(path, recursive=recursive, skipped=skipped))
     if not paths:
         first = f"; first: {skipped[0].key}: {skipped[0].reason}" if skipped else ""
         raise DataError(
@@ -115,29 +108,6 @@ def _listed(path: Path, modality: Modality, recursive: bool, skipped: list[Skipp
             + first
         )
     return paths
-
-
-def _walk_images(root: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:
-    for _, found in walk(root, recursive=recursive, skipped=skipped):
-        for entry in found:
-            if has_suffix(entry.name, IMAGE_SUFFIXES) and is_file(entry, skipped):
-                yield Path(entry.path)
-
-
-def _walk_sequences(root: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:
-    """Arrays, animations and videos; a folder of plain images, not the root itself, is one item."""
-    moving = ANIMATION_SUFFIXES & {".gif", ".webp"} | VIDEO_SUFFIXES | ARRAY_SUFFIXES
-    for folder, found in walk(root, recursive=recursive, skipped=skipped):
-        kinds = moving | IMAGE_SUFFIXES
-        files = [
-            entry.name
-            for entry in found
-            if has_suffix(entry.name, kinds) and is_file(entry, skipped)
-        ]
-        whole = [folder / name for name in files if has_suffix(name, moving)]
-        yield from whole
-        if folder != root and not whole and files:
-            yield folder
 
 
 def _open_npz(path: Path, modality: Modality, classes: Sequence[str] | None) -> Dataset:

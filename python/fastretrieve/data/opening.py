@@ -1,8 +1,8 @@
-"""The one place that opens files of strangers: which formats, which kinds of file, how large.
+"""Open untrusted files: the allowed formats, kinds of file and sizes.
 
-``open_picture`` is how this package calls ``Image.open``: only the formats that we mean, sizes
-before pixels, and every fault of a decoder as a ``DataError``. ``open_file`` opens what is a file,
-so that a pipe or a device with the name of a picture cannot hold a reader up.
+``open_picture`` is the package's only call of ``Image.open``. It allows the formats in ``FORMATS``,
+checks sizes before it decodes pixels, and turns every fault of a decoder into a ``DataError``.
+``open_file`` opens regular files only: a pipe or a device could block a reader.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _PLUGINS = {
     "PPM": "Ppm",
     "JPEG2000": "Jpeg2K",
     "ICO": "Ico",
-    "TGA": "Tga",  # last: it is known by no sign of its own
+    "TGA": "Tga",  # last: the format has no signature
 }
 for _name in _PLUGINS.values():
     with contextlib.suppress(ImportError):
         importlib.import_module(f"PIL.{_name}ImagePlugin")
 
-FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)  # of files and downloads
+FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)  # in files and downloads
 PAGED = ("TIFF", "MPO")  # whose frames stand alone
-UPLOAD_FORMATS = tuple(name for name in FORMATS if name in (*_PLUGINS,)[:7])  # of strangers
+UPLOAD_FORMATS = tuple(name for name in FORMATS if name in (*_PLUGINS,)[:7])  # in uploads
 
 Picture = str | os.PathLike[str] | IO[bytes]
 
@@ -51,11 +51,11 @@ def open_picture(
     formats: Sequence[str] = FORMATS,
     max_pixels: int | None = None,
 ) -> Iterator[Image.Image]:
-    """A picture whose size is known to be right and whose pixels are not decoded yet.
+    """An open picture of an allowed size, before its pixels are decoded.
 
     Whatever a decoder raises inside the ``with`` comes out as a ``DataError`` that begins with
     ``name``. ``max_pixels`` counts width times height; None is twice ``Image.MAX_IMAGE_PIXELS``,
-    which is where Pillow draws the line.
+    at which Pillow raises.
     """
     called = source if name is None else name
     with contextlib.ExitStack() as stack:
@@ -79,20 +79,20 @@ def open_picture(
 
 
 def pixel_limit(max_pixels: int | None = None) -> int | None:
-    """How many pixels go, at most; None where ``Image.MAX_IMAGE_PIXELS`` is None."""
+    """The largest number of pixels; None if ``Image.MAX_IMAGE_PIXELS`` is None."""
     general = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
     given = [each for each in (general, max_pixels) if each is not None]
     return min(given, default=None)
 
 
 def refuse_pixels(name: Any, n_pixels: int, limit: int | None, what: str = "") -> None:
-    """Raise where there are more pixels than go."""
+    """Raise if there are more pixels than the limit."""
     if limit is not None and n_pixels > limit:
         raise TooLarge(f"{name}: {n_pixels:,} pixels{what}, at most {limit:,} go")
 
 
 def _area(image: Image.Image) -> int:
-    """Pixels that decoding makes: of a TIFF its tiles, which may be larger than the picture."""
+    """Pixels to decode: the tile of a TIFF may be larger than the picture."""
     tags: Any = getattr(image, "tag_v2", None)
     tile = 1
     for number in (322, 323) if tags else ():  # TileWidth, TileLength
@@ -121,8 +121,8 @@ def _refuse_large_icon(file: IO[bytes], name: Any, limit: int | None) -> None:
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a file to read it; a pipe, a device, a socket or a folder is a ``DataError``.
 
-    Nothing waits: a pipe is not opened, and one that takes the file's place is opened without
-    waiting for its other end.
+    It never blocks: a pipe is not opened, and one that replaces the file meanwhile is opened
+    without waiting for its other end.
     """
     try:
         _refuse_other_kinds(path, os.stat(path).st_mode)

@@ -1,34 +1,28 @@
-"""Pictures of items for people to look at, and what stands for an item that is gone."""
+"""Pictures of items for people, and a cross in place of an item that is gone."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from fastretrieve.data.images import to_image
+from fastretrieve.data.modalities import kind_of
 
 _PAPER, _LINES = "#eaeef2", "#656d76"
 
 
 def picture_of(item: Any, *, modality: str = "image") -> Image.Image:
-    """A picture of an item: the image, the middle frame of a sequence, or its numbers as shades.
+    """A picture of an item of any modality.
 
+    >>> import numpy as np
     >>> picture_of(np.zeros((7, 3)), modality="sequence").size
     (7, 3)
     """
-    if modality == "image":
-        return to_image(item)
-    if isinstance(item, np.ndarray) and item.ndim == 2:
-        low, high = float(item.min()), float(item.max())
-        shades = np.rint((item.T - low) / (high - low or 1) * 255).astype(np.uint8)
-        return Image.fromarray(shades)
-    return to_image(item[len(item) // 2])
+    return kind_of(modality).picture(item)
 
 
 def missing_picture(size: int) -> Image.Image:
-    """What stands for an item whose file is gone or damaged: a cross."""
+    """A cross, in place of an item whose file is gone or damaged."""
     cross = Image.new("RGB", (size, size), _PAPER)
     pen = ImageDraw.Draw(cross)
     pen.line((0, 0, size, size), _LINES, 2)

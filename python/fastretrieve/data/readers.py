@@ -1,7 +1,7 @@
 """Read one item from one file: an image, or a sequence of frames.
 
-Every way in which a file can be bad becomes a ``DataError`` with the reason, so that a loader can
-skip, count and list it. Pillow decodes, through ``opening.py``; a JPEG is decoded at a reduced size
+Every fault of a file becomes a ``DataError`` with the reason, so that a loader can skip, count and
+list it. Pillow decodes, through ``opening.py``; a JPEG is decoded at a reduced size
 where that is enough. The frames of a sequence are made by ``frames.py``, arrays by ``arrays.py``.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from fastretrieve.data.arrays import read_array
 from fastretrieve.data.errors import DataError
-from fastretrieve.data.frames import MAX_FRAMES, Budget, animation, fitted, frame_numbers
+from fastretrieve.data.frames import MAX_FRAMES, PixelBudget, animation, fitted, frame_numbers
 from fastretrieve.data.images import to_image
 from fastretrieve.data.opening import open_picture
 
@@ -64,17 +64,6 @@ def decode_image(
         upright = _crop(upright, box, name)
         return upright, upright.size
     return upright, (height, width) if turned else (width, height)
-
-
-def read_item(
-    path: str | Path, *, modality: str = "image", size: int | None = None, box: Box | None = None
-) -> Any:
-    """Read a file, or a folder of frames, as an image or as a sequence."""
-    return (
-        read_sequence(path, size=size)
-        if modality == "sequence"
-        else read_image(path, size=size, box=box)
-    )
 
 
 def read_sequence(
@@ -139,7 +128,7 @@ def _read_frame_folder(folder: Path, *, size: int | None, max_frames: int) -> li
         raise DataError(f"{folder}: {error.strerror or error}") from error
     if not paths:
         raise DataError(f"{folder}: no frames; a frame folder holds image files")
-    budget, numbers = Budget(folder), frame_numbers(len(paths), max_frames)
+    budget, numbers = PixelBudget(folder), frame_numbers(len(paths), max_frames)
     frames = []
     for number in numbers:
         frame = read_image(paths[number], size=size)

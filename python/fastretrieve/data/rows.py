@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 Line = tuple[int, str, str]  # its number, its text, and why it cannot be used
 
 
-class Rows:
+class TableRows:
     """The rows of a table with the numbers of their lines; what is wrong comes as text."""
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the items of a data set come from: files, or what is in memory already."""
+"""The sources of a data set: files, or items in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data.errors import DataError, readable
-from fastretrieve.data.readers import Box, read_item
+from fastretrieve.data.modalities import kind_of, read_item
+from fastretrieve.data.readers import Box
 
 
 class Files:
@@ -24,6 +25,7 @@ class Files:
         boxes: Sequence[Box | None] | None = None,
         urls: Sequence[str | None] | None = None,
     ) -> None:
+        kind_of(modality)  # an error if it is unknown
         self.paths = paths
         self.modality = modality
         self.boxes = list(boxes) if boxes is not None else None
@@ -56,7 +58,7 @@ class Files:
 
 
 class Memory:
-    """Items that are there: one array [n, ...], or a list of images or sequences."""
+    """Items in memory: one array [n, ...], or a list of images or sequences."""
 
     def __init__(self, items: Any) -> None:
         self.items = items

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from fastretrieve._common.arguments import shown
-from fastretrieve.data.columns import Columns
-from fastretrieve.data.dataset import Dataset, Modality, Skipped, encode_labels
-from fastretrieve.data.errors import DataError, readable
+from fastretrieve.data.columns import TableColumns
+from fastretrieve.data.dataset import Dataset, encode_labels
+from fastretrieve.data.errors import DataError, Skipped, readable
+from fastretrieve.data.modalities import Modality
 from fastretrieve.data.readers import Box
-from fastretrieve.data.rows import Row, Rows
+from fastretrieve.data.rows import Row, TableRows
 from fastretrieve.data.sources import Files
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
-MAX_LISTED = 100_000  # rows that are skipped by name; the rest of them is counted
+MAX_LISTED = 100_000  # skipped rows that are listed; the rest are counted
 _PATHS = ("path", "file", "filename", "image")
 _URL = "url"  # of an item without a path; beside one it is metadata
 _LABELS = ("label", "class")
@@ -32,7 +33,7 @@ _EXTENT = ("x", "y", "w", "h")
 
 
 class _Paths(Sequence[Path]):
-    """Where the files are: joined when they are asked for, since a name takes less memory."""
+    """The paths of the files, joined to the folder on access: a name takes less memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +53,7 @@ class _Paths(Sequence[Path]):
 
 
 class _Item(NamedTuple):
-    """What a row says about where its item is."""
+    """The place and label of an item, from its row."""
 
     file: str  # "" where there is a URL
     url: str | None
@@ -60,16 +61,16 @@ class _Item(NamedTuple):
     label: Any
 
 
-class _Table:
-    """What has been read of a table."""
+class _TableReader:
+    """Reads a table, row by row, into columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows = Rows(path)
+        self.rows = TableRows(path)
         self.paths = _Paths(path.parent)
         self.urls: list[str | None] = []
         self.boxes: list[Box | None] = []
-        self.columns = Columns()
+        self.columns = TableColumns()
         self.skipped: list[Skipped] = []
         self.n_unlisted = 0
 
@@ -100,7 +101,7 @@ class _Table:
             self.n_unlisted += 1
 
     def _list_left_out(self) -> None:
-        """Name what is left out beside single rows."""
+        """List the columns that are left out, and the number of unlisted rows."""
         left_out = dict(self.rows.left_out)
         for name in sorted(self.columns.left_out):
             left_out[f"column {name!r}"] = "so few rows have it that its gaps take too much memory"
@@ -118,7 +119,7 @@ def open_table(
     path: Path, *, modality: Modality = "image", classes: Sequence[str] | None = None
 ) -> Dataset:
     """Read a table into a ``Dataset``; the items themselves are read later."""
-    table = _Table(path)
+    table = _TableReader(path)
     table.read()
     n_rows = len(table.urls)
     if n_rows == 0:
@@ -147,7 +148,7 @@ def open_table(
 
 
 def _item(row: Row) -> _Item:
-    """What a row says; a ``ValueError`` says what is wrong with it."""
+    """The item of a row; a ``ValueError`` says what is wrong with it."""
     file = next((row[name] for name in _PATHS if row.get(name)), None)
     url = str(row.get(_URL) or "").strip() if file is None else ""
     if url and not url.lower().startswith(("http://", "https://")):
@@ -186,11 +187,11 @@ def _edges(given: dict[str, Any]) -> Box:
         a, b, c, d = (float(value) for value in given.values() if not isinstance(value, bool))
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"box {shown(given)} is not made of numbers") from None
-    if not all(abs(edge) < 2**31 for edge in (a, b, c, d)):  # neither is what is not a number
+    if not all(abs(edge) < 2**31 for edge in (a, b, c, d)):  # NaN fails this too
         raise ValueError(f"box {shown(given)} is not in pixels of a picture")
     return a, b, c, d
 
 
-def _box_columns(columns: Columns) -> set[str]:
+def _box_columns(columns: TableColumns) -> set[str]:
     sets = [{*names} for names in (*_CORNERS, _EXTENT) if all(map(columns.has, names))]
     return {"box"}.union(*sets)

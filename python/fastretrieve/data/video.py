@@ -13,7 +13,7 @@ from PIL import Image
 
 from fastretrieve._common.needs import wanting
 from fastretrieve.data.errors import DataError
-from fastretrieve.data.frames import MAX_FRAMES, Budget, fitted, frame_numbers
+from fastretrieve.data.frames import MAX_FRAMES, PixelBudget, fitted, frame_numbers
 from fastretrieve.data.opening import open_file, pixel_limit, refuse_pixels
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
@@ -32,7 +32,7 @@ def read_video(
         # demuxing costs a hundredth of decoding.
         with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
             n_frames = sum(packet.size > 0 for packet in container.demux(video=0))
-        budget, wanted = Budget(path), set(frame_numbers(n_frames, max_frames))
+        budget, wanted = PixelBudget(path), set(frame_numbers(n_frames, max_frames))
         with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
             stream = container.streams.video[0]
             refuse_pixels(path, stream.width * stream.height, pixel_limit())

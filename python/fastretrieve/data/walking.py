@@ -1,7 +1,7 @@
-"""Look into folders: what cannot be looked into is listed, and the rest goes on.
+"""List folders; an entry that cannot be read is added to ``skipped``, and the walk goes on.
 
-Links to folders are not followed, so there is no way round in a circle. Nothing here recurses:
-folders may be nested as deep as the system lets them be.
+Links to folders are not followed, so no walk is endless. Nothing here recurses: folders may be
+nested as deep as the system allows.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastretrieve.data.dataset import Skipped
-from fastretrieve.data.errors import readable
+from fastretrieve.data.errors import Skipped, readable
 
 Entry = os.DirEntry[str]
 
 
 def entries(folder: str | Path, skipped: list[Skipped]) -> list[Entry]:
-    """What a folder holds, in order of name."""
+    """The entries of a folder, in order of name."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""``fastretrieve demo``: what happens, in order, and what a person reads of it."""
+"""``fastretrieve demo``: its steps in order, and its output."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from fastretrieve.data.fashion_mnist import DatasetError, Pictures
 from fastretrieve.demo import sheet
 from fastretrieve.demo.comparing import Found, Space, compare, footnote, space_of, table_of
 from fastretrieve.demo.lines import say
-from fastretrieve.demo.sheet import Group, Tile
+from fastretrieve.demo.sheet import Group, SheetTile
 
 if TYPE_CHECKING:
     from fastretrieve.demo.learning import Learned
@@ -134,7 +134,7 @@ def draw(pictures: Pictures, found: list[Found], learned: "Learned | None") -> I
     def group(one: Found) -> Group:
         space = one.space
         rows = [
-            [Tile(picture(space, row), str(space.labels[row])) for row in one.ids[query, :n]]
+            [SheetTile(picture(space, row), str(space.labels[row])) for row in one.ids[query, :n]]
             for query in asked
         ]
         dim = space.data.rows.shape[1]
@@ -142,12 +142,14 @@ def draw(pictures: Pictures, found: list[Found], learned: "Learned | None") -> I
         return Group(f"nearest by {space.name}", note, rows)
 
     wanted = found[0].space.wanted
-    queries = [Tile(Image.fromarray(pictures.queries.images[i]), str(wanted[i])) for i in asked]
+    queries = [
+        SheetTile(Image.fromarray(pictures.queries.images[i]), str(wanted[i])) for i in asked
+    ]
     return sheet.draw(queries, [group(one) for one in found])
 
 
 def tell_next_steps(console: Console, gallery: Path, out: Path) -> None:
-    """What to type next."""
+    """Print the next commands to type."""
     command, needs = own_command(), ""
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         needs = f"{remedy('serve')} && "

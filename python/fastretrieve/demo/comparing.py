@@ -1,4 +1,4 @@
-"""How right the nearest vectors are, and how fast they are found, beside FAISS on the same ones."""
+"""Measure how right and how fast a search is, beside FAISS on the same vectors."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -33,7 +33,7 @@ class Space(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the search of a space found, and how right and how fast that was."""
+    """The results of searching a space, with their accuracy and speed."""
 
     space: Space
     ids: NDArray[np.int64]  # [n_queries, K]
@@ -112,7 +112,7 @@ def table_of(everything: list[Found]) -> Table:
 
 
 def footnote() -> str:
-    """What the table's figures are."""
+    """A footnote that explains the table."""
     version = version_of(_FAISS.distribution)
     faiss = f"FAISS {version}: IndexFlat, with as many threads as suit it best."
     return (

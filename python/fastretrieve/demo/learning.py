@@ -1,4 +1,4 @@
-"""The demo's part that needs torch: train a small ``cnn`` and keep a gallery of its vectors.
+"""The part of the demo that needs torch: train a small ``cnn`` and build its gallery.
 
 Both stay in the output folder. A stopped run goes on where it was, a second one finds them done,
 and a gallery whose encoder has changed is made anew.
@@ -111,7 +111,7 @@ def tell_course(console: Console, folder: Path) -> None:
 
 
 def opened(folder: Path, encoder: Encoder, saved: Path, *, fresh: bool) -> Gallery:
-    """The gallery of this very encoder; an older one gives way."""
+    """The gallery of this encoder; one of another encoder is replaced."""
     if (folder / manifest.FILE).exists():
         gallery = Gallery.open(folder)
         if not fresh and gallery.manifest.weights_sha256 == read_encoder(saved).weights_sha256:

@@ -1,4 +1,4 @@
-"""The demo's lines: a word that says what it is about, then what there is to say."""
+"""The demo's lines of output: a topic, then the text."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -7,5 +7,5 @@ WIDTH = 10
 
 
 def say(console: Console, topic: str, text: str) -> None:
-    """One line; it is not cut, so that what stands there can be copied."""
+    """Print one line, uncut, so that it can be copied."""
     console.print(f"[bold cyan]{topic:<{WIDTH}}[/]{escape(text)}", soft_wrap=True)

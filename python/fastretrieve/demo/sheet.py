@@ -1,4 +1,4 @@
-"""The demo's picture: queries on the left, beside each of them what was found nearest to it."""
+"""The demo's picture: queries on the left, beside each the nearest pictures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ PAPER, INK, FAINT, WRONG = "#ffffff", "#1f2328", "#656d76", "#cf222e"
 LEGEND = "A red frame: not what the query shows."
 
 
-class Tile(NamedTuple):
+class SheetTile(NamedTuple):
     """A picture and what it shows."""
 
     image: Image.Image
@@ -22,17 +22,17 @@ class Tile(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What was found by one kind of vectors: a row of tiles for each query."""
+    """The results of one kind of vectors: a row of tiles for each query."""
 
     title: str
     note: str
-    rows: Sequence[Sequence[Tile]]
+    rows: Sequence[Sequence[SheetTile]]
 
 
-def draw(queries: Sequence[Tile], groups: Sequence[Group]) -> Image.Image:
-    """One sheet; what does not show what its query shows is framed and named in red.
+def draw(queries: Sequence[SheetTile], groups: Sequence[Group]) -> Image.Image:
+    """One sheet; a picture of another class than its query gets a red frame and name.
 
-    >>> tile = Tile(Image.new("L", (28, 28)), "bag")
+    >>> tile = SheetTile(Image.new("L", (28, 28)), "bag")
     >>> draw([tile], [Group("cnn", "all right", [[tile] * 5])]).size
     (628, 202)
     """
@@ -65,7 +65,7 @@ def _tile(
     canvas: Image.Image,
     pen: ImageDraw.ImageDraw,
     place: tuple[int, int],
-    tile: Tile,
+    tile: SheetTile,
     *,
     is_wrong: bool = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Encoders: images and sequences to vectors. Ours and anybody's come through the same door.
+"""Encoders: images and sequences to vectors. Built-in and foreign ones load the same way.
 
 ``list_encoders`` says what is installed, ``create_encoder`` makes one by name, ``load_encoder``
 reads a saved one. ``protocol.py`` is the contract, ``base.TorchEncoder`` a convenience for torch,

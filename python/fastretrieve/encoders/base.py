@@ -49,8 +49,8 @@ class TorchEncoder(torch.nn.Module):
     api_version: int = API_VERSION
     capabilities: frozenset[str] = frozenset({"trainable"})
     progress_figure: ClassVar[Figure] = Figure("loss", "lower")
-    # What the constructor may allocate when it is called with the options of a file, beside what
-    # the file's size explains: a frozen backbone that is not saved, say.
+    # Bytes that the constructor may allocate beyond the weights in a file, when the options come
+    # from that file: for a frozen backbone that is not saved, say.
     unsaved_bytes: ClassVar[int] = 4 << 30
     classes: tuple[str, ...] = ()
 
@@ -143,13 +143,13 @@ class TorchEncoder(torch.nn.Module):
 def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[TorchEncoder]) -> Self:
     """The encoder that ``make`` builds from the options of a file, with the file's weights.
 
-    What is built may take no more than the file explains, and the caller's random state comes back.
+    The size of the file limits what is built. The caller's random state comes back.
     """
-    from fastretrieve.encoders.saved.budget import Budget
+    from fastretrieve.encoders.saved.budget import MemoryBudget
 
     entries = saved.entries()
     file_bytes = (saved.directory / files.WEIGHTS).stat().st_size
-    budget = Budget(entries, file_bytes=file_bytes, unsaved_bytes=cls.unsaved_bytes)
+    budget = MemoryBudget(entries, file_bytes=file_bytes, unsaved_bytes=cls.unsaved_bytes)
     with naming(saved.directory, cls.__name__), torch.random.fork_rng(devices=[]):
         if cls.__module__ in [f"fastretrieve.encoders.models.{name}" for name in _OURS]:
             refuse_other_kinds(cls, saved.config)
@@ -163,9 +163,21 @@ def restored(saved: files.SavedEncoder, make: Callable[[], Self], cls: type[Torc
         return encoder.eval()
 
 
+def arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor as its ``config``: call it with ``locals()``, first thing.
+
+    >>> class Example:
+    ...     def __init__(self, *, dim=4, seed=0):
+    ...         self.config = arguments(locals())
+    >>> Example(seed=1).config
+    {'dim': 4, 'seed': 1}
+    """
+    return {name: value for name, value in scope.items() if name not in ("self", "__class__")}
+
+
 def _refuse_other_kinds(own: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
-    """Raise where floats would take the place of whole numbers, or the other way about; torch
-    itself compares names and shapes, but converts in silence.
+    """Raise if floats would replace whole numbers, or the reverse: torch compares names and
+    shapes, but converts silently.
     """
     for name in sorted(set(own) & set(entries)):
         dtype, tensor = entries[name].dtype, own[name]
@@ -210,7 +222,7 @@ def take_batch(batch: Batch, rows: Any) -> Batch:
 def seeded(seed: int) -> Iterator[None]:
     """Draw torch's random numbers from ``seed``; the global state comes back afterwards.
 
-    Constructors initialise their weights under it, so that making an encoder disturbs nobody.
+    Constructors initialise their weights under it, so other code's draws stay the same.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

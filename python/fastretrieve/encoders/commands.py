@@ -106,7 +106,7 @@ def _listing(plugins: list[Plugin]) -> Table:
 
 def _console() -> Console:
     console = Console()
-    # In a pipe nothing may be cut at 80 columns: a reason is there to be read.
+    # In a pipe, rich would cut reasons at 80 columns.
     return console if console.is_terminal else Console(width=1000)
 
 

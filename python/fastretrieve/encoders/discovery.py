@@ -2,7 +2,7 @@
 
 A plugin is looked at, not run: its module is located, and its source is parsed for the class, the
 ``api_version`` and the top-level imports. That finds most broken plugins for free; what only shows
-when the code runs is found by ``registry.check_plugins`` or when somebody asks for the encoder.
+when the code runs is found by ``registry.check_plugins`` or when the encoder is asked for.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ API_VERSION = 1
 """The version of this contract. A plugin that speaks another one is listed as broken."""
 
 Modality: TypeAlias = Literal["image", "sequence"]
-MODALITIES: frozenset[str] = frozenset({"image", "sequence"})
 
 Items: TypeAlias = Sequence[Any]
 """Images: PIL images, arrays [h, w] or [h, w, c] (uint8, or floats in [0, 1]), tensors [h, w] or

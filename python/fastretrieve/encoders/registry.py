@@ -19,7 +19,7 @@ from fastretrieve._common import needs
 from fastretrieve.encoders import discovery
 from fastretrieve.encoders.discovery import Plugin
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, MODALITIES, Encoder
+from fastretrieve.encoders.protocol import API_VERSION, CAPABILITIES, Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.encoders.saved.opening import naming, printable
 
@@ -152,7 +152,9 @@ def _imported(plugin: Plugin) -> type[Any]:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it runs
+    except needs.MissingPackage:  # it says what to install
+        raise
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything
         raise _broken(plugin, f"{type(error).__name__}: {error}") from error
     if fault := class_fault(found):
         raise _broken(plugin, fault)
@@ -160,7 +162,7 @@ def _imported(plugin: Plugin) -> type[Any]:
 
 
 def class_fault(cls: Any) -> str:
-    """What keeps a class from being an encoder; "" if nothing does."""
+    """Why a class is no encoder; "" if it is one."""
     if not isinstance(cls, type):
         return f"{cls!r} is not a class"
     if missing := [name for name in _METHODS if not callable(getattr(cls, name, None))]:
@@ -172,7 +174,7 @@ def class_fault(cls: Any) -> str:
 
 
 def check_instance(encoder: Any, name: str) -> None:
-    """Refuse an instance that does not keep the letter of the protocol, with all its faults.
+    """Refuse an instance whose attributes break the protocol, and list all faults.
 
     ``fastretrieve.testing.check_encoder`` checks the meaning too.
     """
@@ -201,8 +203,8 @@ def instance_faults(encoder: Any) -> list[str]:
         faults.append(f"name is a non-empty string, got {encoder.name!r}")
     if not isinstance(encoder.dim, int) or encoder.dim < 1:
         faults.append(f"dim is a positive int, got {encoder.dim!r}")
-    if encoder.modality not in MODALITIES:
-        faults.append(f"modality is one of {sorted(MODALITIES)}, got {encoder.modality!r}")
+    if fault := _modality_fault(encoder.modality):
+        faults.append(fault)
     if unknown := sorted(set(encoder.capabilities) - set(CAPABILITIES)):
         faults.append(f"capabilities {unknown} are unknown; known are {sorted(CAPABILITIES)}")
     for capability in sorted(set(encoder.capabilities) & set(CAPABILITIES)):
@@ -212,10 +214,17 @@ def instance_faults(encoder: Any) -> list[str]:
     return [fault for fault in dict.fromkeys(faults) if fault]
 
 
+def _modality_fault(modality: Any) -> str:
+    from fastretrieve.data.modalities import KINDS
+
+    known = sorted(KINDS)
+    return "" if modality in known else f"modality is one of {known}, got {modality!r}"
+
+
 def check_plugins(*, timeout: float = 120.0) -> list[Plugin]:
     """``list_encoders`` after importing each one, every plugin in a process of its own.
 
-    So a plugin that crashes, exits or hangs costs nobody anything.
+    So a plugin that crashes, exits or hangs harms no other.
     """
     return [
         plugin if plugin.status != "available" else _try_import(plugin, timeout)
@@ -249,7 +258,7 @@ def _broken(plugin: Plugin, cause: str) -> EncoderError:
         absent = ModuleNotFoundError(cause, name=missing[1] or missing[2])
         if told := needs.sentence(absent, what=f"encoder {plugin.name!r}"):
             return EncoderError(told)
-    # Not for ourselves: in an index, the name fastretrieve may be somebody else's.
+    # Not our own: an index may hold another package named fastretrieve.
     how = "" if plugin.distribution == _OWN else f" (pip install -U {plugin.distribution})"
     return EncoderError(
         f"encoder {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "

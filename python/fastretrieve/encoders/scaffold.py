@@ -77,7 +77,7 @@ class {cls}(TorchEncoder):
         config = {{"dim": dim, "image_size": image_size, "channels": channels}}
         super().__init__(dim=dim, config=config)
         height, width = (side // 4 for side in self.image_size)
-        with seeded(0):  # random weights, without touching anybody's random state
+        with seeded(0):  # random weights, without touching the global random state
             self.encoder = nn.Sequential(
                 nn.Conv2d(self.channels, 16, 3, stride=2, padding=1),
                 nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Vectors with what is known about each: label, item, metadata.
+"""Vectors with their labels, items and metadata.
 
 They come from either kind of input: vectors that the caller has, or items that an encoder turns
 into vectors.
@@ -33,7 +33,7 @@ class Labelled:
         return len(self.vectors)
 
     def relabel(self, classes: tuple[str, ...]) -> Labelled:
-        """The same with labels numbered by ``classes``; a class that is not there becomes -1."""
+        """The same with labels numbered by ``classes``; an unknown class becomes -1."""
         position = {name: i for i, name in enumerate(classes)}
         table = np.array([position.get(name, -1) for name in self.classes] + [-1], np.int64)
         return replace(self, labels=table[self.labels], classes=classes)
@@ -68,7 +68,7 @@ def from_vectors(vectors: Any, about: Any, *, name: str) -> Labelled:
 
 
 def from_items(encoder: Any, items: Any, labels: Any = None, **options: Any) -> Labelled:
-    """What an encoder makes of the items that could be read; ``options`` go to the encoding."""
+    """Encode the items that can be read; ``options`` go to ``encode_dataset``."""
     from fastretrieve.encoders.encoding import encode_dataset
 
     dataset = open_dataset(items, labels=labels, modality=encoder.modality)

@@ -1,7 +1,7 @@
 """Rank the gallery for every query and measure where its class mates come.
 
-``fastretrieve.Index`` does the search. Queries go in chunks: what a ranking takes is memory for a
-chunk, not for all queries times the gallery.
+``fastretrieve.Index`` does the search. Queries go in chunks, so that memory holds
+the rankings of one chunk only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def rank_class_mates(
         firsts.append(ids[:, : max(ks)])
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if depth < n_relevant.max():
-        del values["map@r"]  # its first R ranks were not all looked at
+        del values["map@r"]  # the ranking is shorter than R
     return Ranking(scored, values, np.concatenate(firsts), metric, depth)
 
 

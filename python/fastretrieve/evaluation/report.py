@@ -30,7 +30,7 @@ tr:nth-child(even) { background: #222 } .note { color: #aaa } }
 """
 
 
-class Tile(NamedTuple):
+class GridTile(NamedTuple):
     """One picture of a grid; ``colour`` is its frame's."""
 
     image: Image.Image
@@ -39,7 +39,7 @@ class Tile(NamedTuple):
 
 
 class Reported(Protocol):
-    """What a report reads of an evaluation (``retrieval.Evaluation``, which writes reports)."""
+    """The part of an ``Evaluation`` (``retrieval.py``) that a report reads."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
@@ -89,7 +89,7 @@ def write_report(evaluation: Reported, path: Path, *, n_rows: int, k: int) -> No
 
 
 def result_grids(evaluation: Reported, *, n_rows: int, k: int) -> list[tuple[str, Image.Image]]:
-    """Pictures of queries with their neighbours: some of all, and those that went worst."""
+    """Pictures of queries with their neighbours: a few of all, and the worst."""
     if evaluation.queries is None or evaluation.gallery is None or n_rows < 1:
         return []
     spread = np.linspace(0, evaluation.n_queries - 1, min(n_rows, evaluation.n_queries))
@@ -100,10 +100,10 @@ def result_grids(evaluation: Reported, *, n_rows: int, k: int) -> list[tuple[str
     ]
 
 
-def draw_grid(rows: Sequence[Sequence[Tile]]) -> Image.Image:
+def draw_grid(rows: Sequence[Sequence[GridTile]]) -> Image.Image:
     """Tiles in rows; the first of each row is the query and stands apart.
 
-    >>> draw_grid([[Tile(Image.new("L", (8, 8)), "query")]]).size
+    >>> draw_grid([[GridTile(Image.new("L", (8, 8)), "query")]]).size
     (128, 128)
     """
     pitch, height = _TILE + _GAP, _TILE + _CAPTION + _GAP
@@ -138,11 +138,11 @@ def _grid(evaluation: Reported, picked: NDArray[np.int64], k: int) -> Image.Imag
     for i in picked.tolist():
         row = int(evaluation.rows[i])
         name = queries.label_name(row)
-        tiles = [Tile(_thumbnail(queries, row), str(name))]
+        tiles = [GridTile(_thumbnail(queries, row), str(name))]
         for found in evaluation.neighbours[i, :k].tolist():
             label = gallery.label_name(found)
             tiles.append(
-                Tile(_thumbnail(gallery, found), str(label), _GREEN if label == name else _RED)
+                GridTile(_thumbnail(gallery, found), str(label), _GREEN if label == name else _RED)
             )
         rows.append(tiles)
     return draw_grid(rows)

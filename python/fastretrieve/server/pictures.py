@@ -17,6 +17,7 @@ from fastretrieve.data import DataError, read_item
 from fastretrieve.data.arrays import map_array
 from fastretrieve.data.errors import TooLarge
 from fastretrieve.data.frames import frame_numbers
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.opening import FORMATS, UPLOAD_FORMATS, open_file, open_picture
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import (
@@ -36,7 +37,7 @@ def check_upload(data: bytes, *, limit: int, modality: str) -> str:
     """The format, found by content, of bytes that are safe to decode."""
     try:
         kind, n_frames, (width, height) = _looked_at(
-            io.BytesIO(data), formats=UPLOAD_FORMATS, all_frames=modality == "sequence"
+            io.BytesIO(data), formats=UPLOAD_FORMATS, all_frames=kind_of(modality).has_frames
         )
     except TooLarge:
         raise Refused(413, "the image is too large") from None
@@ -54,11 +55,14 @@ def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limi
     if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise Refused(404, "its file is gone")
     try:
-        if modality == "sequence":
+        kind = kind_of(modality)
+        if kind.has_frames:
             image = _of_sequence(path, size=size, limit=limit)
         else:
-            _refuse_pixels(_pixels(path, limit=limit), limit)
-            image = picture_of(read_item(path, size=size, box=box))
+            if kind.is_picture:
+                _refuse_pixels(_pixels(path, limit=limit), limit)
+            item = read_item(path, modality=modality, size=size, box=box)
+            image = picture_of(item, modality=modality)
     except TooLarge:
         raise Refused(
             404, f"its file is too large for a picture: more than {limit} pixels"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastretrieve.data import DataError, longest_side
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
@@ -55,7 +56,7 @@ class Service:
             "offset": offset,
             "where": self.columns.filters(filters),
         }
-        query = self._decoded(data) if modality == "image" else None
+        query = self._decoded(data) if kind_of(modality).is_picture else None
         decoded = time.perf_counter()
         with _without_paths():
             if query is not None:

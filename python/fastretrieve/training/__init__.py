@@ -1,7 +1,7 @@
 """Fit an encoder to data: ``fr.train``.
 
 ``fitting.py`` holds ``train``; ``run.py`` the loop; ``stepping.py`` one step; ``validation.py`` the
-figures after an epoch; ``checkpoint.py`` what survives a kill; ``journal.py`` and ``pictures.py``
+figures after an epoch; ``checkpoint.py`` the saved state; ``journal.py`` and ``pictures.py``
 the log, curves and sheets; ``augmentation.py`` decides how images may be changed; ``synthetic.py``
 adds generated ones. What an encoder must offer is in ``encoders/protocol.py``; five optional things
 are known here: its ``recipe`` (``encoders/recipe.py``); its ``views``, if it makes changed views

@@ -1,8 +1,8 @@
-"""Which changes of an image leave its meaning alone, decided by looking at the data.
+"""Choose how images may be changed without changing their meaning.
 
-Mirroring is the dangerous one: a mirrored face is a face, a mirrored letter is not a letter. So
-images are mirrored only if the data themselves are as mirrored as not: if mirror images lie about
-as close to their nearest neighbours in the data as the images do to theirs.
+Mirroring is the dangerous change: a mirrored face is a face, a mirrored letter is no letter. So
+images are mirrored only if their mirror images lie about as close to the data as they do
+themselves.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.blocks.views import MILD, Views
 from fastretrieve.encoders.protocol import Trainable
 from fastretrieve.training.options import Augment
 
 MIRROR_TOLERANCE = 1.1  # how much farther away mirror images may be, as a ratio of distances
-_SAMPLE = 512  # of which the second half asks and the first half answers
+_SAMPLE = 512  # images, of which every second one is a query
 _SIDE = 16  # at this size the comparison sees shapes, not noise
-_FEWEST = 32  # below, the comparison is luck
+_FEWEST = 32  # images, for a comparison that is not luck
 
 
 def choose_views(encoder: Trainable, sample: Any, augment: Augment) -> Views | None:
@@ -27,7 +28,8 @@ def choose_views(encoder: Trainable, sample: Any, augment: Augment) -> Views | N
 
     An encoder that makes views of its own is told about mirroring here.
     """
-    if encoder.modality != "image" or not isinstance(sample, torch.Tensor) or sample.ndim != 4:
+    is_picture = kind_of(encoder.modality).is_picture
+    if not is_picture or not isinstance(sample, torch.Tensor) or sample.ndim != 4:
         return None
     chosen = augment if isinstance(augment, Views) else None
     mirrored = chosen.flip if chosen else bool(augment) and mirrors_are_at_home(sample)

@@ -1,8 +1,8 @@
-"""The state of a run in one file, from which it goes on as if it had never stopped.
+"""The state of a run in one file, from which the run resumes as if it had never stopped.
 
 A safetensors file: weights, optimizers and best weights as tensors, everything else as JSON in its
-header, with a SHA-256 of the whole file. It is written beside its name, flushed and renamed, so a
-kill leaves the one before. Random numbers need no state: every step seeds them by its number.
+header, with a SHA-256 of the whole file. It is written beside its name, flushed and renamed, so
+a kill leaves the previous one. Random numbers need no state: every step seeds them by its number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastretrieve.encoders.saved.opening import brief, ordinary_file
 from fastretrieve.encoders.saved.weights import entries_of
 
 FORMAT_VERSION = "2"
-_WITHOUT_SUM = "1"  # as it was before there was a checksum; such a run still goes on
+_WITHOUT_SUM = "1"  # before the checksum; such a run can still be resumed
 _NO_SUM = "0" * 64
 _WEIGHTS, _BEST, _OPTIMIZER = "weights/", "best/", "optimizer/"
 
@@ -34,8 +34,8 @@ class CheckpointError(RuntimeError):
 
 
 @dataclass
-class Progress:
-    """Where a run is."""
+class RunProgress:
+    """How far a run is."""
 
     step: int = 0  # steps done
     epochs: list[dict[str, Any]] = field(default_factory=list)  # one entry for each epoch done
@@ -43,16 +43,16 @@ class Progress:
     n_summed: int = 0
     best_epoch: int | None = None
     best_value: float | None = None
-    n_stale: int = 0  # epochs since one was better than all before
+    n_stale: int = 0  # epochs since the best one
     seconds: float = 0.0
     cpu_seconds: float = 0.0  # of all threads of this process
 
 
 @dataclass
-class State:
-    """What a checkpoint holds."""
+class RunState:
+    """The content of a checkpoint."""
 
-    progress: Progress
+    progress: RunProgress
     weights: dict[str, torch.Tensor]
     best: dict[str, torch.Tensor]  # empty before the first epoch, and where the last one counts
 
@@ -72,7 +72,7 @@ def set_weights(encoder: Any, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _refuse_other_weights(own: Mapping[str, torch.Tensor], found: Mapping[str, Any]) -> None:
-    """Raise where tensors are not those of the encoder, in name, shape or kind."""
+    """Raise if tensors differ from the encoder's in name, shape or kind."""
     kinds = [
         {name: (t.shape, t.is_floating_point()) for name, t in tensors.items()}
         for tensors in (own, found)
@@ -85,7 +85,7 @@ def write_checkpoint(
     path: Path,
     *,
     run: str,
-    state: State,
+    state: RunState,
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
     tensors = {_WEIGHTS + name: tensor for name, tensor in state.weights.items()}
@@ -109,7 +109,7 @@ def read_checkpoint(
     run: str,
     encoder: Any,
     optimizers: Mapping[str, torch.optim.Optimizer],
-) -> State | None:
+) -> RunState | None:
     """The state to go on from (the optimizers are set to it), or None where there is no file."""
     try:
         header, tensors = _read(path)
@@ -121,14 +121,14 @@ def read_checkpoint(
         weights, best = _with_prefix(tensors, _WEIGHTS), _with_prefix(tensors, _BEST)
         for found in (weights, best) if best else (weights,):
             _refuse_other_weights(weights_of(encoder), found)
-        state = State(_progress(header), weights, best)
+        state = RunState(_progress(header), weights, best)
         _set_optimizers(optimizers, tensors)
         return state
     except FileNotFoundError:
         return None
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged file may be wrong in any way
+    except Exception as error:  # a damaged file can raise anything
         raise CheckpointError(
             f"{path} is damaged and cannot be read ({brief(error)}); delete it, or start over with "
             "resume=False (--fresh)"
@@ -150,7 +150,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def _summed(data: bytes, placeholder: str) -> bytes:
-    """The file with its own SHA-256, taken while a placeholder stood there, in its header."""
+    """The file with its SHA-256 in place of the placeholder over which it was taken."""
     at = data.index(placeholder.encode())
     digest = hashlib.sha256(data).hexdigest().encode()
     return data[:at] + digest + data[at + len(digest) :]
@@ -168,9 +168,9 @@ def _verify(file: IO[bytes], wanted: str) -> None:
         raise EncoderError(f"its SHA-256 is {digest.hexdigest()[:12]}..., not {wanted[:12]}...")
 
 
-def _progress(header: dict[str, str]) -> Progress:
-    """Where the run was; every field is of its kind."""
-    progress = Progress(**json.loads(header["progress"]))
+def _progress(header: dict[str, str]) -> RunProgress:
+    """The progress in a header, with the type of every field checked."""
+    progress = RunProgress(**json.loads(header["progress"]))
     counts = (progress.step, progress.n_summed, progress.n_stale, progress.best_epoch or 0)
     numbers = (progress.seconds, progress.cpu_seconds, progress.best_value or 0.0)
     if (

@@ -18,14 +18,14 @@ from rich.progress import (
     Progress as Bar,
 )
 
-from fastretrieve.training.checkpoint import Progress
+from fastretrieve.training.checkpoint import RunProgress
 from fastretrieve.training.options import Plan
 
 
 class Display:
     """Shows a bar if ``show`` is True, or None and standard error is a terminal."""
 
-    def __init__(self, show: bool | None, plan: Plan, progress: Progress) -> None:
+    def __init__(self, show: bool | None, plan: Plan, progress: RunProgress) -> None:
         self._plan = plan
         self._recall = _recall_text(progress.epochs[-1] if progress.epochs else {}, None)
         self._bar: Bar | None = None

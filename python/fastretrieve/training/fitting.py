@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastretrieve.data import DataError, Dataset, Skipped, open_dataset
+from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.journal import Journal
-from fastretrieve.training.options import Augment, Options, Precision, make_plan
-from fastretrieve.training.run import Run
+from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
+from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
 from fastretrieve.training.validation import (
@@ -33,17 +33,17 @@ class TrainingResult:
 
     encoder: Any
     epochs: list[dict[str, Any]]  # the figures of each epoch, as in the log
-    best_epoch: int | None  # whose weights the encoder has; None: those of the last
+    best_epoch: int | None  # the encoder has its weights; None: those of the last epoch
     seconds: float
     n_items: int  # trained on, without those held out
     n_held_out: int
     skipped: list[Skipped] = field(default_factory=list)
     views: Views | None = None  # how images were changed
-    synthetic: Synthesis | None = None  # what generated images did
+    synthetic: Synthesis | None = None  # the effect of generated images
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Those of the epoch whose weights the encoder has."""
+        """The figures of the epoch whose weights the encoder has."""
         if not self.epochs:
             return {}
         return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
@@ -96,11 +96,13 @@ def train(
     >>> cnn.is_trained, len(result.epochs)
     (True, 1)
     """
-    options = Options(
+    options = TrainingOptions(
         epochs=epochs,
         device=device,
         seed=seed,
-        out=None if out is None else Path(out),
+        labels=labels,
+        validation=validation,
+        out=out,
         resume=resume,
         batch_size=batch_size,
         lr=lr,
@@ -108,19 +110,28 @@ def train(
         balanced=balanced,
         patience=patience,
         precision=precision,
+        synthetic=synthetic,
+        share=share,
         workers=workers,
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
     )
+    return _trained(encoder, dataset, options)
+
+
+def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingResult:
+    """``train``, with its keywords as one value."""
     learner = _learner(encoder)
-    data = open_dataset(dataset, labels=labels, modality=learner.modality)
+    data = open_dataset(dataset, labels=options.labels, modality=learner.modality)
     if "trainable" not in learner.capabilities:
         return _fit(learner, data, options)
-    training, held_out = _divide(data, validation, seed=seed)
-    with own_randomness(resolve_device(device)):
-        if synthetic is None:
+    training, held_out = _divide(data, options)
+    with own_randomness(resolve_device(options.device)):
+        if options.synthetic is None:
             return _train(learner, training, held_out, options)
-        enlarged, synthesis = add_synthetic(training, synthetic, share=share, seed=seed)
+        enlarged, synthesis = add_synthetic(
+            training, options.synthetic, share=options.share, seed=options.seed
+        )
         plain = _train(copy.deepcopy(learner), training, held_out, _beside(options))
         result = _train(learner, enlarged, held_out, options)
         result.synthetic = compare(synthesis, plain.figures, result.figures)
@@ -128,7 +139,7 @@ def train(
 
 
 def _train(
-    encoder: Any, dataset: Dataset, held_out: Dataset | None, options: Options
+    encoder: Any, dataset: Dataset, held_out: Dataset | None, options: TrainingOptions
 ) -> TrainingResult:
     device = resolve_device(options.device)
     encoder.to(device)
@@ -138,23 +149,11 @@ def _train(
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
     first = gallery.first()
     if first is None:
-        raise DataError(
-            f"none of the {len(dataset)} items could be read; the first: "
-            f"{[f'{bad.key}: {bad.reason}' for bad in gallery.skipped[:3]]}"
-        )
+        raise nothing_read(dataset, gallery.skipped)
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
-    facts = {
-        "encoder": encoder.name,
-        "config": dict(getattr(encoder, "config", {})),
-        "seed": options.seed,
-        "epochs": plan.epochs,
-        "batch_size": plan.batch_size,
-        "n_items": plan.n_items,
-        "recipe": plan.recipe._asdict(),
-        "views": None if views is None else views._asdict(),
-        "balanced": options.balanced,
+    facts = _facts(encoder, plan, options, views) | {
         "classes": dataset.classes,
         "n_held_out": 0 if held_out is None else len(held_out),
     }
@@ -171,12 +170,31 @@ def _train(
             held_out=None if held_out is None else Items(encoder, held_out, options.workers),
             gallery=gallery,
         ),
-        journal=Journal(options.out and options.out / "training", start=facts | {"bfloat16": half}),
+        journal=Journal(
+            options.folder and options.folder / "training", start=facts | {"bfloat16": half}
+        ),
         half=half,
         fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
     )
     run.go()
     return _finished(run, held_out)
+
+
+def _facts(
+    encoder: Any, plan: Plan, options: TrainingOptions, views: Views | None
+) -> dict[str, Any]:
+    """Encoder, plan and options of a run, for its log and the fingerprint of its checkpoint."""
+    return {
+        "encoder": encoder.name,
+        "config": dict(getattr(encoder, "config", {})),
+        "seed": options.seed,
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "n_items": plan.n_items,
+        "recipe": plan.recipe._asdict(),
+        "views": None if views is None else views._asdict(),
+        "balanced": options.balanced,
+    }
 
 
 def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
@@ -193,8 +211,8 @@ def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
         skipped=run.skipped,
         views=run.views,
     )
-    if run.options.out is not None and folder is not None:
-        encoder.save(run.options.out)
+    if run.options.folder is not None and folder is not None:
+        encoder.save(run.options.folder)
         end = {
             "seconds": result.seconds,
             "best_epoch": result.best_epoch,
@@ -218,23 +236,25 @@ def _learner(encoder: Any) -> Any:
     return learner
 
 
-def _divide(dataset: Dataset, validation: Any, *, seed: int) -> tuple[Dataset, Dataset | None]:
+def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Dataset | None]:
+    """The items to train on, and those held out."""
+    validation = options.validation
     if len(dataset) < 2:
         raise ValueError(f"training needs at least 2 items, the data set has {len(dataset)}")
     if validation is None:
-        return split_off(dataset, seed=seed)
+        return split_off(dataset, seed=options.seed)
     if validation is False:
         return dataset, None
     held_out = open_dataset(validation, modality=dataset.modality)
     return dataset, held_out.relabel(dataset.classes)
 
 
-def _fit(encoder: Any, dataset: Dataset, options: Options) -> TrainingResult:
+def _fit(encoder: Any, dataset: Dataset, options: TrainingOptions) -> TrainingResult:
     """An encoder that learns in closed form sees all items once."""
     items = Items(encoder, dataset, options.workers)
     encoder.fit(items.limited(len(dataset)))
-    if options.out is not None:
-        encoder.save(options.out)
+    if options.folder is not None:
+        encoder.save(options.folder)
     return TrainingResult(
         encoder=encoder,
         epochs=[],
@@ -246,7 +266,7 @@ def _fit(encoder: Any, dataset: Dataset, options: Options) -> TrainingResult:
     )
 
 
-def _beside(options: Options) -> Options:
+def _beside(options: TrainingOptions) -> TrainingOptions:
     """The same options for the run that another is compared with."""
-    out = None if options.out is None else options.out / "training" / "without-synthetic"
+    out = options.folder and options.folder / "training" / "without-synthetic"
     return replace(options, out=out)

@@ -1,7 +1,7 @@
-"""What a run leaves in its folder: a log, curves, and sheets of what the encoder draws.
+"""Write the folder of a run: a log, curves, and sheets of the encoder's drawings.
 
-``log.jsonl`` has a line for the start, one for each epoch, and one for the end. It is written anew
-each time, from what the checkpoint knows, so a resumed run has neither gaps nor doubles.
+``log.jsonl`` has a line for the start, one for each epoch, and one for the end. It is rewritten
+each time from the state of the run, so a resumed run has neither gaps nor doubles.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fastretrieve._common.atomic import replacing
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.base import move_batch, take_batch
 from fastretrieve.encoders.protocol import Batch
 from fastretrieve.training.pictures import draw_curves, draw_sheet
@@ -44,7 +45,7 @@ class Journal:
 
     def sheet(self, encoder: Any, probe: Batch | None, *, epoch: int) -> None:
         """Draw samples, and originals above their reconstructions, as far as the encoder can."""
-        if self.folder is None or encoder.modality != "image":
+        if self.folder is None or not kind_of(encoder.modality).is_picture:
             return
         if "generate" in encoder.capabilities:
             drawn = encoder.generate(_SHEET_ROWS * _SHEET_COLUMNS, seed=_SHEET_SEED)

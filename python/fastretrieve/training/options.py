@@ -1,11 +1,11 @@
-"""What a person may choose about a training run, checked once."""
+"""The options of a training run, checked once, and the plan made of them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.views import Views
@@ -14,27 +14,31 @@ from fastretrieve.encoders.protocol import Trainable
 Augment: TypeAlias = 'Literal["auto"] | bool | Views'
 Precision = Literal["auto", "float32", "bfloat16"]
 
-_MIN_EPOCHS, _MAX_EPOCHS = 3, 200  # where the number is left to the recipe
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 200  # if the recipe decides
 
 
-@dataclass(frozen=True)
-class Options:
-    """The arguments of ``fr.train``, under the same names."""
+@dataclass(frozen=True, eq=False)
+class TrainingOptions:
+    """The keywords of ``fr.train``, with their defaults."""
 
-    epochs: int | None
-    device: str
-    seed: int
-    out: Path | None
-    resume: bool
-    batch_size: int | None
-    lr: float | None
-    augment: Augment
-    balanced: bool
-    patience: int | None
-    precision: Precision
-    workers: int | None
-    progress: bool | None
-    checkpoint_seconds: float
+    epochs: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    labels: Any = None
+    validation: Any = None
+    out: str | Path | None = None
+    resume: bool = True
+    batch_size: int | None = None
+    lr: float | None = None
+    augment: Augment = "auto"
+    balanced: bool = False
+    patience: int | None = 10
+    precision: Precision = "auto"
+    synthetic: Any = None
+    share: float = 0.0
+    workers: int | None = None
+    progress: bool | None = None
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         _at_least(1, epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
@@ -50,10 +54,15 @@ class Options:
                 f"colour=..., hue=..., grey=...), got {self.augment!r}"
             )
 
+    @property
+    def folder(self) -> Path | None:
+        """``out`` as a path."""
+        return None if self.out is None else Path(self.out)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, in numbers; the same plan and seed give the same weights."""
+    """The numbers of a run; equal plans and seeds give equal weights."""
 
     epochs: int
     batch_size: int
@@ -80,8 +89,8 @@ class Plan:
         return self.recipe.lr * warm * (cosine if self.recipe.decay else 1.0)
 
 
-def make_plan(encoder: Trainable, options: Options, *, n_items: int) -> Plan:
-    """Fill in what was not asked for from the encoder's recipe."""
+def make_plan(encoder: Trainable, options: TrainingOptions, *, n_items: int) -> Plan:
+    """Take from the encoder's recipe every number that the options leave open."""
     recipe: Recipe = getattr(encoder, "recipe", Recipe())
     if options.lr is not None:
         recipe = recipe._replace(lr=options.lr)

@@ -1,4 +1,4 @@
-"""Pictures of a training run, drawn with Pillow: its curves, and sheets of what it draws."""
+"""Pictures of a training run, drawn with Pillow: its curves and its sheets of images."""
 
 from __future__ import annotations
 

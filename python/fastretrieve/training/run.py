@@ -1,10 +1,10 @@
-"""One training run: the loop over epochs and steps, with all that surrounds a step."""
+"""One training run: the loop over epochs and steps, with everything around a step."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,8 @@ from fastretrieve.encoders.blocks.steps import parameter_groups
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.protocol import Figure, Trainable
 from fastretrieve.training.checkpoint import (
-    Progress,
-    State,
+    RunProgress,
+    RunState,
     read_checkpoint,
     set_weights,
     weights_of,
@@ -27,7 +27,7 @@ from fastretrieve.training.checkpoint import (
 )
 from fastretrieve.training.display import Display
 from fastretrieve.training.journal import Journal
-from fastretrieve.training.options import Options, Plan
+from fastretrieve.training.options import Plan, TrainingOptions
 from fastretrieve.training.stepping import DivergedError, Stepper, seed_step
 from fastretrieve.training.validation import Validator
 
@@ -37,12 +37,12 @@ _PER_CLASS = 4  # how many items of a class a batch holds for a loss that compar
 
 @dataclass
 class Run:
-    """Everything that a run works with; ``fitting.py`` puts it together."""
+    """A training run and its parts; ``fitting.py`` builds it."""
 
     encoder: Trainable
     dataset: Dataset
     plan: Plan
-    options: Options
+    options: TrainingOptions
     device: torch.device
     views: Views | None
     validator: Validator
@@ -50,7 +50,7 @@ class Run:
     fingerprint: str
     half: bool  # whether to compute in bfloat16
     skipped: list[Skipped] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def monitored(self) -> Figure | None:
-        """What tells the best epoch, or None where the last one counts.
+        """The figure that picks the best epoch, or None if the last one counts.
 
         A game has no best epoch: its losses do not say how good its drawings are.
         """
@@ -82,7 +82,7 @@ class Run:
                 while not self._is_over():
                     self._epoch(display)
             except KeyboardInterrupt:
-                if self._is_whole:  # else the checkpoint before is the one to go on from
+                if self._is_whole:  # else the previous checkpoint counts
                     self._save()
                 raise
         if self.best:
@@ -107,10 +107,7 @@ class Run:
             wait_share = loader.wait_share
         self._flush()
         if self.progress.n_summed == 0:
-            raise DataError(
-                f"none of the {len(self.dataset)} items could be read; the first: "
-                f"{[f'{bad.key}: {bad.reason}' for bad in self.skipped[:3]]}"
-            )
+            raise nothing_read(self.dataset, self.skipped)
         # Unreadable items may have left fewer steps than planned; the schedule goes by the plan.
         self.progress.step = (number + 1) * self.plan.steps_per_epoch
         self._finish_epoch(number, wait_share)
@@ -223,7 +220,7 @@ class Run:
         write_checkpoint(
             self.journal.folder / "checkpoint.safetensors",
             run=self.fingerprint,
-            state=State(self.progress, weights_of(self.encoder), self.best),
+            state=RunState(self.progress, weights_of(self.encoder), self.best),
             optimizers=self.stepper.optimizers,
         )
         self._saved_at = time.perf_counter()
@@ -247,6 +244,12 @@ class Run:
         if state is not None:
             set_weights(self.encoder, state.weights)
             self.progress, self.best = state.progress, state.best
+
+
+def nothing_read(dataset: Dataset, skipped: Sequence[Skipped]) -> DataError:
+    """The error for a data set without a readable item."""
+    first = [f"{bad.key}: {bad.reason}" for bad in skipped[:3]]
+    return DataError(f"none of the {len(dataset)} items could be read; the first: {first}")
 
 
 def _now() -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""One step of training: mixed precision, gradients of each player, clipping, the schedule."""
+"""What a recipe adds to a step: the optimizer, the schedule, clipping, mixed precision.
+
+The step itself is in ``encoders/blocks/steps.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fastretrieve.encoders.blocks.steps import losses_of, make_optimizers
+from fastretrieve.encoders.blocks.steps import descend, losses_of, make_optimizers
 from fastretrieve.encoders.protocol import Batch, Trainable
 from fastretrieve.training.options import Plan, Precision
 
@@ -29,30 +32,16 @@ class Stepper:
         """Step every optimizer on the losses of one batch; return all figures, unfetched."""
         with self.autocast():
             losses = losses_of(self.encoder, batch, labels)
-        for index, (name, optimizer) in enumerate(self.optimizers.items()):
-            self._set_gradients(losses[name], optimizer, last=index + 1 == len(self.optimizers))
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.plan.lr_at(number)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        descend(losses, self.optimizers, clip=self.plan.recipe.clip)
         return {name: value.detach() for name, value in losses.items()}
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             yield
-
-    def _set_gradients(
-        self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, *, last: bool
-    ) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        # Each player's gradient is of its own loss only; .backward() would mix them.
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=not last)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        if self.plan.recipe.clip:
-            torch.nn.utils.clip_grad_norm_(parameters, self.plan.recipe.clip)
 
     def _make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         recipe = self.plan.recipe
@@ -66,9 +55,9 @@ class Stepper:
 
 
 def uses_bfloat16(device: torch.device, precision: Precision, *, wanted: bool) -> bool:
-    """Mixed precision by itself only where it is native: bfloat16 needs no loss scaling.
+    """Whether to use mixed precision: "auto" does where bfloat16 is native.
 
-    ``wanted`` is the recipe's word, for callers that leave the choice.
+    ``wanted`` is the recipe's choice for "auto".
     """
     if precision == "auto":
         return wanted and (_gpu_has_bfloat16(device) or _cpu_has_bfloat16(device))
@@ -102,7 +91,7 @@ def resolve_device(device: str) -> torch.device:
 
 @contextlib.contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Torch's global random state comes back afterwards: training disturbs nobody's draws."""
+    """Torch's global random state comes back afterwards, so other code's draws stay the same."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 

@@ -1,7 +1,7 @@
-"""Generated images as further training items, and what they did.
+"""Add generated images to the training items, and compare the results with and without them.
 
-The drawings of a generator have no labels. Those of their neighbours among the real images serve,
-by the generator's own vectors; a drawing whose neighbours disagree is thrown away.
+A drawing takes the label of its nearest real images, by the generator's own vectors; one whose
+neighbours disagree is dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset
-from fastretrieve.data.dataset import Source
+from fastretrieve.data.dataset import ItemSource
 from fastretrieve.encoders.encoding import as_array, encode_dataset, refuse_untrained
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder
@@ -119,7 +119,7 @@ class _Joined:
         return together
 
 
-_: type[Source] = _Joined  # it keeps the protocol
+_: type[ItemSource] = _Joined  # it keeps the protocol
 
 
 def _draw(

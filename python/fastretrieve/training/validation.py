@@ -1,4 +1,4 @@
-"""Retrieval figures on items that a network is not trained on.
+"""Retrieval figures on items held out of training.
 
 With labels: held-out items search a sample of the training items. Images without labels: a
 mildly changed view of each held-out image searches for its original among all of them.
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset, Loaded, Loader, Skipped, longest_side
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.base import move_batch, take_batch
 from fastretrieve.encoders.blocks.steps import losses_of
 from fastretrieve.encoders.blocks.views import Views
@@ -22,7 +23,7 @@ from fastretrieve.encoders.protocol import Batch, Trainable
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
 FEWEST_ITEMS = 500  # fewer are all trained on: a tenth of them would say little
 GALLERY_ITEMS = 5000
-FIT_ITEMS = 4000  # what an encoder's after_training sees
+FIT_ITEMS = 4000  # that an encoder's after_training sees
 _KS = (1, 10)
 _BATCH = 256
 _MOST_BYTES = 256 << 20  # of items kept in memory; more are read again each time
@@ -30,7 +31,7 @@ _PROBE = Views(crop=0.85, colour=0.2)
 
 
 def split_off(dataset: Dataset, *, seed: int) -> tuple[Dataset, Dataset | None]:
-    """(what to train on, what to hold out), by class; nothing is held out of few items."""
+    """(items to train on, items held out), by class; few items are all trained on."""
     if len(dataset) < FEWEST_ITEMS:
         return dataset, None
     return dataset.split(min(HELD_OUT_SHARE, MOST_HELD_OUT / len(dataset)), seed=seed)
@@ -139,13 +140,13 @@ class Validator:
         return figures | (self._by_views() if self._finds_views() else {})
 
     def refit(self) -> None:
-        """Let the encoder fit what gradients do not train (a reduction) to training items."""
+        """Let the encoder fit its parts without gradients (a reduction) to training items."""
         fit = getattr(self.encoder, "after_training", None)
         if fit is not None:
             fit(self.gallery.limited(FIT_ITEMS))
 
     def _finds_views(self) -> bool:
-        return self.held_out is not None and self.encoder.modality == "image"
+        return self.held_out is not None and kind_of(self.encoder.modality).is_picture
 
     def _losses(self, device: torch.device) -> dict[str, float]:
         assert self.held_out is not None

@@ -1,1 +1,1 @@
-"""What encoders made of torch are built of: networks, losses, reductions, views, steps."""
+"""Building blocks of encoders in torch: networks, losses, reductions, views, steps."""

@@ -1,7 +1,7 @@
 """A head over named classes, shared by the encoders that learn from labels.
 
-Each class has a prototype; the logits are cosines between a vector and the prototypes, so what
-training pulls together is what a search by cosine finds.
+Each class has a prototype; the logits are cosines between a vector and the prototypes, so
+training pulls together what a search by cosine finds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fastretrieve.encoders.base import TorchEncoder, seeded
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.protocol import Batch
 
-_SHARPNESS = 16.0  # cosines lie in [-1, 1]: a softmax needs them scaled to become certain
-_SMOOTHING = 0.05  # labels of real folders are wrong now and then
+_SHARPNESS = 16.0  # scales cosines, so that a softmax can become certain
+_SMOOTHING = 0.05  # some labels of real folders are wrong
 
 
 class PrototypeClassifier(TorchEncoder):

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 TEMPERATURE = 0.2
-_NEVER = -1e9  # a logit that no softmax notices; finite, so that half precision gives no NaN
+_NEVER = -1e9  # a logit that a softmax ignores; finite, so that half precision gives no NaN
 
 
 def two_views_loss(vectors: torch.Tensor, *, temperature: float = TEMPERATURE) -> torch.Tensor:
-    """NT-Xent: row i and row i + n/2 are two views of one image, all others are strangers.
+    """NT-Xent: row i and row i + n/2 are two views of one image, all other rows are negatives.
 
     >>> twins = torch.eye(4).repeat(2, 1)
     >>> bool(two_views_loss(twins) < two_views_loss(twins.roll(1, 0)[[1, 0, 2, 3, 5, 4, 7, 6]]))

@@ -111,7 +111,7 @@ class ConvPyramid(nn.Module):
 
     @property
     def last(self) -> Stage:
-        """The maps that come out."""
+        """The last maps."""
         return self.stages[-1]
 
 
@@ -158,7 +158,7 @@ class Decoder(nn.Module):
 
 
 def centred(images: torch.Tensor) -> torch.Tensor:
-    """Pixels in [0, 1] as the networks like them: in [-1, 1], channels last in memory."""
+    """Pixels in [0, 1] as the networks take them: in [-1, 1], channels last in memory."""
     return (images * 2 - 1).contiguous(memory_format=torch.channels_last)
 
 

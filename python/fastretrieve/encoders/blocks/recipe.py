@@ -1,4 +1,4 @@
-"""How an encoder likes to be trained: what ``fr.train`` does where it is not told otherwise."""
+"""How an encoder is best trained: the defaults of ``fr.train``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers whose weight is divided by its largest singular value, so that they stretch nothing.
+"""Layers with a spectral norm: the weight is divided by its largest singular value.
 
 Torch has this as a parametrization, but a module with one can be neither pickled nor copied, and
 an encoder must be able to travel to a worker process.

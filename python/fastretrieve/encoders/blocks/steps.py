@@ -1,6 +1,9 @@
-"""One step of training, the same for ``fr.train`` and for ``check_encoder``.
+"""One step of training: losses, gradients of each player, a step of each optimizer.
 
-The rules for what ``loss`` returns are in ``protocol.Trainable``.
+``fr.train`` and ``check_encoder`` take their steps here, by ``losses_of`` and ``descend``.
+``check_encoder`` trains with a plain Adam (``training_step``). ``training/stepping.py`` adds what a
+recipe asks for: AdamW, a schedule, clipping and bfloat16. ``protocol.Trainable`` says what ``loss``
+returns.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ MakeOptimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
 def parameter_groups(encoder: Trainable) -> dict[str, list[torch.nn.Parameter]]:
-    """Who descends on which loss: ``{"loss": all parameters}``, or the players of a game."""
+    """The parameters of each loss: ``{"loss": all parameters}``, or the players of a game."""
     groups = getattr(encoder, "parameter_groups", None)
     if groups is None:
         return {"loss": [p for p in encoder.parameters() if p.requires_grad]}
@@ -47,6 +50,31 @@ def losses_of(
     return losses
 
 
+def descend(
+    losses: Mapping[str, torch.Tensor],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    *,
+    clip: float = 0.0,
+) -> None:
+    """Step every optimizer once, each on the gradient of the loss of its own name.
+
+    ``clip`` is the largest norm of a group's gradient, 0 for any.
+    """
+    for index, (name, optimizer) in enumerate(optimizers.items()):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        # .backward() would mix the gradients of the players of a game.
+        gradients = torch.autograd.grad(
+            losses[name], parameters, allow_unused=True, retain_graph=index + 1 < len(optimizers)
+        )
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if clip:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
 def training_step(
     encoder: Trainable,
     batch: Batch,
@@ -55,15 +83,5 @@ def training_step(
 ) -> dict[str, float]:
     """Step every optimizer once on the losses of one batch; return all figures as numbers."""
     losses = losses_of(encoder, batch, labels)
-    for index, (name, optimizer) in enumerate(optimizers.items()):
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        # Each player's gradient is of its own loss only; .backward() would mix the two.
-        gradients = torch.autograd.grad(
-            losses[name], parameters, allow_unused=True, retain_graph=index + 1 < len(optimizers)
-        )
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-    for optimizer in optimizers.values():
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    descend(losses, optimizers)
     return {name: float(value.detach()) for name, value in losses.items()}

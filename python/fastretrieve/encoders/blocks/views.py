@@ -34,7 +34,7 @@ class Views(NamedTuple):
 
 
 MILD = Views(shift=0.08, flip=True, colour=0.1)
-# Where views keep their colours, a network tells them from strangers by these and learns no shapes.
+# If views kept their colours, a network would match them by colour and learn no shapes.
 STRONG = Views(crop=0.5, flip=True, colour=0.4, hue=0.4, grey=0.2)
 
 

@@ -1,1 +1,1 @@
-"""What an encoder must do, one function a promise; ``fastretrieve.testing`` runs them."""
+"""The checks of an encoder, one function a promise; ``fastretrieve.testing`` runs them."""

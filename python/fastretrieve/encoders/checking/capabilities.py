@@ -1,4 +1,4 @@
-"""What an encoder must do beyond encoding, by the capabilities that it declares."""
+"""The checks of the capabilities that an encoder declares."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What every encoder must do: one function a promise of ``protocol.Encoder``.
+"""The checks of every encoder: one function a promise of ``protocol.Encoder``.
 
-A check takes a ``Subject`` and raises ``CheckFailed`` with what was wanted, what came and what to
-do. Those about devices, files, processes and threads are in ``travel.py``, those of optional
+A check takes a ``Subject`` and raises ``CheckFailed`` with the wanted value, the found one and the
+remedy. Checks of devices, files, processes and threads are in ``travel.py``, those of optional
 capabilities in ``capabilities.py``; ``fastretrieve.testing`` runs them all.
 """
 

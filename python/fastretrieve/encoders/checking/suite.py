@@ -1,4 +1,4 @@
-"""Run the promises of an encoder, each by itself: the public names of ``fastretrieve.testing``."""
+"""Run the checks of an encoder, each by itself: the public names of ``fastretrieve.testing``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Load = Callable[[Path], Any]
 Check = Callable[["Subject"], None]
-STEPS = 30  # in which the figure of a trainable encoder must improve
+STEPS = 30  # within which the figure of a trainable encoder must improve
 
 
 class Result(NamedTuple):
-    """What one check found: "passed", "failed", or "not declared" for an absent capability."""
+    """The outcome of one check: "passed", "failed", or "not declared" for an absent capability."""
 
     check: str
     outcome: str
@@ -63,8 +63,8 @@ def check_encoder(
 
 
 def run_checks(encoder: Any, **options: Any) -> list[Result]:
-    """The result of every check; nothing that the encoder does wrong is raised. The options are
-    those of :func:`check_encoder`.
+    """The result of every check; faults of the encoder are not raised. The options are those
+    of :func:`check_encoder`.
     """
     refuse_instance(encoder)
     if _is_rehearsed():
@@ -174,12 +174,13 @@ def _subject(
 ) -> Subject:
     import numpy as np
 
-    from fastretrieve.encoders.checking.samples import Sample, sample_for
+    from fastretrieve.data.modalities import kind_of
+    from fastretrieve.data.samples import Sample
     from fastretrieve.encoders.checking.tools import Subject
 
     first = _make(encoder)
     if items is None:
-        sample = sample_for(first)
+        sample = kind_of(first.modality).sample(first)
     else:
         listed = list(items)
         marks = np.arange(len(listed)) % 2 if labels is None else np.asarray(labels)

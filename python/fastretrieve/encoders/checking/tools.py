@@ -1,4 +1,4 @@
-"""What the checks of encoders are made of: the subject, comparisons, and global state.
+"""The tools of the checks: the subject, comparisons, and global random state.
 
 The checks are in ``promises.py``, ``travel.py`` and ``capabilities.py``.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastretrieve.encoders.checking.samples import Sample
+from fastretrieve.data.samples import Sample
 
 TOLERANCE = 1e-5  # by which an item's vector may depend on its batch, relative to the largest entry
 
@@ -28,12 +28,12 @@ class CheckFailed(AssertionError):
 
 
 class CheckReached(BaseException):
-    """A worker process has come to the check that it works for; ``except Exception`` lets it by."""
+    """A worker process has reached its check; no ``except Exception`` stops it."""
 
 
 @dataclass
 class Running:
-    """How far this process is."""
+    """How many checks this process has asked for."""
 
     n_checks: int = 0  # calls that ask for checks
     in_worker: bool = False  # it runs the main file of its parent ...
@@ -45,7 +45,7 @@ running = Running()
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: how to make the encoder, what to feed it, how to load it back."""
+    """The encoder under check: how to make, feed and load it."""
 
     make: Callable[[], Any]  # a new encoder, fitted where it must be
     sample: Sample
@@ -128,8 +128,8 @@ class RestoredRandomness:
 def untouched_generators(what: str) -> Iterator[None]:
     """Fail where ``what``, which runs inside, changes a global generator.
 
-    The generators start at a place that no encoder can know: one that seeds them with 0 would else
-    leave them as an earlier call of it did, and pass.
+    The generators start from a random seed: an encoder that seeds them with 0 on every call would
+    pass otherwise.
     """
     with RestoredRandomness():
         seed = int.from_bytes(os.urandom(4), "little")

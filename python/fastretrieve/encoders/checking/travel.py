@@ -1,4 +1,4 @@
-"""What every encoder must do when it travels: to a device, to disk, to processes and threads."""
+"""The checks of encoders that travel: to a device, to disk, to processes and threads."""
 
 from __future__ import annotations
 

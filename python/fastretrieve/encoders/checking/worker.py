@@ -81,7 +81,7 @@ def _task(packed: bytes) -> _Task:
 
 
 def work(folder: str) -> None:
-    """What the worker process does."""
+    """The main function of the worker process."""
     task: _Task = pickle.loads((Path(folder) / "task").read_bytes())  # of our own parent
     one_off.also_named(task.named)
     sys.argv = task.argv
@@ -111,4 +111,4 @@ def _run_main(path: str, package: str | None, n_checks: int) -> None:
         running.in_worker = False
 
 
-_kept: list[types.ModuleType] = []  # a module that nobody holds loses its names
+_kept: list[types.ModuleType] = []  # a module without references loses its names

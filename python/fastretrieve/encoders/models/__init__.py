@@ -1,1 +1,1 @@
-"""The encoders of this package; each is an entry point like anybody's."""
+"""The encoders of this package; each is an entry point, like those of plugins."""

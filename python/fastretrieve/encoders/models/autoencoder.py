@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, seeded
 from fastretrieve.encoders.blocks.networks import ConvPyramid, Decoder, checked_size, initialise
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
@@ -51,14 +51,7 @@ class AutoencoderEncoder(TorchEncoder):
         noise: float = 0.1,
         seed: int = 0,
     ) -> None:
-        config: dict[str, Any] = {
-            "dim": dim,
-            "image_size": image_size,
-            "channels": channels,
-            "width": width,
-        }
-        config |= {"reconstruction": reconstruction, "noise": noise, "seed": seed}
-        super().__init__(dim=dim, config=config)
+        super().__init__(dim=dim, config=arguments(locals()))
         if reconstruction not in ("mse", "bce"):
             raise ValueError(f'reconstruction must be "mse" or "bce", got {reconstruction!r}')
         if not noise >= 0:
@@ -102,6 +95,6 @@ class AutoencoderEncoder(TorchEncoder):
             self.reduction.fit(torch.cat(codes))
 
     def _code(self, images: torch.Tensor) -> torch.Tensor:
-        """What the decoder rebuilds the images from."""
+        """The codes from which the decoder rebuilds the images."""
         code: torch.Tensor = self.standardise(self.narrow(self.body(images).flatten(1)))
         return code

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.data.images import Size
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, seeded
 from fastretrieve.encoders.blocks.mixture import LogisticMixture, to_levels
 from fastretrieve.encoders.blocks.networks import checked_size, grid_pool, initialise
 from fastretrieve.encoders.blocks.recipe import Recipe
@@ -88,9 +88,7 @@ class AutoregressiveEncoder(TorchEncoder):
         mixture: int = 5,
         seed: int = 0,
     ) -> None:
-        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
-        config |= {"blocks": blocks, "mixture": mixture, "seed": seed}
-        super().__init__(dim=dim, config=config)
+        super().__init__(dim=dim, config=arguments(locals()))
         if blocks < 2 or width < 2 or mixture < 1:
             raise ValueError(
                 "blocks and width must be at least 2 and mixture at least 1, got "
@@ -124,7 +122,7 @@ class AutoregressiveEncoder(TorchEncoder):
             return self._log_likelihood(self.on_device(batch))
 
     def bits_per_dim(self, batch: Batch) -> torch.Tensor:
-        """Bits needed for each pixel value of each image: [n]; 8 is what no model would need."""
+        """Bits needed for each pixel value of each image: [n]; 8 needs no model."""
         return -self.log_likelihood(batch) / self._n_values / math.log(2)
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:

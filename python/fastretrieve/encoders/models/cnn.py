@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, seeded
 from fastretrieve.encoders.blocks.classifier import PrototypeClassifier
 from fastretrieve.encoders.blocks.contrast import same_label_loss, two_views_loss
 from fastretrieve.encoders.blocks.networks import (
@@ -57,8 +57,7 @@ class CnnEncoder(PrototypeClassifier):
         objective: Objective = "auto",
         seed: int = 0,
     ) -> None:
-        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
-        super().__init__(dim=dim, config={**config, "objective": objective, "seed": seed})
+        super().__init__(dim=dim, config=arguments(locals()))
         if objective not in _OBJECTIVES:
             raise ValueError(
                 f"objective must be one of {', '.join(_OBJECTIVES)}, got {objective!r}"

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.data.images import Size
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
 from fastretrieve.encoders.blocks.networks import (
     Decoder,
@@ -36,7 +36,7 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # The layers that are fused, counted from the last: its share of the dimensions and its weight.
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
-_SHARPNESS = 5.0  # of the score: what stretches nothing cannot reach the hinge's margin of 1
+_SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -108,8 +108,7 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         seed: int = 0,
     ) -> None:
-        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
-        super().__init__(dim=dim, config={**config, "latent": latent, "seed": seed})
+        super().__init__(dim=dim, config=arguments(locals()))
         if latent < 1:
             raise ValueError(f"latent must be at least 1, got {latent}")
         self.latent = latent

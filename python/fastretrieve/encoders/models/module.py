@@ -274,7 +274,7 @@ def _build(target: str, arguments: dict[str, Any]) -> nn.Module:
         made = getattr(importlib.import_module(package), attribute)
         if not isinstance(made, nn.Module):
             made = made(**arguments)
-    except Exception as error:  # whatever a stranger's module does when it runs
+    except Exception as error:  # a foreign module may raise anything
         raise EncoderError(f"module:{target} fails: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise EncoderError(f"module:{target} gives {type(made).__name__}, not a torch module")

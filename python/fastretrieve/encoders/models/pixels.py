@@ -19,8 +19,8 @@ from fastretrieve.encoders.saved import files
 from fastretrieve.encoders.saved.opening import naming
 from fastretrieve.encoders.saved.weights import Entry
 
-MAX_LOADED_PIXELS = 1 << 26  # an image that takes more is a file's wish, not anybody's
-MAX_PCA_PIXELS = 4096  # the covariance takes the square of it, its eigenvectors the cube in time
+MAX_LOADED_PIXELS = 1 << 26  # a file that asks for more is damaged or hostile
+MAX_PCA_PIXELS = 4096  # a PCA takes its square in memory and its cube in time
 
 
 class PixelsEncoder:

@@ -1,7 +1,7 @@
 """``rnn``: a GRU or LSTM over sequences of any length; the vector is its last hidden state.
 
-Sequences of one batch are padded and masked: the recurrence stops where an item ends, so what it is
-batched with does not matter.
+Sequences of one batch are padded and masked: the recurrence stops where an item ends, so other
+items of the batch do not matter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from fastretrieve.data.images import as_size, image_batch
-from fastretrieve.encoders.base import UNSAVED_BYTES, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, seeded
 from fastretrieve.encoders.blocks.classifier import PrototypeClassifier
 from fastretrieve.encoders.blocks.contrast import same_label_loss
 from fastretrieve.encoders.blocks.networks import (
@@ -38,6 +38,35 @@ class Sequences(NamedTuple):
 
     values: torch.Tensor  # float32 [n, steps, n_features]
     lengths: torch.Tensor  # int64 [n], at least 1
+
+
+class Recurrence(NamedTuple):
+    """The options of the recurrent layers."""
+
+    cell: Literal["gru", "lstm"]
+    hidden: int
+    layers: int
+    bidirectional: bool
+    dropout: float  # between layers
+
+    @property
+    def n_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def n_states(self) -> int:
+        return self.hidden * self.n_directions
+
+    def network(self, n_inputs: int) -> nn.GRU | nn.LSTM:
+        make = nn.GRU if self.cell == "gru" else nn.LSTM
+        return make(
+            n_inputs,
+            self.hidden,
+            self.layers,
+            batch_first=True,
+            bidirectional=self.bidirectional,
+            dropout=self.dropout if self.layers > 1 else 0.0,
+        )
 
 
 class RnnEncoder(PrototypeClassifier):
@@ -84,12 +113,9 @@ class RnnEncoder(PrototypeClassifier):
         max_length: int = 512,
         seed: int = 0,
     ) -> None:
-        config: dict[str, Any] = {"dim": dim, "n_features": n_features, "cell": cell}
-        config |= {"hidden": hidden, "layers": layers, "bidirectional": bidirectional}
-        config |= {"dropout": dropout, "noise": noise, "objective": objective}
-        config |= {"frame_size": frame_size, "channels": channels, "max_length": max_length}
-        super().__init__(dim=dim, config={**config, "seed": seed})
-        _check_options(config)
+        super().__init__(dim=dim, config=arguments(locals()))
+        _check_options(self.config)
+        recurrence = Recurrence(cell, hidden, layers, bidirectional, dropout)
         self.objective, self.noise, self.max_length = objective, noise, max_length
         self.frame_size = None if frame_size is None else checked_size(as_size(frame_size))
         self.n_features = n_features
@@ -98,20 +124,11 @@ class RnnEncoder(PrototypeClassifier):
                 self.n_features = self.channels * self.frame_size[0] * self.frame_size[1]
                 self.look = ConvPyramid(self.channels, self.frame_size, width=8, max_width=32)
             n_inputs = self.n_features if self.frame_size is None else 4 * self.look.last.width
-            recurrent = nn.GRU if cell == "gru" else nn.LSTM
-            self.recurrent = recurrent(
-                n_inputs,
-                hidden,
-                layers,
-                batch_first=True,
-                bidirectional=bidirectional,
-                dropout=dropout if layers > 1 else 0.0,
-            )
+            self.recurrent = recurrence.network(n_inputs)
             self.drop = nn.Dropout(dropout)
-            n_states = hidden * (2 if bidirectional else 1)
-            self.project = nn.Linear(n_states, dim)
+            self.project = nn.Linear(recurrence.n_states, dim)
             self.predict = nn.ModuleList(
-                nn.Linear(hidden, n_inputs) for _ in range(n_states // hidden)
+                nn.Linear(hidden, n_inputs) for _ in range(recurrence.n_directions)
             )
             initialise(self.project)
         self.prototypes = None
@@ -174,7 +191,7 @@ class RnnEncoder(PrototypeClassifier):
         return inputs, packed
 
     def _inputs(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Standardised features, or what the small network sees in each frame."""
+        """Standardised features, or the small network's features of each frame."""
         if self.frame_size is None:
             standard: torch.Tensor = (values - self.mean) / self.spread
             return standard.nan_to_num(0.0)  # a missing value counts as the mean

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, normal_noise, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.networks import ConvPyramid, Decoder, checked_size, initialise
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.protocol import Batch, Figure
@@ -43,8 +43,7 @@ class VaeEncoder(TorchEncoder):
         beta: float = 1.0,
         seed: int = 0,
     ) -> None:
-        config = {"dim": dim, "image_size": image_size, "channels": channels, "width": width}
-        super().__init__(dim=dim, config={**config, "beta": beta, "seed": seed})
+        super().__init__(dim=dim, config=arguments(locals()))
         if not beta > 0:
             raise ValueError(f"beta must be positive, got {beta}; 1 is the plain ELBO")
         self.beta = beta

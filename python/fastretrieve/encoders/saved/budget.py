@@ -1,6 +1,6 @@
-"""A limit to what a constructor may allocate when the options come from a file.
+"""Limit what a constructor allocates when its options come from a file.
 
-``dim: 1000000000000`` in a config asks for more than there is. A network that fits its weights file
+``dim: 1000000000000`` in a config asks for too much memory. A network that fits its weights file
 asks for about as much as the file holds, so the file's size bounds what the options may ask for,
 before it is allocated.
 """
@@ -17,10 +17,10 @@ from fastretrieve.encoders.saved.weights import Entry
 
 SHARE = 8  # times the file: float16 weights in a float32 network, and what initialising needs
 _OBJECT_BYTES = 16 << 10  # that Python takes for the modules around a tensor, at most about
-_PER_TENSOR_BYTES = 64 << 10  # allowed for each tensor of the file, in place of the former
+_PER_TENSOR_BYTES = 64 << 10  # allowed per tensor of the file, where that is more
 
 
-class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MemoryBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses new tensors once they would take more than the budget together."""
 
     def __init__(self, entries: dict[str, Entry], *, file_bytes: int, unsaved_bytes: int) -> None:
@@ -34,7 +34,7 @@ class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves((args, kwargs))):
             result = func(*args, **kwargs)
-            self._refuse_beyond(_bytes_of(result))  # one step too late, for what grows a tensor
+            self._refuse_beyond(_bytes_of(result))  # a tensor that grows is found one step late
             return result
         if "device" in {argument.name for argument in func._schema.arguments}:
             rehearsal = {**kwargs, "device": "meta"}

@@ -39,14 +39,14 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 MAX_CONFIG_BYTES = 8 << 20  # the names of 100,000 classes are half of it
 _HEX = re.compile(r"[0-9a-f]{64}")
-# What a name that comes from data may be: an entry point's, alone or behind its distribution's.
+# A name from data may be an entry point's, alone or after its distribution's.
 _NAME = re.compile(
     r"(?:(?P<distribution>[A-Za-z0-9][A-Za-z0-9._-]{0,99}):)?[A-Za-z0-9_][\w. -]{0,99}"
 )
 
 
 class SavedEncoder(NamedTuple):
-    """What ``write_encoder`` wrote."""
+    """A saved encoder, as ``write_encoder`` wrote it."""
 
     encoder: str  # the name in the registry, or "distribution:name"
     config: dict[str, Any]  # keyword arguments of the class
@@ -57,7 +57,7 @@ class SavedEncoder(NamedTuple):
     directory: Path
 
     def faults(self) -> list[str]:
-        """What is wrong with a directory whose checksum fits: its name, and its tensors."""
+        """The faults of a directory whose checksum fits, in its name and its tensors."""
         found = []
         if fault := name_fault(self.encoder):
             found.append(f"{self.directory / CONFIG}: {fault}")
@@ -145,7 +145,7 @@ def write_encoder(
             f"{folder / CONFIG} would take {len(text)} bytes and may take {MAX_CONFIG_BYTES}: its "
             "config and extra are for options; numbers belong into the weights"
         )
-    for name in (WEIGHTS, CONFIG):  # a link would lead the writing elsewhere
+    for name in (WEIGHTS, CONFIG):  # writing must not follow a link
         if fault := kind_fault(folder / name):
             raise EncoderError(fault)
     with replacing(folder / WEIGHTS) as weights_file, replacing(folder / CONFIG) as config_file:

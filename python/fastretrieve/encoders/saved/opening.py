@@ -1,7 +1,7 @@
-"""Open and read what a stranger may have put into a directory: an encoder's files, a checkpoint.
+"""Open and read untrusted files: those of a saved encoder, a checkpoint.
 
-No link is followed, no pipe waited for; sizes are checked before anything is read, and whatever is
-wrong is an ``EncoderError`` that names the file.
+No link is followed and no pipe is waited for. Sizes are checked before anything is read, and every
+fault is an ``EncoderError`` that names the file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def ordinary_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise EncoderError(f"{path} cannot be read ({error.strerror}); restore it") from error
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):  # it changed a moment ago
+        if not stat.S_ISREG(os.fstat(handle).st_mode):  # it was replaced since
             raise EncoderError(f"{path} is no ordinary file; restore it")
         try:
             yield file
@@ -75,12 +75,12 @@ def read_object(path: Path, data: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def naming(where: Path, user: str) -> Iterator[None]:
-    """Whatever a stranger's values make ``user`` raise becomes an error that names the file."""
+    """Turn whatever untrusted values make ``user`` raise into an error that names the file."""
     try:
         yield
     except (EncoderError, MissingPackage):
         raise
-    except Exception as error:  # a constructor may fail on bad options in any way
+    except Exception as error:  # bad options can make a constructor raise anything
         raise EncoderError(
             f"{where} does not fit {user}: {brief(error)}; it was saved by another version or "
             "another encoder, or is damaged, so load it with the one that saved it"
@@ -88,7 +88,7 @@ def naming(where: Path, user: str) -> Iterator[None]:
 
 
 def brief(error: BaseException) -> str:
-    """An error in one line, however long what it quotes is.
+    """An error in one line of limited length.
 
     >>> brief(KeyError("dim")), brief(ValueError("x" * 1000))[-3:]
     ("KeyError: 'dim'", '...')
@@ -103,7 +103,7 @@ def brief(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Text of a stranger for a terminal: what would steer it, or cannot be printed, is escaped.
+    r"""Untrusted text for a terminal: control characters and unprintable ones are escaped.
 
     >>> printable("a\x1b[2J\ud800")
     'a\\x1b[2J\\ud800'

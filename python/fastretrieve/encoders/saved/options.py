@@ -1,7 +1,6 @@
-"""Whether the options in a file are of the kinds that a constructor asks for.
+"""Check the types of the options in a file against a constructor's annotations.
 
-Networks take some wrong ones without a word and fail when they are used: a list for a truth value,
-say. The annotations of our own constructors say what is right.
+Networks accept some wrong types, such as a list for a truth value, and fail later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The header of ``weights.safetensors``, checked before any tensor is read or made.
 
-safetensors' own reader reads the tensors; what it is given has been looked at here: sizes that the
-file has, names that are different, shapes that are no riddle.
+safetensors' own reader reads the tensors afterwards. This module checks that sizes fit the file,
+that names differ, and that shapes are possible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.saved.opening import ordinary_file, printable, read_object
 
 MAX_HEADER_BYTES = 16 << 20  # Python needs 24 times as much for it at worst
-MAX_DIMENSIONS = 32  # of a tensor; NumPy had no more for long
+MAX_DIMENSIONS = 32  # of a tensor, as in NumPy 1
 METADATA = "__metadata__"
 # fmt: off
 ITEM_BITS = {
@@ -29,7 +29,7 @@ ITEM_BITS = {
 class Entry(NamedTuple):
     """A tensor in the file."""
 
-    dtype: str  # as safetensors calls it
+    dtype: str  # safetensors' name of it
     shape: tuple[int, ...]
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from fastretrieve.data import DataError, Dataset, Skipped, open_dataset, walking
 from fastretrieve.data.errors import readable
 from fastretrieve.data.images import to_image
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.opening import open_file
 from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
 from fastretrieve.data.sources import Files
@@ -55,6 +56,7 @@ class Listing:
     ) -> None:
         self.folder = folder  # of the gallery
         self.modality = modality
+        self.kind = kind_of(modality)
         self.recursive = recursive
         self.labels_from_folders = labels_from_folders
         self.skipped: list[Skipped] = []
@@ -97,8 +99,11 @@ class Listing:
         elif path.is_file() and suffix in {*TABLE_SUFFIXES, ".npz", ".npy"}:
             dataset = open_dataset(path, modality=_modality(self.modality))
             yield from self._of_dataset(dataset, is_named=False)
-        elif path.is_dir() and self.modality == "image":
-            for entry in scan(path, recursive=self.recursive, skipped=self.skipped):
+        elif path.is_dir() and self.kind.is_one_file:
+            found = scan(
+                path, recursive=self.recursive, skipped=self.skipped, suffixes=self.kind.suffixes
+            )
+            for entry in found:
                 try:
                     yield self._found(entry, path)
                 except OSError as error:  # gone, or hidden, since its folder was read
@@ -168,10 +173,10 @@ class Listing:
             if box is None:
                 return candidate
             return candidate._replace(key=f"{candidate.key}#box={named_box(box)}", box=box)
-        if self.modality != "image":
+        if not self.kind.is_picture:
             raise GalleryError(
-                "a gallery keeps sequences as files; save each one (.npy, .gif, a folder of "
-                "frames) and add the folder"
+                f"a gallery keeps {self.kind.items} as files; save each one ({self.kind.files}) "
+                "and add the folder"
             )
         return self._kept(dataset.read(i))
 
@@ -224,10 +229,14 @@ def _at_url(url: str) -> Candidate:
 
 
 def scan(
-    root: Path, *, recursive: bool, skipped: list[Skipped] | None = None
+    root: Path,
+    *,
+    recursive: bool,
+    skipped: list[Skipped] | None = None,
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
 ) -> Iterator[os.DirEntry[str]]:
-    """The image files of a folder in order of name; hidden ones and galleries are left out. What
-    cannot be looked into is added to ``skipped``.
+    """The files of a folder with these suffixes, in order of name, without hidden ones and
+    galleries. ``skipped`` receives the entries that cannot be looked into.
     """
     noted = [] if skipped is None else skipped
     waiting = [iter(_but_galleries(str(root), noted))]
@@ -237,7 +246,7 @@ def scan(
             waiting.pop()
         elif entry.name.startswith("."):
             continue
-        elif has_suffix(entry.name, IMAGE_SUFFIXES) and walking.is_file(entry, noted):
+        elif has_suffix(entry.name, suffixes) and walking.is_file(entry, noted):
             yield entry
         elif recursive and walking.is_folder(entry, noted):
             waiting.append(iter(_but_galleries(entry.path, noted)))

@@ -9,11 +9,10 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fastretrieve.data import DataError, Dataset, read_item
+from fastretrieve.data import DataError, Dataset
+from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.opening import open_file
-from fastretrieve.data.readers import decode_image
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake.downloads import DownloadLimits, fetch
 from fastretrieve.gallery.intake.listing import Candidate, measured, size_and_time
@@ -43,10 +42,11 @@ class Queue(Dataset):
     """The pending items as a data set; reading one also finds out its facts."""
 
     def __init__(
-        self, folder: Path, modality: str, pending: list[Pending], limits: DownloadLimits
+        self, folder: Path, modality: Modality, pending: list[Pending], limits: DownloadLimits
     ) -> None:
         self.pending = pending
-        self.modality = "sequence" if modality == "sequence" else "image"
+        self.kind = kind_of(modality)
+        self.modality = modality
         self.labels = np.broadcast_to(np.int64(-1), (len(pending),))
         self.facts: dict[int, Fact] = {}
         self.same: set[int] = set()  # the time of the file differs, its content does not
@@ -70,15 +70,15 @@ class Queue(Dataset):
         path = self._local(candidate)
         try:
             # Measured before it is read: the next addition notices a change in between.
-            if self.modality == "sequence":
+            if not self.kind.is_one_file:
                 self._note(index, path, measured(path), _digest_of_parts(path))
-                return self._sized(index, *_read_sequence(path, size))
+                return self._sized(index, *self.kind.decode(path, name=path, size=size))
             with open_file(path) as file:  # once: to open and parse it again would cost a tenth
                 found = size_and_time([os.fstat(file.fileno())])
                 self._note(index, path, found, _digest(file))
                 file.seek(0)
                 return self._sized(
-                    index, *decode_image(file, name=path, size=size, box=candidate.box)
+                    index, *self.kind.decode(file, name=path, size=size, box=candidate.box)
                 )
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from error
@@ -121,10 +121,3 @@ def _digest_of_parts(path: Path) -> str:
             with open_file(part) as file:
                 _digest(file, digest)
     return digest.hexdigest()
-
-
-def _read_sequence(path: Path, size: int | None) -> tuple[Any, tuple[int | None, int | None]]:
-    """A sequence, and the width and height of its frames where it has any."""
-    item = read_item(path, modality="sequence", size=size)
-    frame = item[0] if isinstance(item, list) and item else None
-    return item, frame.size if isinstance(frame, Image.Image) else (None, None)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve.data import DataError, longest_side, read_item
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import decode_image
 from fastretrieve.encoders.encoding import as_array
@@ -92,13 +93,13 @@ class QueryEncoder:
             path = Path(asked)
             if not path.exists():
                 raise GalleryError(f"{path} does not exist; give an image to search with")
-            if path.is_dir() and modality == "image":
-                raise GalleryError(f"{path} is a folder; give one image to search with")
+            if path.is_dir() and kind_of(modality).is_one_file:
+                raise GalleryError(f"{path} is a folder; give one {modality} to search with")
             return read_item(path, modality=modality, size=size), str(path)
         if isinstance(asked, (bytes, bytearray, memoryview)):
             return decode(bytes(asked), size=size), "an image"
         if isinstance(asked, Image.Image) or hasattr(asked, "shape") or isinstance(asked, list):
-            return asked, "an image" if modality == "image" else "a sequence"
+            return asked, kind_of(modality).item
         raise GalleryError(
             "search with a path, a PIL image, an array, the bytes of an image file, or an item of "
             f"the gallery or its id; got {type(asked).__name__}"

@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fastretrieve import _core
 from fastretrieve._common.arguments import shown
 from fastretrieve._common.arrays import DTYPES
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.metric import METRICS
-from fastretrieve.encoders.protocol import Modality
+from fastretrieve.data.modalities import KINDS
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import parts
 
@@ -117,7 +117,7 @@ def _is_sha256(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-def _one_of(names: tuple[str, ...]) -> tuple[str, Callable[[Any], bool]]:
+def _one_of(names: Collection[str]) -> tuple[str, Callable[[Any], bool]]:
     return f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
 
 
@@ -128,7 +128,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"a whole number from 1 to {_core.MAX_DIM}",
         lambda value: type(value) is int and 1 <= value <= _core.MAX_DIM,
     ),
-    "modality": _one_of(get_args(Modality)),
+    "modality": _one_of(KINDS),
     "metric": _one_of(METRICS),
     "dtype": _one_of(tuple(DTYPES)),
     "made_by": ("a version", _is_name),

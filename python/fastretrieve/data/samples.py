@@ -44,13 +44,6 @@ def sample_sequences(n: int = 12, *, n_features: int = 6, seed: int = 0) -> Samp
     return Sample(items, labels.astype(np.int64))
 
 
-def sample_for(encoder: Any, *, seed: int = 0) -> Sample:
-    """Items of the encoder's modality; its ``n_features``, if it has one, sizes the sequences."""
-    if encoder.modality == "sequence":
-        return sample_sequences(n_features=getattr(encoder, "n_features", None) or 6, seed=seed)
-    return sample_images(seed=seed)
-
-
 def _as_kind(pixels: NDArray[np.float64], kind: int) -> Any:
     """One picture as PIL colour, PIL grey, a uint8 array or a float array."""
     bytes_ = np.rint(pixels * 255).astype(np.uint8)
