@@ -388,7 +388,7 @@ def test_a_gallery_takes_the_rest_of_a_folder_and_names_what_is_bad(tmp_path: Pa
     named = {Path(one.key).name: one.reason for one in result.unreadable}
     assert "not UTF-8" in named.pop(r"caf\xe9.png")
     assert {*named} == {"bad.png", "loop.jpg", "nowhere.jpg", "pipe.jpg", "device.jpg", "p"}
-    assert named["pipe.jpg"].endswith("is a pipe instead of a picture")
+    assert named["pipe.jpg"].endswith("a pipe, not a file")
     assert named["nowhere.jpg"] == "a link that leads nowhere"
     assert gallery.check() == []
     assert json.dumps([one._asdict() for one in result.unreadable])

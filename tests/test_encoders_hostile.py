@@ -184,9 +184,9 @@ def test_a_file_hands_no_path_to_a_module_that_the_caller_names(tmp_path: Path) 
 
 def test_weights_only_is_not_believed_of_an_old_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_old_torch()
-    for version in ("2.5.1", "2.2", "1.13.0+cu117"):
+    for version in ("2.9.1", "2.5.1", "1.13.0+cu117"):
         monkeypatch.setattr(torch, "__version__", version)
-        with pytest.raises(EncoderError, match=r"takes torch 2\.6 or newer"):
+        with pytest.raises(EncoderError, match=r"takes torch 2\.10 or newer"):
             refuse_old_torch()
 
 
@@ -458,11 +458,8 @@ def test_the_encoder_of_a_gallery_is_no_link(tmp_path: Path) -> None:
         pass
     (tmp_path / "g" / "encoder").rename(tmp_path / "elsewhere")
     (tmp_path / "g" / "encoder").symlink_to(tmp_path / "elsewhere")
-    with (
-        fr.Gallery.open(tmp_path / "g") as gallery,
-        pytest.raises(fr.GalleryError, match="is a link"),
-    ):
-        _ = gallery.encoder
+    with pytest.raises(fr.GalleryError, match="is a link"):
+        fr.Gallery.open(tmp_path / "g")
 
 
 def test_what_a_stranger_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:

