@@ -7,13 +7,17 @@
 namespace fastretrieve::cpu {
 
 // Best first. Only this list names every instruction set.
-static const Kernels* const kTables[] = {avx512_kernels(), avx2_kernels(), scalar_kernels()};
+static const Kernels* const kTables[] = {
+#if defined(__x86_64__)
+    avx512_kernels(), avx2_kernels(),
+#endif
+    scalar_kernels()};
 
 const std::vector<const Kernels*>& available_kernels() {
   static const std::vector<const Kernels*> available = [] {
     std::vector<const Kernels*> found;
     for (const Kernels* table : kTables)
-      if (table && table->supported()) found.push_back(table);
+      if (table->supported()) found.push_back(table);
     return found;
   }();
   return available;

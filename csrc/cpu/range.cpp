@@ -6,13 +6,13 @@ namespace fastretrieve::cpu {
 
 constexpr size_t kMaxPending = 256;  // rows of one query that are scored together
 
-RangeSurvivors::RangeSurvivors(const Problem& problem, Panel& panel, const RangeArgs& args,
-                               Budget& budget, SearchStats& stats)
+RangeSurvivors::RangeSurvivors(const Problem& problem, Panel& panel, SearchStats& stats,
+                               const RangeArgs& args, Budget& budget)
     : problem_(problem),
       panel_(panel),
+      stats_(stats),
       args_(args),
       budget_(budget),
-      stats_(stats),
       key_(key_of_score(problem.metric, args.radius)),
       value_(value_of_score(problem.metric, args.radius)),
       skip_(static_cast<size_t>(panel.n_queries())),
@@ -111,17 +111,13 @@ void RangeSurvivors::finish(int64_t query, std::vector<Scored>& out) {
   sort_best(out, problem_.cancel);
 }
 
-void RangeScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
+void RangeSurvivors::scan(StripWalk<RangeSurvivors>& walk, int64_t begin, int64_t end,
+                          Cancel& cancel) {
   walk.for_strips(begin, end, [&](int64_t segment, int64_t strip, int64_t) {
     cancel.check();
     if (budget_.exceeded()) return;
-    if (survivors.behind(0, segment, (strip + 1) * kStripRows - 1)) walk.scan(segment, strip);
+    if (behind(0, segment, (strip + 1) * kStripRows - 1)) walk.scan(segment, strip);
   });
-}
-
-void RangeScan::absorb(RangeScan& other) {
-  survivors.absorb(other.survivors);
-  stats += other.stats;
 }
 
 }  // namespace fastretrieve::cpu

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/calls.hpp"
-#include "cpu/strip_walk.hpp"
+#include "cpu/panel_scan.hpp"
 
 namespace fastretrieve::cpu {
 
@@ -28,14 +28,14 @@ struct Budget {
 // The rows that a panel's queries have found so far.
 class RangeSurvivors {
  public:
-  RangeSurvivors(const Problem& problem, Panel& panel, const RangeArgs& args, Budget& budget,
-                 SearchStats& stats);
+  RangeSurvivors(const Problem& problem, Panel& panel, SearchStats& stats, const RangeArgs& args,
+                 Budget& budget);
 
+  // Walks strips [begin, end), counted over all segments.
+  void scan(StripWalk<RangeSurvivors>& walk, int64_t begin, int64_t end, Cancel& cancel);
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
 
-  // Whether a row may be reported: in a self-join, only rows after the query's own.
-  bool behind(int64_t query, int64_t segment, int64_t row) const;
   // Zero queries of a similarity: every row scores zero.
   void take_zero_queries(Cancel& cancel);
   void absorb(RangeSurvivors& other);
@@ -46,12 +46,14 @@ class RangeSurvivors {
   void settle(int64_t query);
   bool skipped(int64_t query) const { return skip_[static_cast<size_t>(query)]; }
   bool removed(int64_t query) const;
+  // Whether a row may be reported: in a self-join, only rows after the query's own.
+  bool behind(int64_t query, int64_t segment, int64_t row) const;
 
   const Problem& problem_;
   Panel& panel_;
+  SearchStats& stats_;
   const RangeArgs& args_;
   Budget& budget_;
-  SearchStats& stats_;
   const double key_, value_;  // of the radius
   ScoreScratch scratch_;
   std::vector<uint8_t> skip_;
@@ -59,29 +61,6 @@ class RangeSurvivors {
   std::vector<std::vector<Scored>> found_;
 };
 
-// The scan of one thread for one panel.
-class RangeScan {
- public:
-  RangeScan(const Problem& problem, const EncodedQueries& queries, int64_t first, int64_t n_queries,
-            const RangeArgs& args, Budget& budget)
-      : panel(problem, queries, first, n_queries),
-        survivors(problem, panel, args, budget, stats),
-        walk(problem, panel, survivors, stats),
-        budget_(budget) {}
-  RangeScan(const RangeScan&) = delete;
-  RangeScan& operator=(const RangeScan&) = delete;
-
-  // Strips [begin, end), counted over all segments.
-  void scan_strips(int64_t begin, int64_t end, Cancel& cancel);
-  void absorb(RangeScan& other);
-
-  SearchStats stats;
-  Panel panel;
-  RangeSurvivors survivors;
-  StripWalk<RangeSurvivors> walk;
-
- private:
-  const Budget& budget_;
-};
+using RangeScan = PanelScan<RangeSurvivors>;
 
 }  // namespace fastretrieve::cpu

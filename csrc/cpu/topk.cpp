@@ -8,9 +8,9 @@ constexpr int64_t kMaxSampleStride = 64;  // one strip in 64 gives a good first 
 constexpr int64_t kMinSampleStrips = 16;
 constexpr int64_t kStripsBetweenNews = 8;  // strips between reads of the shared thresholds
 
-TopKSurvivors::TopKSurvivors(const Problem& problem, Panel& panel, SharedThresholds* shared,
-                             SearchStats& stats)
-    : problem_(problem), panel_(panel), shared_(shared), stats_(stats) {
+TopKSurvivors::TopKSurvivors(const Problem& problem, Panel& panel, SearchStats& stats,
+                             SharedThresholds* shared)
+    : problem_(problem), panel_(panel), stats_(stats), shared_(shared) {
   collectors_.reserve(static_cast<size_t>(panel.n_queries()));
   for (int64_t q = 0; q < panel.n_queries(); ++q) collectors_.emplace_back(problem.k);
 }
@@ -67,7 +67,8 @@ void TopKSurvivors::finish(int64_t query, ScoreScratch& scratch, SearchStats& co
   of(query).finish(problem_, panel_.row(query), scratch, counts, scores, ids);
 }
 
-void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
+void TopKSurvivors::scan(StripWalk<TopKSurvivors>& walk, int64_t begin, int64_t end,
+                         Cancel& cancel) {
   int64_t stride = kMaxSampleStride;  // a power of two
   while (stride > 1 && stride > (end - begin) / kMinSampleStrips) stride /= 2;
   for (const bool sampling : {true, false}) {
@@ -76,15 +77,10 @@ void TopKScan::scan_strips(int64_t begin, int64_t end, Cancel& cancel) {
       const bool sampled = stride > 1 && (of_all & (stride - 1)) == 0;
       if (sampled != sampling) return;
       cancel.check();
-      if (of_all % kStripsBetweenNews == 0) survivors.receive();
+      if (of_all % kStripsBetweenNews == 0) receive();
       walk.scan(segment, strip, sampling ? stride : 1);
     });
   }
-}
-
-void TopKScan::absorb(TopKScan& other) {
-  survivors.absorb(other.survivors);
-  stats += other.stats;
 }
 
 }  // namespace fastretrieve::cpu

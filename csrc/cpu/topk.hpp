@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cpu/collector.hpp"
-#include "cpu/strip_walk.hpp"
+#include "cpu/panel_scan.hpp"
 
 namespace fastretrieve::cpu {
 
@@ -16,13 +16,14 @@ using SharedThresholds = std::vector<std::atomic<double>>;
 class TopKSurvivors {
  public:
   // `shared` may be null.
-  TopKSurvivors(const Problem& problem, Panel& panel, SharedThresholds* shared, SearchStats& stats);
+  TopKSurvivors(const Problem& problem, Panel& panel, SearchStats& stats, SharedThresholds* shared);
 
+  // Walks strips [begin, end), counted over all segments. A strided sample comes first: rows often
+  // come sorted by class, and a threshold from everywhere spares the rest.
+  void scan(StripWalk<TopKSurvivors>& walk, int64_t begin, int64_t end, Cancel& cancel);
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
 
-  // Takes over the thresholds that other threads have reached, if any.
-  void receive();
   // Takes the rows that another thread collected for the same queries.
   void absorb(TopKSurvivors& other);
   // Several threads may finish different queries at once.
@@ -32,35 +33,17 @@ class TopKSurvivors {
  private:
   Collector& of(int64_t query) { return collectors_[static_cast<size_t>(query)]; }
   void publish(int64_t query);
+  // Takes over the thresholds that other threads have reached, if any.
+  void receive();
 
   const Problem& problem_;
   Panel& panel_;
-  SharedThresholds* const shared_;
   SearchStats& stats_;
+  SharedThresholds* const shared_;
   ScoreScratch scratch_;
   std::vector<Collector> collectors_;
 };
 
-// The scan of one thread for one panel.
-class TopKScan {
- public:
-  TopKScan(const Problem& problem, const EncodedQueries& queries, int64_t first, int64_t n_queries,
-           SharedThresholds* shared)
-      : panel(problem, queries, first, n_queries),
-        survivors(problem, panel, shared, stats),
-        walk(problem, panel, survivors, stats) {}
-  TopKScan(const TopKScan&) = delete;
-  TopKScan& operator=(const TopKScan&) = delete;
-
-  // Walks strips [begin, end), counted over all segments. A strided sample comes first: rows often
-  // come sorted by class, and a threshold from everywhere spares the rest.
-  void scan_strips(int64_t begin, int64_t end, Cancel& cancel);
-  void absorb(TopKScan& other);
-
-  SearchStats stats;
-  Panel panel;
-  TopKSurvivors survivors;
-  StripWalk<TopKSurvivors> walk;
-};
+using TopKScan = PanelScan<TopKSurvivors>;
 
 }  // namespace fastretrieve::cpu

@@ -1,7 +1,6 @@
 // AVX2: the eight lanes of a canonical sum are two registers. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
-#if defined(__AVX2__)
 #include <immintrin.h>
 
 #include "core/strip.hpp"
@@ -157,11 +156,3 @@ const Kernels* avx2_kernels() {
 }
 
 }  // namespace fastretrieve::cpu
-
-#else
-
-namespace fastretrieve::cpu {
-const Kernels* avx2_kernels() { return nullptr; }
-}  // namespace fastretrieve::cpu
-
-#endif

@@ -1,12 +1,10 @@
 // AVX2: the scan of a strip. Codes are widened to 16 bits and multiplied in pairs, because
 // `vpmaddubsw` would saturate on codes stored with an offset. The sum of a row stays in two halves
 // until the end of a block.
-#include "cpu/kernels.hpp"
-
-#if defined(__AVX2__)
 #include <immintrin.h>
 
 #include "core/strip.hpp"
+#include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {
 namespace {
@@ -147,5 +145,3 @@ int64_t avx2::multiply_all(int64_t rounds, int32_t* sink) {
 }
 
 }  // namespace fastretrieve::cpu
-
-#endif

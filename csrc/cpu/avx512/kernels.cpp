@@ -1,7 +1,6 @@
 // AVX-512: the eight lanes of a canonical sum are one register. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
-#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 
 #include "core/strip.hpp"
@@ -115,11 +114,3 @@ const Kernels* avx512_kernels() {
 }
 
 }  // namespace fastretrieve::cpu
-
-#else
-
-namespace fastretrieve::cpu {
-const Kernels* avx512_kernels() { return nullptr; }
-}  // namespace fastretrieve::cpu
-
-#endif

@@ -4,12 +4,10 @@
 // Up to kStreamQueries queries, memory bounds the scan, so it reads codes in ascending order with a
 // software prefetch. Beyond, it makes tiles of 4 queries x 64 rows: 16 accumulators stay in
 // registers and the strip in the L1 cache. gcc 12 spills at 6 queries.
-#include "cpu/kernels.hpp"
-
-#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 
 #include "core/strip.hpp"
+#include "cpu/kernels.hpp"
 
 namespace fastretrieve::cpu {
 namespace {
@@ -266,5 +264,3 @@ int64_t avx512::multiply_all(int64_t rounds, int32_t* sink) {
 }
 
 }  // namespace fastretrieve::cpu
-
-#endif
