@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from conftest import BATCHES
 from fastretrieve.benchmarking import oracle
 from fastretrieve.benchmarking.cases import CASES, TINY
-from fastretrieve.benchmarking.limits import Limits
+from fastretrieve.benchmarking.limits import MachineLimits
 from fastretrieve.benchmarking.measure import OURS, SearchBench, scanned_bytes
 
 K = 10
@@ -24,7 +24,7 @@ def test_search(
     batch: int,
     who: str,
     searches: Callable[[str], SearchBench],
-    limits: Limits,
+    limits: MachineLimits,
     benchmark: BenchmarkFixture,
 ) -> None:
     bench = searches(case)
@@ -48,7 +48,9 @@ def test_search(
     benchmark(search, queries, K)
 
 
-def _relate(benchmark: BenchmarkFixture, bench: SearchBench, batch: int, limits: Limits) -> None:
+def _relate(
+    benchmark: BenchmarkFixture, bench: SearchBench, batch: int, limits: MachineLimits
+) -> None:
     """How far from what the machine can do."""
     n_rows, dim = bench.data.rows.shape
     n_bytes = scanned_bytes(n_rows, dim, bench.case.metric)

@@ -11,7 +11,7 @@ import pytest
 
 from fastretrieve.benchmarking import environment
 from fastretrieve.benchmarking.cases import CASES, QUICK_ROWS, CaseUnavailable, Data
-from fastretrieve.benchmarking.limits import Limits
+from fastretrieve.benchmarking.limits import MachineLimits
 from fastretrieve.benchmarking.measure import SearchBench, Settings
 from fastretrieve.benchmarking.peers import PEERS
 
@@ -39,9 +39,9 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def limits(settings: Settings) -> Limits:
+def limits(settings: Settings) -> MachineLimits:
     """The machine's ceilings, sampled once for the whole run."""
-    measured = Limits(settings.threads)
+    measured = MachineLimits(settings.threads)
     for _ in range(5):
         measured.sample()
     return measured
