@@ -8,18 +8,15 @@ every kind of error that is not there yet; ``--files 0`` tries what is there and
 
 from __future__ import annotations
 
-import argparse
 import os
-import random
 import re
 import sys
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from campaign import Campaign  # first: it says where the modules below are
+
 import encoder_fuzz
 from encoder_fuzz import Files
 
@@ -45,13 +42,11 @@ def tried(files: Files, folder: Path) -> tuple[str, bool]:
 
 def main() -> int:
     """Fuzz until the time is over; 1 where something else than an answer came."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--files", type=int, help="how many directories beside the kept ones")
-    options = parser.parse_args()
-    chance, kinds, n_kept = random.Random(options.seed), Counter[str](), 0
+    campaign = Campaign(__doc__, kind, "directories")
+    campaign.parser.add_argument(
+        "--files", type=int, default=sys.maxsize, help="how many directories beside the kept ones"
+    )
+    options, chance, n_kept = campaign.start(), campaign.chance, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seeds = encoder_fuzz.seeds(folder)
@@ -59,30 +54,22 @@ def main() -> int:
             encoder_fuzz.survives(files, folder / "whole")
         encoder_fuzz.limit_memory()
         kept = [encoder_fuzz.unpack(path) for path in sorted(CORPUS.glob("*.zip"))]
-        end = time.monotonic() + 60 * options.minutes
-        waiting, most = list(kept), sys.maxsize if options.files is None else options.files
-        while waiting or (time.monotonic() < end and sum(kinds.values()) < len(kept) + most):
-            files = (
-                waiting.pop()
-                if waiting
-                else encoder_fuzz.damaged(chance.choice(seeds + kept), chance)
-            )
+        waiting, most = list(kept), len(kept) + options.files
+        while waiting or (campaign.goes_on() and campaign.n_tried < most):
+            if waiting:
+                files = waiting.pop()
+            else:
+                files = encoder_fuzz.damaged(chance.choice(seeds + kept), chance)
             outcome, is_right = tried(files, folder / "damaged")
             if not is_right:
-                path = CORPUS / f"crash-{options.seed}-{sum(kinds.values())}.zip"
-                encoder_fuzz.pack(files, path)
-                print(f"after {sum(kinds.values())} directories: {outcome}; kept as {path}")
-                return 1
-            kinds[kind(outcome)] += 1
+                encoder_fuzz.pack(files, CORPUS / f"{campaign.crash_name()}.zip")
+                return campaign.fault(outcome)
             small = sum(map(len, files.values())) < 4096
-            if options.keep and kinds[kind(outcome)] == 1 and small and files not in kept:
-                name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")
-                encoder_fuzz.pack(files, CORPUS / f"{name}.zip")
+            if campaign.count(outcome) and small and files not in kept:
+                encoder_fuzz.pack(files, CORPUS / f"{campaign.file_name(outcome)}.zip")
                 n_kept += 1
-    print(f"{sum(kinds.values())} directories, {len(kinds)} kinds of outcome, {n_kept} kept:")
-    for outcome, n in kinds.most_common():
-        print(f"{n:8}  {outcome}")
-    return 0
+    campaign.note = f", {n_kept} kept"
+    return campaign.over()
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ for every kind of error that is not there yet.
 
 from __future__ import annotations
 
-import argparse
-import random
 import re
 import shutil
 import sys
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from campaign import Campaign  # first: it says where the modules below are
+
 import gallery_fuzz
 
 
@@ -29,35 +26,23 @@ def kind(outcome: str) -> str:
 
 def main() -> int:
     """Fuzz until the time is over; 1 where something else than an answer came."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true")
-    options = parser.parse_args()
-    chance, kinds, n = random.Random(options.seed), Counter[str](), 0
-    end = time.monotonic() + 60 * options.minutes
+    campaign = Campaign(__doc__, kind, "galleries")
+    campaign.start()
     with tempfile.TemporaryDirectory() as top:
-        seed = gallery_fuzz.seed(Path(top))
-        while time.monotonic() < end:
-            gallery_fuzz.damaged(seed, Path(top, "g"), chance)
-            shutil.rmtree(Path(top, "as it was"), ignore_errors=True)
-            shutil.copytree(Path(top, "g"), Path(top, "as it was"))
-            n += 1
-            found = gallery_fuzz.outcomes(Path(top, "g"))
+        seed, received, used = gallery_fuzz.seed(Path(top)), Path(top, "received"), Path(top, "g")
+        while campaign.goes_on():
+            gallery_fuzz.damaged(seed, used, campaign.chance)
+            shutil.rmtree(received, ignore_errors=True)
+            shutil.copytree(used, received)
+            found = gallery_fuzz.outcomes(used)
             bad = [outcome for outcome in found if not gallery_fuzz.is_an_answer(outcome)]
-            new = [each for each in found if not kinds[kind(each)]]
-            kinds.update(set(map(kind, found)))
             if bad:
-                gallery_fuzz.keep(Path(top, "as it was"), seed, f"crash-{options.seed}-{n}")
-                print(f"after {n} galleries: {bad}")
-                return 1
-            if options.keep and new:
-                name = re.sub(r"[^a-z]+", "-", kind(new[0]).lower()).strip("-")[:48]
-                gallery_fuzz.keep(Path(top, "as it was"), seed, name)
-    print(f"{n} galleries, {len(kinds)} kinds of outcome:")
-    for outcome, times in kinds.most_common():
-        print(f"{times:8}  {outcome}")
-    return 0
+                gallery_fuzz.keep(received, seed, campaign.crash_name())
+                return campaign.fault(bad)
+            new = [each for each in found if kind(each) not in campaign.kinds]
+            if campaign.count(*found):
+                gallery_fuzz.keep(received, seed, campaign.file_name(new[0]))
+    return campaign.over()
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ adds a small file for every kind of error that is not there yet.
 
 from __future__ import annotations
 
-import argparse
-import random
 import re
 import resource
 import sys
 import tempfile
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from campaign import Campaign  # first: it says where the modules below are
+
 import tables_fuzz
 
 
@@ -51,36 +49,27 @@ def fault(blob: bytes, suffix: str, folder: Path, base: int) -> tuple[str, str]:
 
 def main() -> int:
     """Fuzz until the time is over; 1 where something else than an answer came."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true")
-    options = parser.parse_args()
+    campaign = Campaign(__doc__, kind, "files")
+    campaign.start()
     warnings.simplefilter("ignore")
-    chance, kinds = random.Random(options.seed), Counter[str]()
-    tables_fuzz.CORPUS.mkdir(exist_ok=True)
-    kept = {path.name for path in tables_fuzz.CORPUS.iterdir()}
-    files = [(path.suffix, path.read_bytes()) for path in sorted(tables_fuzz.CORPUS.iterdir())]
-    end, base = time.monotonic() + 60 * options.minutes, rss()
+    corpus = tables_fuzz.CORPUS
+    corpus.mkdir(exist_ok=True)
+    files = [(path.suffix, path.read_bytes()) for path in sorted(corpus.iterdir())]
+    base = rss()
     with tempfile.TemporaryDirectory() as folder:
-        while time.monotonic() < end:
-            suffix, blob = chance.choice((*tables_fuzz.seeds(), *files))
-            blob = tables_fuzz.damaged(blob, chance)
+        while campaign.goes_on():
+            suffix, blob = campaign.chance.choice((*tables_fuzz.seeds(), *files))
+            blob = tables_fuzz.damaged(blob, campaign.chance)
             outcome, wrong = fault(blob, suffix, Path(folder), base)
             if wrong:
-                name = f"crash-{options.seed}-{sum(kinds.values())}{suffix}"
-                (tables_fuzz.CORPUS / name).write_bytes(blob)
-                print(f"after {sum(kinds.values())} files: {name}: {wrong[:500]!r}")
-                return 1
-            kinds[f"{suffix} {kind(outcome)}"] += 1
-            name = re.sub(r"[^a-z]+", "-", kind(outcome).lower()).strip("-")[:40] + suffix
-            if options.keep and len(blob) < 2048 and name not in kept:
-                kept.add(name)
-                (tables_fuzz.CORPUS / name).write_bytes(blob)
-    print(f"{sum(kinds.values())} files, {len(kinds)} kinds of outcome, {rss() >> 20} MiB:")
-    for outcome, n in kinds.most_common(40):
-        print(f"{n:8}  {outcome}")
-    return 0
+                (corpus / f"{campaign.crash_name()}{suffix}").write_bytes(blob)
+                return campaign.fault(repr(wrong[:500]))
+            kept = corpus / f"{campaign.file_name(outcome)}{suffix}"
+            is_new = campaign.count(f"{suffix} {outcome}")
+            if is_new and len(blob) < 2048 and not kept.exists():
+                kept.write_bytes(blob)
+    campaign.note = f", {rss() >> 20} MiB"
+    return campaign.over()
 
 
 if __name__ == "__main__":
