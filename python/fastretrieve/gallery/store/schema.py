@@ -8,12 +8,14 @@ letter, what ``database.py`` makes; and what is read from it is looked at before
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from fastretrieve.gallery.store.items import FIXED, FIXED_COLUMNS, quoted
 
+Objects = dict[tuple[str, str], str]  # of a database: (kind, name) and the SQL that made it
 MAX_GENERATION = 2**53
 MAX_ID = 2**34  # ids are given one after the other; a mask of all of them must fit into memory
 _NONE = type(None)
@@ -32,10 +34,7 @@ def stranger(connection: sqlite3.Connection, script: str) -> str | None:
     """A table, index, view or trigger that is not one of those that ``script`` makes, or is
     missing.
     """
-    with contextlib.closing(sqlite3.connect(":memory:")) as model:
-        model.executescript(script)
-        wanted = _objects(model)
-    found = _objects(connection)
+    wanted, found = dict(_made_by(script)), _objects(connection)
     names = [row[1] for row in connection.execute("PRAGMA table_info(item)")]
     ours, head = ("table", "item"), len(FIXED_COLUMNS)
     if ours in found:  # what ALTER TABLE ADD COLUMN makes of it
@@ -49,7 +48,15 @@ def stranger(connection: sqlite3.Connection, script: str) -> str | None:
     return None
 
 
-def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+@functools.cache
+def _made_by(script: str) -> Objects:
+    """What ``script`` makes of an empty database."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as model:
+        model.executescript(script)
+        return _objects(model)
+
+
+def _objects(connection: sqlite3.Connection) -> Objects:
     """What a database holds, but for the tables of SQLite's own."""
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master")
     return {
