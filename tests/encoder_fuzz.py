@@ -25,7 +25,7 @@ import storage_fuzz
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
 from fastretrieve.encoders.saved.files import CONFIG, WEIGHTS
 from fastretrieve.encoders.saved.opening import brief
-from storage_fuzz import WORDS
+from storage_fuzz import WORDS, some_place
 
 KINDS: dict[str, dict[str, Any]] = {
     "pixels": {"image_size": 4},
@@ -100,14 +100,7 @@ def _config_value(files: Files, chance: random.Random) -> None:
     """Another value of any kind somewhere in the config."""
     try:
         header = json.loads(files[CONFIG])
-        place: Any = header
-        while isinstance(place, dict | list) and place:
-            key = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
-            if not isinstance(place[key], dict | list) or chance.random() < 0.2:
-                break
-            place = place[key]
-        else:
-            return
+        place, key = some_place(header, chance)
         values = (None, -1, True, 0.5, 1e308, [], {}, [[]], [1, 2], 10**12, *WORDS, *STRINGS)
         if chance.random() < 0.1:
             del place[key]

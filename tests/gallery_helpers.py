@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -65,3 +68,24 @@ def serving(gallery: Gallery, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def busy_writer(path: Path, *, removes: bool) -> subprocess.Popen[bytes]:
+    """Another process that changes a gallery until it is killed."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from gallery_helpers import change_for_ever; "
+        f"change_for_ever(sys.argv[2], removes={removes})"
+    )
+    here = str(Path(__file__).parent)
+    return subprocess.Popen([sys.executable, "-c", code, here, str(path)])
+
+
+def change_for_ever(path: str, *, removes: bool) -> None:
+    """Add two pictures, give some items long labels and, with ``removes``, remove one; again."""
+    for number in range(1000, 2**31, 2):
+        with Gallery.open(path) as gallery:
+            gallery.add([picture(number), picture(number + 1)], commit_seconds=0, batch_size=1)
+            ids = [item.id for item in gallery.items()]
+            gallery.label(ids[:9], str(number) * 400)
+            if removes:
+                gallery.remove(random.sample(ids, 1))

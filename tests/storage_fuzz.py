@@ -116,19 +116,22 @@ def _header_value(blob: Blob, chance: random.Random) -> Blob:
     """Another value of any kind somewhere in the header."""
     try:
         header, data = parts(blob)
-        place: Any = header
-        while isinstance(place, dict | list) and place:
-            key = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
-            if not isinstance(place[key], dict | list) or chance.random() < 0.3:
-                break
-            place = place[key]
-        else:
-            return blob
+        place, key = some_place(header, chance)
         values = (None, -1, True, 0.5, "", "9" * 30, [], {}, [[]], *WORDS, *map(str, WORDS))
         place[key] = chance.choice(values)
         return joined(header, data, fit=chance.random() < 0.9)
     except (ValueError, AttributeError, RecursionError):
         return blob
+
+
+def some_place(value: Any, chance: random.Random) -> tuple[Any, Any]:
+    """A dict or list somewhere in a value of JSON, and one of its keys; ValueError without one."""
+    while isinstance(value, dict | list) and value:
+        key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        if not isinstance(value[key], dict | list) or chance.random() < 0.25:
+            return value, key
+        value = value[key]
+    raise ValueError("an empty value has no place")
 
 
 def _tensors(blob: Blob, chance: random.Random) -> Blob:

@@ -18,22 +18,7 @@ import pytest
 
 from fastretrieve.gallery import Gallery, GalleryError
 from fastretrieve.gallery.store import copying, locking
-from gallery_helpers import new_gallery, picture, write_pictures
-
-WRITER = """
-    import random, sys
-    sys.path.insert(0, sys.argv[1])
-    from gallery_helpers import picture
-    from fastretrieve.gallery import Gallery
-    number = 1000
-    while True:
-        with Gallery.open(sys.argv[2]) as gallery:
-            gallery.add([picture(number), picture(number + 1)], commit_seconds=0, batch_size=1)
-            ids = [item.id for item in gallery.items()]
-            gallery.label(ids[:9], str(number) * 300)
-            gallery.remove(random.sample(ids, 1))
-        number += 2
-"""
+from gallery_helpers import busy_writer, new_gallery, picture, write_pictures
 
 
 @pytest.fixture
@@ -49,10 +34,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def live(path: Path) -> Iterator[Path]:
     """A gallery that another process changes all the time."""
-    arguments = [str(Path(__file__).parent), str(path)]
     with Gallery.open(path) as gallery:
         before = gallery.info()["generation"]
-        writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITER), *arguments])
+        writer = busy_writer(path, removes=True)
         while gallery.info()["generation"] == before:
             assert writer.poll() is None
             time.sleep(0.01)

@@ -19,7 +19,7 @@ import pytest
 
 from fastretrieve.gallery import Gallery, GalleryError
 from fastretrieve.gallery.store import access
-from gallery_helpers import new_gallery, picture
+from gallery_helpers import busy_writer, new_gallery, picture
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user"
@@ -147,20 +147,7 @@ def test_a_log_without_shared_memory_is_an_error_and_never_less(path: Path, nobo
 
 
 def test_a_busy_writer_of_another_user_never_looks_malformed(path: Path) -> None:
-    code = """
-        import sys
-        sys.path.insert(0, sys.argv[1])
-        from gallery_helpers import picture
-        from fastretrieve.gallery import Gallery
-        number = 100
-        while True:
-            with Gallery.open(sys.argv[2]) as gallery:
-                gallery.add([picture(number), picture(number + 1)], commit_seconds=0, batch_size=1)
-                gallery.label(gallery.items(limit=4), str(number) * 500)
-            number += 2
-    """
-    arguments = [str(Path(__file__).parent), str(path)]
-    writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), *arguments])
+    writer = busy_writer(path, removes=False)
     readers = [Nobody(path) for _ in range(2)]
     try:
         end, found = time.monotonic() + 4, [5]

@@ -1,4 +1,4 @@
-"""A real browser and a gallery to look at; importing it skips where there is no browser."""
+"""A real browser and the page in it; importing this skips where there is no browser."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from fastretrieve.gallery import Gallery
-from gallery_helpers import new_gallery, write_pictures
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
@@ -24,7 +20,7 @@ except ImportError:
 if CHROMIUM is None and not os.environ.get("FASTRETRIEVE_REQUIRE_BROWSER"):
     pytest.skip("needs chromium and the package playwright", allow_module_level=True)
 
-__all__ = ["Page", "chromium", "expect", "labelled_gallery", "labelled_photos"]
+__all__ = ["Page", "chromium", "expect", "opened"]
 
 
 @contextlib.contextmanager
@@ -38,16 +34,18 @@ def chromium() -> Iterator[Any]:
         started.close()
 
 
-def labelled_photos(root: Path) -> Path:
-    write_pictures(root / "boot", 30)
-    write_pictures(root / "bag", 30, first=1000)
-    return root
-
-
-def labelled_gallery(folder: Path, photos: Path) -> Gallery:
-    made = new_gallery(folder / "photos.gallery")
-    rows = [f"{p},{p.parent.name},{int(p.stem)}" for p in sorted(photos.rglob("*.png"))]
-    table = photos / "table.csv"
-    table.write_text("\n".join(["path,label,number", *rows]))
-    assert made.add(table).added == 60
-    return made
+@contextlib.contextmanager
+def opened(browser: Any, address: str, *, console: bool = False) -> Iterator[Page]:
+    """The page as it looks at first; afterwards no script failed and, with ``console``, nothing
+    was printed there as an error."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    if console:
+        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.goto(address)
+    expect(page.locator(".card")).to_have_count(24)
+    yield page
+    context.close()
+    assert faults == []

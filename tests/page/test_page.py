@@ -12,49 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_helpers import Page, expect, opened
 
 from fastretrieve.gallery import Gallery
 from gallery_helpers import new_gallery, picture, serving
-from page_helpers import Page, chromium, expect, labelled_gallery, labelled_photos
 
 # A function, not an expression: the page's content policy forbids to evaluate text.
 ONLY_BAGS = "() => [...document.querySelectorAll('.name')].every(e => e.title >= '01000')"
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return labelled_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def gallery(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    return labelled_gallery(tmp_path_factory.mktemp("galleries"), photos)
-
-
-@pytest.fixture(scope="module")
-def address(gallery: Gallery) -> Iterator[str]:
-    with serving(gallery) as where:
-        yield where
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    opened = context.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    opened.goto(address)
-    expect(opened.locator(".card")).to_have_count(24)
-    yield opened
-    context.close()
-    assert faults == []
+    with opened(browser, address, console=True) as page:
+        yield page
 
 
 def names(page: Page) -> list[str]:

@@ -8,48 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_helpers import Page, expect, opened
 from PIL import Image
 
 from fastretrieve.gallery import Gallery
 from gallery_helpers import new_gallery, serving, write_pictures
-from page_helpers import Page, chromium, expect, labelled_gallery, labelled_photos
 
 SEEN = "all => all.filter(i => i.complete && i.naturalWidth > 0).length"
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return labelled_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def gallery(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    return labelled_gallery(tmp_path_factory.mktemp("galleries"), photos)
-
-
-@pytest.fixture(scope="module")
-def address(gallery: Gallery) -> Iterator[str]:
-    with serving(gallery) as where:
-        yield where
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    opened = context.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.goto(address)
-    expect(opened.locator(".card")).to_have_count(24)
-    yield opened
-    context.close()
-    assert faults == []
+    with opened(browser, address) as page:
+        yield page
 
 
 def add_filter(page: Page, column: str, operator: str, value: str) -> None:
