@@ -16,6 +16,7 @@ import oracle
 from fastretrieve import _core
 from fastretrieve._backends import runtime
 from fastretrieve._common import arrays
+from fastretrieve._queries import searching
 
 TIERS = ("dp4a", "mma", "wgmma")
 
@@ -65,18 +66,22 @@ PRESENT = [] if reason() else tiers()
 KINDS = [True, False] if reason() or emulated() else [True]  # tensors on the device, or NumPy
 
 
+def stand_in(array: object) -> str:
+    """The device of an array where every tensor stands for one of a GPU."""
+    return "cuda" if arrays.is_tensor(array) else "cpu"
+
+
 def install(
     monkeypatch: pytest.MonkeyPatch, tier: str, *, tensors: bool, small_plans: bool = False
 ) -> Place:
     """Let ``device="cuda"`` mean this tier for the rest of a test."""
+    from fastretrieve._backends import device_memory
     from fastretrieve._backends.cuda import CudaBackend
-    from fastretrieve._backends.device_memory import DeviceMemory
 
     backend = CudaBackend("cuda", tier=tier, emulated=emulated(), small_plans=small_plans)
     if emulated() and tensors:
-        backend.memory = DeviceMemory("cpu")
-        monkeypatch.setattr(
-            arrays, "device_of", lambda array: "cuda" if arrays.is_tensor(array) else "cpu"
-        )
+        backend.memory = device_memory.DeviceMemory("cpu")
+        for module in (arrays, device_memory, searching):  # each has the name for itself
+            monkeypatch.setattr(module, "device_of", stand_in)
     monkeypatch.setattr(runtime, "cuda_backend", lambda device="cuda", tier="": backend)
     return Place(backend, tensors)

@@ -164,7 +164,7 @@ def test_an_unknown_modality_is_an_error_that_lists_the_known_ones(place: str) -
 
 
 def test_a_gallery_never_reads_an_unknown_modality_as_images(tmp_path: Path) -> None:
-    from fastretrieve.gallery.reading import Queue
+    from fastretrieve.gallery.intake.reading import Queue
 
     with pytest.raises(DataError, match="image, sequence"):
         Queue(tmp_path, "smell", [], None)  # type: ignore[arg-type]

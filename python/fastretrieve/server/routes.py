@@ -91,10 +91,10 @@ def _as_written(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_as_written)]
-ItemId = Annotated[Whole, Path(ge=1, le=_LARGEST)]
-K = Annotated[Whole, Query(ge=1, description="How many items.")]
-Offset = Annotated[Whole, Query(ge=0, description="How many of the best to leave out.")]
+_DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
+ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
+K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
+Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out."), _DIGITS]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
 
 
@@ -113,8 +113,8 @@ def gallery(request: Request) -> Facts:
 async def search(
     request: Request,
     image: Annotated[UploadFile, File(description="The image to search with.")],
-    k: Annotated[Whole, Form(ge=1)] = 24,
-    offset: Annotated[Whole, Form(ge=0)] = 0,
+    k: Annotated[int, Form(ge=1), _DIGITS] = 24,
+    offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
 ) -> Page:
     """The items nearest to an uploaded image."""
@@ -160,7 +160,7 @@ def similar(
     },
 )
 async def picture(
-    request: Request, item_id: ItemId, size: Annotated[Whole, Query(ge=1, le=1024)] = 256
+    request: Request, item_id: ItemId, size: Annotated[int, Query(ge=1, le=1024), _DIGITS] = 256
 ) -> Response:
     """A picture of an item as JPEG: 256 pixels a side, or 1024 where more are asked for."""
     service, size = _service(request), 256 if size <= 256 else 1024
