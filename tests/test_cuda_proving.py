@@ -192,7 +192,7 @@ def test_tiers_that_equal_the_cpu_are_recorded_and_serve() -> None:
     assert [(trial.tier, trial.verdict) for trial in found] == [
         ("dp4a", "equal"), ("mma", "equal"), ("wgmma", "equal")
     ]  # fmt: skip
-    runtime.cuda_backend.cache_clear()
+    runtime._made_cuda_backend.cache_clear()
     assert fr.Index(4, device="cuda")._form.backend.name == "wgmma"
     row = next(backend for backend in fr.backends() if backend.name == "cuda")
     assert row.instruction_set == "wgmma"
@@ -232,7 +232,7 @@ def test_a_process_that_cannot_start_is_no_proof() -> None:
 @EMULATED
 def test_a_device_with_wrong_answers_is_refused() -> None:
     tiers.record(0, trials("differs", "differs", "differs"), "2026-11-21")
-    runtime.cuda_backend.cache_clear()
+    runtime._made_cuda_backend.cache_clear()
     with pytest.raises(fr.BackendUnavailable, match="cuda: no tier has equalled the CPU on this"):
         fr.Index(4, device="cuda")
 
