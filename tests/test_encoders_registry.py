@@ -109,19 +109,18 @@ def test_a_fault_that_shows_is_listed_without_importing(install, case):
     assert create_encoder("pixels").name == "pixels"
 
 
-RUNS = {
-    "raises": ("raise RuntimeError('no server')", "RuntimeError: no server"),
-    "exits": ("import sys\nsys.exit('no licence')", "SystemExit: no licence"),
-    "no class": ("Other = int", "has no attribute 'Encoder'"),
-    "a function": ("def Encoder(): pass", "is not a class"),
-    "no encode": ("class Encoder: name = 'faulty'", "has no preprocess, encode"),
-    "computed version": ("class Encoder(int):\n    api_version = 90 + 9", "has no preprocess"),
-}
+RUNS = [
+    ("raise RuntimeError('no server')", "RuntimeError: no server"),
+    ("import sys\nsys.exit('no licence')", "SystemExit: no licence"),
+    ("Other = int", "has no attribute 'Encoder'"),
+    ("def Encoder(): pass", "is not a class"),
+    ("class Encoder: name = 'faulty'", "has no preprocess, encode"),
+    ("class Encoder(int):\n    api_version = 90 + 9", "has no preprocess"),
+]
 
 
-@pytest.mark.parametrize("case", RUNS)
-def test_a_fault_that_only_running_shows_names_package_cause_and_remedy(install, case):
-    source, reason = RUNS[case]
+@pytest.mark.parametrize(("source", "reason"), RUNS)
+def test_a_fault_that_only_running_shows_names_package_cause_and_remedy(install, source, reason):
     install("bad", faulty=source)
     assert status("faulty") == ("available", "")
     with pytest.raises(EncoderError) as caught:

@@ -25,13 +25,12 @@ from fastretrieve.server.service import Service, log
 from fastretrieve.server.visitors import address_of
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_PAGE = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
-    "/uploads.js": ("uploads.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+_PAGE = ("page.html", "page.css", "page.js", "pictures.js", "uploads.js", "icon.svg")
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 
 
@@ -125,8 +124,9 @@ def _add_for_operators(app: FastAPI, gallery: Gallery, figures: Figures) -> None
 
 def _add_page(app: FastAPI) -> None:
     folder = resources.files("fastretrieve.server") / "static"
-    for path, (name, kind) in _PAGE.items():
-        content = (folder / name).read_bytes()
+    for name in _PAGE:
+        path = "/" if name == "page.html" else f"/{name}"
+        content, kind = (folder / name).read_bytes(), _KINDS[Path(name).suffix]
 
         def page(content: bytes = content, kind: str = kind) -> Response:
             return Response(content, media_type=kind, headers={"cache-control": "no-cache"})

@@ -46,9 +46,9 @@ class AutoencoderEncoder(TorchEncoder):
         dim: int = 64,
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
-        width: int = 16,
         reconstruction: Literal["mse", "bce"] = "bce",
         noise: float = 0.1,
+        width: int = 16,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))

@@ -83,9 +83,9 @@ class AutoregressiveEncoder(TorchEncoder):
         dim: int = 64,
         image_size: int | Sequence[int] = 32,
         channels: int = 3,
-        width: int = 32,
         blocks: int = 6,
         mixture: int = 5,
+        width: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))

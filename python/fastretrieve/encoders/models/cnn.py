@@ -53,8 +53,8 @@ class CnnEncoder(PrototypeClassifier):
         dim: int = 128,
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
-        width: int = 24,
         objective: Objective = "auto",
+        width: int = 24,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))

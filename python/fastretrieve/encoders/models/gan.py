@@ -104,8 +104,8 @@ class GanEncoder(TorchEncoder):
         dim: int = 512,
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
-        width: int = 32,
         latent: int = 64,
+        width: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))

@@ -39,8 +39,8 @@ class VaeEncoder(TorchEncoder):
         dim: int = 64,
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
-        width: int = 16,
         beta: float = 1.0,
+        width: int = 16,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
