@@ -83,8 +83,10 @@ class PixelsEncoder:
                 f"pixels with dim={self.dim} needs a PCA that it has not learned; call "
                 "fit(batches) or fr.train, or leave dim out for the raw pixels"
             )
-        components: NDArray[np.float64] = (flat - self.mean) @ self.components.T
-        return components.astype(np.float32)
+        # Numbers from a damaged file may be too large: the vector is then not finite, as with torch.
+        with np.errstate(over="ignore", invalid="ignore"):
+            components: NDArray[np.float64] = (flat - self.mean) @ self.components.T
+            return components.astype(np.float32)
 
     def fit(self, batches: Iterable[Batch]) -> PixelsEncoder:
         """Learn the PCA from all batches in one pass; without ``dim`` there is nothing to learn."""
