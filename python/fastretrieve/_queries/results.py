@@ -48,6 +48,16 @@ class Hits(tuple[Any, Any]):
         return self.scores, self.ids
 
 
+_new = tuple.__new__
+
+
+def hits_of(found: tuple[Any, Any], metric: str) -> Hits:
+    """Hits of (scores, ids). The constructor takes twice as long, 1/40 of a small search."""
+    made = _new(Hits, found)
+    made.metric = metric
+    return made
+
+
 class InRange(NamedTuple):
     """The rows within the radius of each query: those of query ``i`` are
     ``offsets[i]:offsets[i + 1]``, best first, equal scores in order of id.

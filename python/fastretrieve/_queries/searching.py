@@ -24,6 +24,7 @@ from fastretrieve._queries.results import (
     InRange,
     ScoreDType,
     as_radius,
+    hits_of,
     is_double,
     without_self,
 )
@@ -73,7 +74,7 @@ def search(
             f"queries have dimension {rows.shape[1]} but the index has dimension "
             f"{form.dim}; encode them as the vectors of the index were encoded"
         )
-    k, float64 = whole(k, "k"), is_double(score_dtype)
+    k, float64 = whole(k, "k"), score_dtype != "float32" and is_double(score_dtype)
     if check:
         form.backend.refuse_not_finite(rows)
     if out is not None:
@@ -81,13 +82,14 @@ def search(
         return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
     if among is None:  # the shortest way, for small searches
         snapshot = state.snapshot
-        scores, ids = form.backend.search(rows, snapshot, k, counters, float64)
+        found = form.backend.search(rows, snapshot, k, counters, float64)
         if snapshot.is_doubtful:
-            refuse_doubtful(snapshot, form.memory.to_host(scores), form.memory.to_host(ids))
+            refuse_doubtful(snapshot, *(form.memory.to_host(array) for array in found))
     else:
-        scores, ids = _search_among(Searcher(state, counters, float64), rows, k, among)
+        found = _search_among(Searcher(state, counters, float64), rows, k, among)
     if plain:
-        return Hits(scores, ids, metric=form.metric)
+        return hits_of(found, form.metric)
+    scores, ids = found
     if np.ndim(queries) == 1:
         scores, ids = scores[0], ids[0]
     return Hits(like(scores, queries), like(ids, queries), metric=form.metric)

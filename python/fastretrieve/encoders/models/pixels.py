@@ -83,7 +83,7 @@ class PixelsEncoder:
                 f"pixels with dim={self.dim} needs a PCA that it has not learned; call "
                 "fit(batches) or fr.train, or leave dim out for the raw pixels"
             )
-        # Numbers from a damaged file may be too large: the vector is then not finite, as with torch.
+        # Numbers from a damaged file may be too large. The vector is then not finite, as in torch.
         with np.errstate(over="ignore", invalid="ignore"):
             components: NDArray[np.float64] = (flat - self.mean) @ self.components.T
             return components.astype(np.float32)
