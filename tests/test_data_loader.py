@@ -175,7 +175,28 @@ def test_balanced_batches_hold_p_classes_of_k_items():
         classes, counts = np.unique(labels[batch], return_counts=True)
         assert len(classes) == 3
         assert counts.tolist() == [4, 4, 4]
-        assert len(np.unique(batch)) == 12 or 1 in classes
+        assert len(np.unique(batch)) == 12
     assert (batches[0] == next(balanced_batches(labels, batch_size=12, per_class=4))).all()
     with pytest.raises(ValueError, match="make the batch larger"):
         next(balanced_batches(labels, batch_size=3, per_class=4))
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 5])
+def test_balanced_batches_never_hold_an_item_twice(members):
+    labels = np.repeat(np.arange(40), members)
+    seen = np.zeros(len(labels), int)
+    for epoch in range(20):
+        for batch in balanced_batches(labels, batch_size=24, per_class=4, epoch=epoch):
+            assert len(np.unique(batch)) == len(batch) <= 24
+            assert len(batch) > 24 - min(members, 4)
+            counts = np.unique(labels[batch], return_counts=True)[1]
+            assert (counts == min(members, 4)).all()
+            seen[batch] += 1
+    assert seen.min() > 0
+
+
+def test_a_class_is_walked_in_rounds():
+    labels = np.zeros(5, np.int64)
+    batches = balanced_batches(np.tile(labels, 1), batch_size=2, per_class=2)
+    first, second = next(batches), next(batches)
+    assert len(set(first) | set(second)) == 4

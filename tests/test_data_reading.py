@@ -191,6 +191,17 @@ def test_subset_split_and_relabel():
         data.split(1.5)
 
 
+def test_pairs_are_held_out_whole():
+    labels = np.r_[np.repeat(np.arange(100), 2), np.full(30, 100), 101, -1, -1]
+    data = open_dataset(np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
+    rest, held = data.split(0.1, seed=3)
+    counts = np.bincount(held.labels[held.labels >= 0], minlength=102)
+    assert sorted(counts[:100].tolist()) == [0] * 90 + [2] * 10
+    assert counts[100:].tolist() == [3, 0]
+    assert (held.labels == -1).sum() == 1
+    assert len(rest) + len(held) == len(labels)
+
+
 # --- reading one file -----------------------------------------------------------------------------
 
 

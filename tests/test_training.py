@@ -96,6 +96,19 @@ def test_every_objective_of_the_cnn_trains(objective: str) -> None:
     assert fit(small(objective=objective)).epochs
 
 
+def test_pairs_are_learned_from_pairs_and_judged_by_held_out_ones() -> None:
+    """An image compared with itself has a loss of nothing and teaches nothing."""
+    images = np.random.default_rng(0).integers(0, 256, (300, SIDE, SIDE)).astype(np.uint8)
+    twins = np.repeat(images, 2, axis=0) // np.array([1, 2] * 300, np.uint8)[:, None, None]
+    encoder = small(objective="metric")
+    result = train(
+        encoder, twins, labels=np.repeat(np.arange(300), 2), epochs=2, workers=0, progress=False
+    )
+    assert result.n_held_out == 60
+    assert result.epochs[0]["loss"] > 1
+    assert 0.02 < result.figures["recall@1"] <= 1  # by chance 0.003
+
+
 def test_sequences_train_by_labels_and_by_prediction() -> None:
     rng = np.random.default_rng(0)
     items = [

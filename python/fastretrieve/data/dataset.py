@@ -130,7 +130,9 @@ class Dataset:
     def split(self, share: float, *, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Split off ``share`` of every class; returns (the rest, the share).
 
-        Unlabelled items count as one class. A class of one item stays in the rest.
+        Classes of which ``share`` is less than half an item, pairs for instance, go to one side
+        whole: ``share`` of these classes. Unlabelled items count as one class. A class of one item
+        stays in the rest.
 
         >>> from fastretrieve.data import open_dataset
         >>> data = open_dataset(np.zeros((10, 4, 4), np.uint8), labels=[0] * 8 + [1] * 2)
@@ -141,10 +143,15 @@ class Dataset:
             raise ValueError(f"share must lie between 0 and 1, got {share}")
         rng = np.random.default_rng(seed)
         held = np.zeros(len(self), bool)
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
+        small = []
+        for label, members in _members_of(self.labels):
+            if label >= 0 and share * len(members) < 0.5:
+                small += [members] if len(members) > 1 else []
+                continue
             n_held = min(max(round(share * len(members)), 1), len(members) - 1)
             held[rng.permutation(members)[:n_held]] = True
+        for i in rng.permutation(len(small))[: round(share * len(small))]:
+            held[small[i]] = True
         return self.subset(~held), self.subset(held)
 
     def relabel(self, classes: Sequence[str]) -> Dataset:
@@ -192,6 +199,13 @@ def encode_labels(
         )
     labels = [-1 if value is None else position[str(value)] for value in listed]
     return np.array(labels, np.int64), tuple(names)
+
+
+def _members_of(labels: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each label with the numbers of its items, in one pass: there may be as many as items."""
+    order = np.argsort(labels, kind="stable")
+    values, starts = np.unique(labels[order], return_index=True)
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def _is_missing(value: Any) -> bool:

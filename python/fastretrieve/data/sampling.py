@@ -44,7 +44,8 @@ def balanced_batches(
 ) -> Iterator[NDArray[np.int64]]:
     """Batches of ``per_class`` items from each of ``batch_size // per_class`` classes.
 
-    This is what a metric loss needs: every item meets others of its own class.
+    This is what a metric loss needs: every item meets others of its own class. No batch holds an
+    item twice: a class of fewer items gives all it has, and more classes fill the batch.
 
     >>> labels = np.repeat(np.arange(4), 5)
     >>> batch = next(balanced_batches(labels, batch_size=6, per_class=3))
@@ -59,14 +60,38 @@ def balanced_batches(
             "classes, is empty; make the batch larger or give labels"
         )
     rng = np.random.default_rng((seed, epoch))
-    walks = [_endless(rows, rng) for rows in members]
+    walks = [_Walk(rows, rng) for rows in members]
     for _ in range(max(int((labels >= 0).sum()) // batch_size, 1)):
-        picked = rng.permutation(len(members))[:n_classes]
-        yield np.array([next(walks[c]) for c in picked for _ in range(per_class)], np.int64)
+        batch: list[int] = []
+        for c in rng.permutation(len(members)):
+            if len(batch) + min(per_class, len(members[c])) <= n_classes * per_class:
+                batch += walks[c].take(per_class)
+        yield np.array(batch, np.int64)
+
+
+class _Walk:
+    """Random rounds through ``rows``; an item is passed over where it was just taken."""
+
+    def __init__(self, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
+        self._rows, self._rng, self._left = rows, rng, list[int]()
+
+    def take(self, n: int) -> list[int]:
+        """The next ``n`` items, all different; all items where there are fewer."""
+        taken = [self._left.pop() for _ in range(min(n, len(self._left)))]
+        missing = min(n, len(self._rows)) - len(taken)
+        if missing:
+            fresh = [i for i in self._rng.permutation(self._rows).tolist() if i not in taken]
+            self._left = fresh[missing:] + taken  # these come last in the new round
+            self._left.reverse()
+            taken = taken + fresh[:missing]
+        return taken
 
 
 def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    order = np.argsort(labels, kind="stable")
+    order = order[labels[order] >= 0]
+    starts = np.unique(labels[order], return_index=True)[1]
+    return np.split(order, starts[1:]) if len(order) else []
 
 
 def _endless(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:

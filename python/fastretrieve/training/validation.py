@@ -99,6 +99,26 @@ class Items:
         return np.concatenate(vectors), np.concatenate(labels)
 
 
+def asked_and_shown(
+    labels: NDArray[np.int64], row_labels: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which held-out items search, and which of them are searched beside the training items.
+
+    Where a class is held out whole, its first item searches for the others.
+
+    >>> masks = asked_and_shown(np.array([3, 5, 5, 7]), np.arange(4))
+    >>> [mask.astype(int).tolist() for mask in masks]
+    [[1, 1, 0, 0], [0, 0, 1, 1]]
+    """
+    is_new = (labels >= 0) & ~np.isin(labels, row_labels)
+    is_first = np.zeros(len(labels), bool)
+    is_first[np.unique(labels, return_index=True)[1]] = True
+    counts = np.bincount(labels[labels >= 0], minlength=int(labels.max(initial=0)) + 1)
+    has_mates = counts[labels.clip(0)] > 1
+    shown = is_new & ~(is_first & has_mates)
+    return (labels >= 0) & ~shown, shown
+
+
 def _n_bytes(batch: Batch) -> int:
     parts = batch if isinstance(batch, (tuple, list)) else [batch]
     return sum(int(torch.as_tensor(part).nbytes) for part in parts)
@@ -169,11 +189,14 @@ class Validator:
         assert self.held_out is not None
         queries, labels = self.held_out.encoded()
         rows, row_labels = self.gallery.encoded()
-        asked, known = labels >= 0, row_labels >= 0
+        asked, shown = asked_and_shown(labels, row_labels)
         found = evaluate(
             queries[asked],
             labels=labels[asked],
-            gallery=(rows[known], row_labels[known]),
+            gallery=(
+                np.concatenate([rows[row_labels >= 0], queries[shown]]),
+                np.concatenate([row_labels[row_labels >= 0], labels[shown]]),
+            ),
             k=_KS,
             depth=max(_KS),
         ).metrics

@@ -17,6 +17,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import API_VERSION, Batch, Items, Modality
 from fastretrieve.encoders.saved import files
 from fastretrieve.encoders.saved.opening import naming
+from fastretrieve.encoders.saved.options import refuse_other_kinds
 from fastretrieve.encoders.saved.weights import Entry
 
 MAX_LOADED_PIXELS = 1 << 26  # a file that asks for more is damaged or hostile
@@ -136,6 +137,7 @@ class PixelsEncoder:
     def load(cls, directory: str | Path, *, device: str = "cpu") -> PixelsEncoder:
         saved = files.read_encoder(directory)
         with naming(saved.directory, cls.__name__):
+            refuse_other_kinds(cls, saved.config)
             encoder = cls(**saved.config)
             if encoder.n_pixels > MAX_LOADED_PIXELS:
                 raise ValueError(
