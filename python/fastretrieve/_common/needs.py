@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 
 class MissingPackage(ImportError, RuntimeError):
@@ -42,6 +43,15 @@ def remedy(feature: str) -> str:
     'pip install torch pillow safetensors'
     """
     return f"pip install {' '.join(dict.fromkeys(NEEDS[feature].values()))}"
+
+
+def is_installed(feature: str) -> bool:
+    """Whether all packages of a feature are there; none is imported.
+
+    >>> is_installed("networks")
+    True
+    """
+    return all(find_spec(module) is not None for module in NEEDS[feature])
 
 
 def sentence(error: ImportError, *, what: str = "this", feature: str | None = None) -> str | None:

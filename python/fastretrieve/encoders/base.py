@@ -126,8 +126,12 @@ class TorchEncoder(torch.nn.Module):
             config=self.config,
             weights=self.state_dict(),
             trained=self.is_trained,
-            extra={"classes": list(self.classes)},
+            extra=self.extra(),
         )
+
+    def extra(self) -> dict[str, Any]:
+        """What ``save`` writes beside config and weights, for people and programs to read."""
+        return {"classes": list(self.classes)}
 
     @classmethod
     def load(cls: type[Self], directory: str | Path, *, device: str = "cpu") -> Self:

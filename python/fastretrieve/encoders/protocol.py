@@ -133,7 +133,12 @@ class Trainable(Encoder, Protocol):
 
 @runtime_checkable
 class Fitted(Encoder, Protocol):
-    """Capability "fit": learned in closed form, in one pass over batches (PCA, k-means)."""
+    """Capability "fit": learned in closed form, in one pass over batches (PCA, k-means).
+
+    Optional: ``fit_items = (fewest, most)`` says how many random items are worth fitting to, and
+    ``is_fitted`` is False while the encoder could still be fitted, though its vectors mean
+    something already. A gallery fits such an encoder to items that are added first.
+    """
 
     is_trained: bool
 

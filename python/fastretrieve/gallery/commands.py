@@ -46,7 +46,7 @@ def index(
         str | None,
         typer.Option(
             help="A trained encoder's directory, or a name: pixels, pretrained, ... For a new "
-            "gallery pixels, if none is given."
+            "gallery pretrained, fitted to its pictures, if none is given and the extra is there."
         ),
     ] = None,
     image_size: Annotated[
@@ -72,7 +72,11 @@ def index(
     with sentences():
         from fastretrieve.gallery import Gallery
         from fastretrieve.gallery.store import manifest
-        from fastretrieve.gallery.store.fitting import refuse_another, refuse_other_options
+        from fastretrieve.gallery.store.fitting import (
+            advice_on_default,
+            refuse_another,
+            refuse_other_options,
+        )
 
         options = {"image_size": image_size, "dim": dim}
         config: dict[str, Any] = {n: value for n, value in options.items() if value is not None}
@@ -82,8 +86,11 @@ def index(
             if config:
                 refuse_other_options(made.encoder, config)
         else:
-            chosen, metric = encoder or "pixels", metric or "cosine"
-            made = Gallery.create(gallery, encoder=chosen, metric=metric, device=device, **config)
+            if encoder is None and (advice := advice_on_default()):
+                typer.echo(advice, err=True)
+            made = Gallery.create(
+                gallery, encoder=encoder, metric=metric or "cosine", device=device, **config
+            )
         with made:
             result = made.add(
                 *sources,

@@ -72,14 +72,16 @@ class Gallery:
         cls,
         path: str | Path,
         *,
-        encoder: Any = "pixels",
+        encoder: Any = None,
         metric: str = "cosine",
         dtype: str = "float32",
         device: str = "cpu",
         **config: Any,
     ) -> Gallery:
         """Make a gallery. ``encoder`` is a saved encoder's directory, a name (its options follow
-        as keywords: ``image_size=64``), or an encoder. It is copied into the gallery.
+        as keywords: ``image_size=64``), or an encoder. It is copied into the gallery. None takes
+        ``pretrained``, fitted to what is added first, where ``fastretrieve[pretrained]`` is
+        installed, else ``pixels``.
         """
         made = fitting.chosen_encoder(encoder, config, device=device)
         making.make(Path(path), made, metric=metric, dtype=dtype, device=device)
@@ -94,9 +96,8 @@ class Gallery:
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
-        return cls(
-            storage, QueryEncoder(partial(fitting.kept_encoder, storage, encoder, device=device))
-        )
+        load = partial(fitting.kept_encoder, storage, encoder, device=device)
+        return cls(storage, QueryEncoder(load, kept=storage.kept_weights))
 
     def close(self) -> None:
         """Close the database."""

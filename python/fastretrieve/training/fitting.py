@@ -250,9 +250,10 @@ def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Datase
 
 
 def _fit(encoder: Any, dataset: Dataset, options: TrainingOptions) -> TrainingResult:
-    """An encoder that learns in closed form sees all items once."""
-    items = Items(encoder, dataset, options.workers)
-    encoder.fit(items.limited(len(dataset)))
+    """An encoder that learns in closed form sees all items once, or as many as help it."""
+    _, most = getattr(encoder, "fit_items", (0, len(dataset)))
+    items = Items(encoder, sampled(dataset, most, seed=options.seed), options.workers)
+    encoder.fit(items.limited(most))
     if options.folder is not None:
         encoder.save(options.folder)
     return TrainingResult(

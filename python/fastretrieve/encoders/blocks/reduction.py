@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -37,15 +39,42 @@ class Reduction(nn.Module):
     @torch.no_grad()
     def fit(self, features: torch.Tensor) -> None:
         """Learn from features [n, n_features]; more rows than features are better."""
-        rows = features.double().cpu()
-        mean = rows.mean(0)
-        covariance = (rows - mean).T @ (rows - mean) / max(len(rows) - 1, 1)
-        variances, vectors = torch.linalg.eigh(covariance)
-        dim = len(self.components)
-        kept, axes = variances.flip(0)[:dim].clamp(min=0), vectors.flip(1)[:, :dim].T
-        floor = kept[0].clamp(min=1e-12) * _SMALLEST_SHARE
-        scale = kept.clamp(min=float(floor)).rsqrt() ** self.whiten
-        # An eigenvector's sign is arbitrary; its largest entry positive makes every run agree.
-        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-        self.components.copy_((axes * torch.sign(largest) * scale[:, None]).float())
-        self.mean.copy_(mean.float())
+        self.take(spectrum_of(features, most=len(self.components)))
+
+    @torch.no_grad()
+    def take(self, spectrum: Spectrum, *, whiten: float | None = None) -> None:
+        """Take the axes of features, the longest first; ``whiten`` replaces the power."""
+        self.whiten = self.whiten if whiten is None else whiten
+        scale = spectrum.variances.rsqrt() ** self.whiten
+        self.components.zero_()  # what has no axis is 0 in every vector
+        self.components[: len(scale)] = (spectrum.axes * scale[:, None]).float()
+        self.mean.copy_(spectrum.mean.float())
+
+
+class Spectrum(NamedTuple):
+    """The principal axes of some features, longest first, in float64."""
+
+    mean: torch.Tensor  # [n_features]
+    axes: torch.Tensor  # [n_axes, n_features]
+    variances: torch.Tensor  # [n_axes], positive
+
+
+@torch.no_grad()
+def spectrum_of(features: torch.Tensor, *, most: int, ridge: float = 0.0) -> Spectrum:
+    """Up to ``most`` axes of features [n, n_features]: as many as n rows determine, n - 1.
+
+    A ``ridge`` adds this share of its variance to each feature, so that few rows have all axes.
+
+    >>> spectrum_of(torch.tensor([[0.0, 0.0], [0.0, 4.0]]), most=2).variances.tolist()
+    [8.0]
+    """
+    rows = features.double().cpu()
+    mean = rows.mean(0)
+    covariance = (rows - mean).T @ (rows - mean) / max(len(rows) - 1, 1)
+    variances, vectors = torch.linalg.eigh(covariance + ridge * covariance.diag().diag())
+    n_axes = most if ridge else max(min(most, len(rows) - 1), 1)
+    kept, axes = variances.flip(0)[:n_axes].clamp(min=0), vectors.flip(1)[:, :n_axes].T
+    floor = kept[0].clamp(min=1e-12) * _SMALLEST_SHARE
+    # An eigenvector's sign is arbitrary; its largest entry positive makes every run agree.
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    return Spectrum(mean, axes * torch.sign(largest), kept.clamp(min=float(floor)))

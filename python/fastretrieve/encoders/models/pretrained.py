@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve._common.needs import remedy
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length
+from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length, seeded
+from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, Probe
+from fastretrieve.encoders.blocks.views import STRONG
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
 
@@ -46,6 +49,16 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
+PROBE_EVERY, N_VIEWS = 4, 2  # pictures held out to choose the power, and views of each
+_VIEWS_AT_ONCE = 64
+_PROBED = STRONG._replace(crop=0.3)  # so strong that a quarter is not found at first
+_PIXELS = 16  # a side
+_FUSED = {
+    "parts": Layer(112),
+    "objects": Layer(320),
+    "vector": Layer(1280),
+    "pixels": Layer(3 * _PIXELS**2, most=128, weight=0.7),
+}
 _LAYERS = {4: "edges", 10: "parts", 15: "objects"}  # the last blocks at strides 8, 16 and 32
 
 
@@ -83,19 +96,29 @@ class _Block(nn.Module):
 
 
 class PretrainedEncoder(TorchEncoder):
-    """1,280 features of EfficientNet-Lite0, averaged over the image; no training needed.
+    """EfficientNet-Lite0 with ImageNet weights: 1,280 averages over the image, or a fitted vector.
 
-    Any size from 32 pixels works; the weights were learned at 224. ``layers`` gives features of
-    three depths beside the last for ``fr.fuse``.
+    With ``dim`` the vector joins three depths of the network and a small picture, along the axes
+    of some pictures that ``fit`` has seen: a thousand like those to search, without labels. A
+    gallery fits it to what is added first. Any image size from 32 pixels works; the weights were
+    learned at 224. ``layers`` gives the features for ``fr.fuse``.
     """
 
     name = "pretrained"
-    capabilities = frozenset({"layers"})
+    capabilities = frozenset({"layers", "fit"})
     unsaved_bytes = UNSAVED_BYTES
+    fit_items = (64, 1000)  # the fewest pictures that fit better than none, and as many as help
 
-    def __init__(self, *, image_size: int | tuple[int, int] = 224, imagenet: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] = 224,
+        dim: int | None = None,
+        imagenet: bool = True,
+    ) -> None:
         """``imagenet=False`` builds the network without weights, for others to be loaded."""
-        super().__init__(dim=1280, config={"image_size": image_size, "imagenet": False})
+        config = {"image_size": image_size, "dim": dim, "imagenet": False}
+        super().__init__(dim=1280 if dim is None else dim, config=config)
         self.channels = 3
         if min(self.image_size) < 32:
             raise ValueError(f"image_size must be at least 32 pixels a side, got {image_size}")
@@ -110,12 +133,60 @@ class PretrainedEncoder(TorchEncoder):
         self.classifier = nn.Linear(1280, 1000)
         if imagenet:
             self.load_state_dict(_imagenet_weights())
+        with seeded(0):
+            self.fusion = None if dim is None else LayerFusion(_FUSED, dim)
         self.is_trained = imagenet
         self.eval()
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether ``fit`` has nothing left to do."""
+        return self.fusion is None or bool(self.fusion.n_fitted > 0)
+
+    def extra(self) -> dict[str, Any]:
+        fitted = {} if self.fusion is None else {"fitted_to": int(self.fusion.n_fitted)}
+        return {**super().extra(), **fitted}
+
     def embed(self, batch: Batch) -> torch.Tensor:
-        vector: torch.Tensor = self._features(batch)["vector"]
-        return vector
+        if self.fusion is None:
+            return self._features(batch)["vector"]
+        vectors: torch.Tensor = self.fusion(self._fused(batch))
+        return vectors
+
+    def fit(self, batches: Iterable[Batch]) -> PretrainedEncoder:
+        """Learn the axes of the vector from pictures; without ``dim`` there is nothing to learn."""
+        if self.fusion is None:
+            return self
+        found: list[dict[str, torch.Tensor]] = []
+        pictures, n = [], 0
+        with self.evaluating():
+            for batch in batches:
+                images = self.on_device(batch)
+                found.append({name: f.cpu() for name, f in self._fused(images).items()})
+                # Every fourth picture, wherever the batches end.
+                pictures.append(torch.as_tensor(batch)[-n % PROBE_EVERY :: PROBE_EVERY])
+                n += len(images)
+            if n < 2:
+                raise EncoderError(f"pretrained is fitted to at least 2 pictures, got {n}")
+            features = {name: torch.cat([f[name] for f in found]) for name in _FUSED}
+            self.fusion.fit(features, self._probe(torch.cat(pictures)) if n >= 8 else None)
+        return self
+
+    def _probe(self, pictures: torch.Tensor) -> Probe:
+        """Each picture changed ``N_VIEWS`` times."""
+        views = []
+        with seeded(0):
+            for _ in range(N_VIEWS):
+                for some in torch.split(pictures, _VIEWS_AT_ONCE):
+                    features = self._fused(_PROBED(some.to(self.device)))
+                    views.append({name: f.cpu() for name, f in features.items()})
+        joined = {name: torch.cat([view[name] for view in views]) for name in _FUSED}
+        return Probe(PROBE_EVERY * torch.arange(len(pictures)), joined)
+
+    def _fused(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The layers that the fitted vector joins."""
+        small = F.adaptive_avg_pool2d(images, _PIXELS).flatten(1)
+        return {**self._features(images), "pixels": small}
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Averages of three depths (40, 112 and 320 columns) and the vector (1,280)."""

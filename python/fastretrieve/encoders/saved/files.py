@@ -56,6 +56,12 @@ class SavedEncoder(NamedTuple):
     weights_sha256: str
     directory: Path
 
+    @property
+    def fitted_to(self) -> int | None:
+        """How many items it was fitted to, 0 if it still may be; None where it says nothing."""
+        found = self.extra.get("fitted_to")
+        return found if type(found) is int and 0 <= found < 1 << 48 else None
+
     def faults(self) -> list[str]:
         """The faults of a directory whose checksum fits, in its name and its tensors."""
         found = []

@@ -21,6 +21,7 @@ class Added:
     unchanged: int = 0
     left_out: int = 0  # were removed from the gallery before
     removed: int = 0  # by an update, because their files are gone
+    fitted_to: int | None = None  # items that the encoder was fitted to; 0: they were too few
     unreadable: list[Skipped] = field(default_factory=list)
     seconds: float = 0.0
     encode_seconds: float = 0.0  # spent in the encoder
@@ -39,6 +40,7 @@ class Added:
         """For JSON."""
         return {
             **{name: getattr(self, name) for name in _COUNTS},
+            "fitted_to": self.fitted_to,
             "unreadable": [item._asdict() for item in self.unreadable],
             "seconds": round(self.seconds, 3),
         }
@@ -48,7 +50,14 @@ class Added:
         counts = [text for text in counts if not text.startswith("0 ")] or ["nothing to add"]
         if self.unreadable:
             counts.append(f"{len(self.unreadable):,} could not be read")
-        return f"{', '.join(counts)} in {self.seconds:.1f} s"
+        fitted = ""
+        if self.fitted_to is not None:
+            fitted = (
+                f"; the encoder was fitted to {self.fitted_to:,} of them"
+                if self.fitted_to
+                else "; they are too few to fit the encoder to: refit it when there are more"
+            )
+        return f"{', '.join(counts)} in {self.seconds:.1f} s{fitted}"
 
 
 _COUNTS = {

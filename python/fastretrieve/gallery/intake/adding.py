@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from fastretrieve.data import Loader, Skipped, longest_side
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.gallery.intake import first_fit
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.comparing import Comparison, about_item
 from fastretrieve.gallery.intake.listing import Candidate
 from fastretrieve.gallery.intake.reading import Pending, Queue
 from fastretrieve.gallery.progress import Report, in_megabytes, show_progress
 from fastretrieve.gallery.store import database as db
+from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Known
 from fastretrieve.gallery.store.naming import ColumnNames
 from fastretrieve.gallery.store.storage import Storage
@@ -75,6 +77,11 @@ class Addition:
 
     def _encode(self, writer: Writer, pending: list[Pending], names: ColumnNames) -> None:
         encoder = self._encoder()
+        if not is_fitted(encoder) and not db.index_files(writer.connection):
+            self.result.fitted_to = first_fit.fit(
+                self._storage, encoder, pending, self._options, self._report
+            )
+            encoder = self._encoder()
         queue = Queue(self._storage.folder, encoder.modality, pending, self._options.limits)
         fetches = any(one.candidate.url for one in pending)
         options = self._options

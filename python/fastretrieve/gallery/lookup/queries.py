@@ -23,6 +23,7 @@ from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.pictures import picture_or_cross
+from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Item
 
 
@@ -41,20 +42,24 @@ class QueryEncoder:
     One query at a time: a plugin need not be safe to call from several threads.
     """
 
-    def __init__(self, load: Callable[[], Encoder]) -> None:
+    def __init__(self, load: Callable[[], Encoder], *, kept: Callable[[], str]) -> None:
         self._load = load
+        self._kept = kept  # names the weights that the gallery keeps now
         self._encoder: Encoder | None = None
+        self._loaded = ""  # the name of its weights
         self.load_seconds = 0.0  # 0 until it is loaded
         self._lock = ForkSafeLock()
 
     @property
     def encoder(self) -> Encoder:
         with self._lock:
-            if self._encoder is None:
+            encoder = self._encoder
+            if encoder is None or (not is_fitted(encoder) and self._kept() != self._loaded):
                 started = time.perf_counter()
-                self._encoder = self._load()
+                self._loaded = self._kept()
+                encoder = self._encoder = self._load()
                 self.load_seconds = time.perf_counter() - started
-            return self._encoder
+            return encoder
 
     def query(self, asked: Any) -> Query:
         """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""

@@ -8,11 +8,10 @@ from typing import Any
 
 from fastretrieve._common.progress import Progress
 from fastretrieve.encoders import EncoderError
-from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import access, locking, parts, schema
 from fastretrieve.gallery.store.items import FIXED_COLUMNS
-from fastretrieve.gallery.store.storage import ENCODER, Storage
+from fastretrieve.gallery.store.storage import Storage
 
 SHOWN = 20  # faults of one kind
 _PATH, _DELETED = FIXED_COLUMNS.index("path"), FIXED_COLUMNS.index("deleted")
@@ -22,7 +21,7 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
     """Everything that is wrong with the files of a gallery."""
     faults = parts.faults(storage.folder)
     try:
-        saved = files.read_encoder(storage.folder / ENCODER)
+        saved = storage.saved_encoder()
         if saved.weights_sha256 != storage.manifest.weights_sha256:
             faults.append(f"{saved.directory} is not the encoder that the manifest names")
         faults += saved.faults()

@@ -88,7 +88,7 @@ def _fill(storage: Storage, building: Path, progress: Progress) -> None:
         kept = f"path >= '{parts.PICTURES}/' AND path < '{parts.PICTURES}0'"
         for (path,) in connection.execute(f"SELECT DISTINCT path FROM item WHERE {kept}"):
             _copy_picture(source, building, path)
-    _copy_encoder(source / parts.ENCODER, building / parts.ENCODER)
+    _copy_encoder(storage.saved_encoder().directory, building / parts.ENCODER)
     locking.note_identity(building)
     _copy_file(source / parts.MANIFEST, building / parts.MANIFEST)
 

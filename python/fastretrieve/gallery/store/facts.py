@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.storage import Storage
 
@@ -24,6 +25,7 @@ def info(storage: Storage) -> dict[str, Any]:
             "items": db.count(connection),
             "unreadable": unread[0],
             "encoder": manifest.encoder,
+            "fitted_to": _fitted_to(storage),
             "dim": manifest.dim,
             "metric": manifest.metric,
             "dtype": manifest.dtype,
@@ -37,6 +39,14 @@ def info(storage: Storage) -> dict[str, Any]:
             "format_version": manifest.format_version,
             "made_by": manifest.made_by,
         }
+
+
+def _fitted_to(storage: Storage) -> int | None:
+    """How many items the encoder was fitted to; None where nothing is to be fitted."""
+    try:
+        return storage.saved_encoder().fitted_to
+    except EncoderError:  # ``check`` says what is wrong
+        return None
 
 
 def _checked(labels: list[tuple[Any, int]]) -> dict[str, int]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fastretrieve._common.needs import is_installed, remedy
 from fastretrieve.encoders import as_encoder, create_encoder, load_encoder
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store.manifest import Manifest
-from fastretrieve.gallery.store.storage import ENCODER, Storage
+from fastretrieve.gallery.store.storage import Storage
 
 
 def chosen_encoder(chosen: Any, options: dict[str, Any], *, device: str) -> Encoder:
     """The encoder that a new gallery will keep; an untrained one is an error."""
+    if chosen is None:
+        chosen, defaults = default_encoder()
+        options = {**defaults, **options}
     is_name = isinstance(chosen, str) and not files.is_saved_encoder(chosen)
     if options and is_name:
         made = create_encoder(chosen, device=device, **options)
@@ -26,23 +30,44 @@ def chosen_encoder(chosen: Any, options: dict[str, Any], *, device: str) -> Enco
     return made
 
 
+def default_encoder() -> tuple[str, dict[str, Any]]:
+    """What finds most without training, of what is installed: a name and options."""
+    if not is_installed("pretrained"):
+        return "pixels", {}
+    return "pretrained", {"image_size": 128, "dim": 512}
+
+
+def advice_on_default() -> str:
+    """How to get a better encoder than the default is here; "" where there is no better one."""
+    if default_encoder()[0] != "pixels":
+        return ""
+    return (
+        "indexing raw pixels, which find little but copies; for pictures of things: "
+        f"{remedy('pretrained')}"
+    )
+
+
 def kept_encoder(storage: Storage, given: Any, *, device: str) -> Encoder:
     """The encoder that a gallery keeps, or the given one in its place."""
     folder, manifest = storage.folder, storage.manifest
     if given is not None and not isinstance(given, str):
-        return fitting(as_encoder(given, device=device), folder, manifest)
-    if (folder / ENCODER).is_symlink():
-        raise GalleryError(
-            f"{folder / ENCODER} is a link, and no part of a gallery may lead elsewhere; put "
-            " the encoder's directory itself there"
-        )
-    saved = files.read_encoder(folder / ENCODER)
+        encoder = as_encoder(given, device=device)
+        if not is_fitted(encoder) and (saved := storage.saved_encoder()).fitted_to:
+            encoder = type(encoder).load(saved.directory, device=device)
+        return fitting(encoder, folder, manifest)
+    saved = storage.saved_encoder()
     if saved.weights_sha256 != manifest.weights_sha256:
         raise GalleryError(
             f"{saved.directory} is not the encoder that made the vectors of this gallery; "
             "restore it"
         )
-    return fitting(load_encoder(folder / ENCODER, device=device, encoder=given), folder, manifest)
+    loaded = load_encoder(saved.directory, device=device, encoder=given)
+    return fitting(loaded, folder, manifest)
+
+
+def is_fitted(encoder: Encoder) -> bool:
+    """Whether nothing is to be fitted to the items of a gallery."""
+    return "fit" not in encoder.capabilities or getattr(encoder, "is_fitted", True) is not False
 
 
 def fitting(encoder: Encoder, folder: Path, manifest: Manifest) -> Encoder:

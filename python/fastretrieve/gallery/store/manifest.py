@@ -1,4 +1,4 @@
-"""``gallery.json``: what a gallery is. Written once, when it is made.
+"""``gallery.json``: what a gallery is. Written when it is made, and when its encoder is fitted.
 
 It carries a checksum of itself, and the hash of the encoder's weights, so that vectors and the
 encoder that made them cannot be parted unnoticed. Whoever changes it can change the checksum too,
@@ -32,7 +32,7 @@ MAX_BYTES = 1_000_000  # of the file; ours have 500
 
 @dataclass(frozen=True)
 class Manifest:
-    """What does not change while a gallery lives."""
+    """What does not change while a gallery holds vectors."""
 
     encoder: str  # its name
     weights_sha256: str

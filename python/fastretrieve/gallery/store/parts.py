@@ -20,6 +20,7 @@ from fastretrieve.gallery.errors import GalleryError
 
 MANIFEST = "gallery.json"
 ENCODER = "encoder"
+FITTED = "fitted-encoder"  # in its place, where the gallery fitted it (fitting.py)
 DATABASE = "items.sqlite"
 VECTORS = "vectors"
 PICTURES = "pictures"
@@ -28,7 +29,7 @@ FORGETTING = "forgetting"  # there while `forget` is at work (forgetting.py)
 BESIDE_DATABASE = ("-wal", "-shm", "-journal")  # what SQLite makes beside its file
 
 FILES = (MANIFEST, LOCK, FORGETTING, *(DATABASE + end for end in ("", *BESIDE_DATABASE)))
-FOLDERS = (ENCODER, VECTORS, PICTURES)
+FOLDERS = (ENCODER, FITTED, VECTORS, PICTURES)
 ALL = frozenset({*FILES, *FOLDERS})
 
 INDEX_FILE = re.compile(r"[0-9]{10,19}\.index", re.ASCII)
@@ -63,6 +64,7 @@ def check(gallery: Path) -> None:
         file(gallery / name)
     for name in ("config.json", "weights.safetensors"):
         file(gallery / ENCODER / name)
+        file(gallery / FITTED / name)
 
 
 def faults(gallery: Path) -> list[str]:
@@ -74,7 +76,7 @@ def faults(gallery: Path) -> list[str]:
         except GalleryError as error:
             found.append(str(error))
             continue
-        if name in FOLDERS:
+        if name in FOLDERS and (gallery / name).is_dir():
             found += _faults_below(gallery / name)
     return found
 
@@ -186,6 +188,7 @@ def remove_debris(gallery: Path) -> None:
 
     remove(gallery, is_temporary)
     remove(gallery / ENCODER, is_temporary)
+    remove(gallery / FITTED, is_temporary)
     for where in kept_folders(gallery):
         remove(where, lambda name: name.startswith("."))
 

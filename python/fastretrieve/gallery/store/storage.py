@@ -2,6 +2,7 @@
 
     gallery.json     what the gallery is (manifest.py)
     encoder/         the encoder with its weights
+    fitted-encoder/  in its place, once it was fitted to the first items
     items.sqlite     the items, and which index files are valid: the one commit point (database.py)
     vectors/         index files, numbered, never changed (vectors.py)
     pictures/        downloads and pictures that came without a file
@@ -17,10 +18,14 @@ that stopped naming it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fastretrieve.encoders.errors import EncoderError
+from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import connections, forgetting, locking, parts
@@ -103,6 +108,34 @@ class Storage:
                     locking.note_identity(self.folder)
             finally:
                 connections.put_away(connection, forks)
+
+    def saved_encoder(self) -> files.SavedEncoder:
+        """The encoder that the manifest names, or what lies in its place."""
+        with contextlib.suppress(EncoderError):  # none, or a part that a killed writer left
+            fitted = files.read_encoder(parts.folder(self.folder / parts.FITTED))
+            if fitted.weights_sha256 == self.manifest.weights_sha256:
+                return fitted
+        return files.read_encoder(parts.folder(self.folder / ENCODER))
+
+    def replace_encoder(self, encoder: Encoder) -> None:
+        """Keep another encoder while no vectors are there; the caller holds the writer's lock.
+
+        It is the one that counts from the moment at which the manifest names it.
+        """
+        fitted = parts.folder(self.folder / parts.FITTED)
+        encoder.save(fitted)
+        saved = files.read_encoder(fitted)
+        made = dataclasses.replace(self.manifest, weights_sha256=saved.weights_sha256)
+        made.write(self.folder)
+        self.manifest = made
+        shutil.rmtree(parts.folder(self.folder / ENCODER), ignore_errors=True)
+
+    def kept_weights(self) -> str:
+        """The hash of the weights of the encoder that the gallery keeps now: another process may
+        have fitted it since this one opened the gallery.
+        """
+        self.manifest = Manifest.read(self.folder)
+        return self.manifest.weights_sha256
 
     def close(self) -> None:
         self.database.close()

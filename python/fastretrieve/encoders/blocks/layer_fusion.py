@@ -1,0 +1,116 @@
+"""Layers of a network as one vector: each reduced and brought to unit length, then joined.
+
+Deep layers know what a picture shows, shallow ones how it is drawn, pixels where things are.
+Neither has to be trained for the pictures at hand: the axes of a thousand of them are enough, and
+how far the strong axes are weakened is chosen by whether changed views of held-out pictures find
+their originals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+
+from fastretrieve.encoders.blocks.networks import unit_rows
+from fastretrieve.encoders.blocks.reduction import Reduction, Spectrum, spectrum_of
+
+POWERS = (0.5, 0.25, 0.75, 0.0, 1.0)  # of a standard deviation; of equals the first is taken
+_RIDGE = 1e-3
+Features = Mapping[str, torch.Tensor]  # layer -> [n, width]
+
+
+class Layer(NamedTuple):
+    """One part of the vector."""
+
+    width: int  # of its features
+    most: int = 256  # axes that are kept
+    weight: float = 1.0  # its length in the joined vector
+
+
+class Probe(NamedTuple):
+    """Held-out pictures and changed views of them, by which the power is chosen."""
+
+    rows: torch.Tensor  # positions of the pictures in the features that are fitted
+    views: Features  # of these pictures, in that order, again and again
+
+
+class LayerFusion(nn.Module):
+    """Features of several layers to one vector of ``dim`` numbers.
+
+    Until ``fit``, the axes are random and orthogonal, so that a vector is a sketch of the layers.
+
+    >>> fusion = LayerFusion({"deep": Layer(16), "shallow": Layer(8, weight=0.5)}, 10)
+    >>> features = {"deep": torch.randn(40, 16), "shallow": torch.randn(40, 8)}
+    >>> fusion.fit(features)
+    >>> fusion(features).shape, int(fusion.n_fitted)
+    (torch.Size([40, 10]), 40)
+    """
+
+    n_fitted: torch.Tensor
+
+    def __init__(self, layers: Mapping[str, Layer], dim: int) -> None:
+        super().__init__()
+        widths = {name: min(layer.width, layer.most) for name, layer in layers.items()}
+        if not 1 <= dim <= sum(widths.values()):
+            raise ValueError(
+                f"dim must be from 1 to {sum(widths.values())}, the axes of "
+                f"{', '.join(layers)}, got {dim}"
+            )
+        self.weights = {name: layer.weight for name, layer in layers.items()}
+        self.parts = nn.ModuleDict(
+            {name: Reduction(layers[name].width, width) for name, width in widths.items()}
+        )
+        self.join = Reduction(sum(widths.values()), dim, whiten=0.0)
+        self.register_buffer("n_fitted", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, features: Features) -> torch.Tensor:
+        vectors: torch.Tensor = self.join(self._joined(features))
+        return vectors
+
+    @torch.no_grad()
+    def fit(self, features: Features, probe: Probe | None = None) -> None:
+        """Learn the axes from features [n, width] of each layer, and the power from the probe."""
+        n = len(next(iter(features.values())))
+        power = POWERS[0]
+        if probe is not None:
+            others = torch.ones(n, dtype=torch.bool)
+            others[probe.rows] = False
+            spectra = self._spectra({name: rows[others] for name, rows in features.items()})
+            originals = {name: rows[probe.rows] for name, rows in features.items()}
+            power = max(
+                POWERS, key=lambda power: self._found_again(spectra, power, originals, probe)
+            )
+        self._take(self._spectra(features), power)
+        joined = self._joined(features)
+        self.join.take(spectrum_of(joined, most=len(self.join.components), ridge=_RIDGE))
+        self.n_fitted.fill_(n)
+
+    def _joined(self, features: Features) -> torch.Tensor:
+        parts = [
+            self.weights[name] * unit_rows(reduction(features[name]))
+            for name, reduction in self.parts.items()
+        ]
+        return torch.cat(parts, 1)
+
+    def _spectra(self, features: Features) -> dict[str, Spectrum]:
+        return {
+            name: spectrum_of(features[name], most=len(cast(Reduction, part).components))
+            for name, part in self.parts.items()
+        }
+
+    def _take(self, spectra: Mapping[str, Spectrum], power: float) -> None:
+        for name, part in self.parts.items():
+            cast(Reduction, part).take(spectra[name], whiten=power)
+
+    def _found_again(
+        self, spectra: Mapping[str, Spectrum], power: float, originals: Features, probe: Probe
+    ) -> float:
+        """The mean reciprocal rank of a picture among all, asked for by a view of it."""
+        self._take(spectra, power)
+        rows, asked = self._joined(originals).double(), self._joined(probe.views).double()
+        scores = unit_rows(asked) @ unit_rows(rows).T
+        own = scores.gather(1, (torch.arange(len(asked)) % len(rows))[:, None])
+        return float((1.0 / (scores >= own).sum(1)).mean())
