@@ -29,6 +29,9 @@ VERBS = {
     "remove": Verb("fastretrieve.gallery.commands:remove", "Remove items from a gallery."),
     "forget": Verb("fastretrieve.gallery.commands:forget", "Erase items of a gallery for good."),
     "copy": Verb("fastretrieve.gallery.commands:copy", "Copy a gallery, also a live one."),
+    "refit": Verb(
+        "fastretrieve.gallery.commands:refit", "Fit the encoder of a gallery to what it holds."
+    ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),

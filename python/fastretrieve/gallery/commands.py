@@ -210,6 +210,21 @@ def copy(
         tell({"items": n, "path": str(target)}, f"copied {counted(n, 'item')} to {target}", as_json)
 
 
+def refit(
+    gallery: GalleryPath,
+    target: Annotated[Path, typer.Argument(help="A directory that is not there yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a gallery, its encoder fitted to the items that it holds by now, all vectors made anew.
+
+    Example: fastretrieve refit photos.gallery refitted.gallery
+    """
+    with sentences(), open_gallery(gallery) as opened, opened.refit(target) as made:
+        n, fitted = len(made), made.info()["fitted_to"]
+        sentence = f"fitted the encoder to {counted(fitted, 'item')}; {target} holds {n:,}"
+        tell({"items": n, "fitted_to": fitted, "path": str(target)}, sentence, as_json)
+
+
 def export(
     gallery: GalleryPath,
     files: Annotated[

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.intake import adding, revisiting
+from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
@@ -370,6 +370,17 @@ class Gallery:
         """
         with progress_of("copying, MB", progress) as done:
             copying.copy(self._storage, Path(path), lambda n, total: done(n >> 20, total >> 20))
+        return type(self).open(path)
+
+    def refit(self, path: str | Path, *, progress: bool | None = None) -> Gallery:
+        """Copy the gallery to a directory that is not there yet, its encoder fitted to the items
+        that it holds by now, and all vectors made anew.
+
+        Items whose files are gone are left out. This gallery stays as it is.
+        """
+        refitting.refuse_unfittable(self.encoder)
+        change = partial(refitting.refit, given=None, progress=progress, device="cpu")
+        copying.copy(self._storage, Path(path), lambda *_: None, change=change)
         return type(self).open(path)
 
     # --- inside -----------------------------------------------------------------------------------

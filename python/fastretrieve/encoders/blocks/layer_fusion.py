@@ -18,7 +18,6 @@ from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.reduction import Reduction, Spectrum, spectrum_of
 
 POWERS = (0.5, 0.25, 0.75, 0.0, 1.0)  # of a standard deviation; of equals the first is taken
-_RIDGE = 1e-3
 Features = Mapping[str, torch.Tensor]  # layer -> [n, width]
 
 
@@ -84,8 +83,7 @@ class LayerFusion(nn.Module):
                 POWERS, key=lambda power: self._found_again(spectra, power, originals, probe)
             )
         self._take(self._spectra(features), power)
-        joined = self._joined(features)
-        self.join.take(spectrum_of(joined, most=len(self.join.components), ridge=_RIDGE))
+        self.join.take(_all_axes(self._joined(features), len(self.join.components)))
         self.n_fitted.fill_(n)
 
     def _joined(self, features: Features) -> torch.Tensor:
@@ -114,3 +112,22 @@ class LayerFusion(nn.Module):
         scores = unit_rows(asked) @ unit_rows(rows).T
         own = scores.gather(1, (torch.arange(len(asked)) % len(rows))[:, None])
         return float((1.0 / (scores >= own).sum(1)).mean())
+
+
+def _all_axes(joined: torch.Tensor, n: int) -> Spectrum:
+    """The ``n`` strongest axes of the joined layers, none of them lost where the rows are few:
+    those that the rows do not determine are the layers' own axes, the strongest first.
+    """
+    found = spectrum_of(joined, most=n)
+    missing = n - len(found.axes)
+    if missing <= 0:
+        return found
+    rest = torch.eye(joined.shape[1], dtype=torch.float64) - found.axes.T @ found.axes
+    order = joined.double().var(0).argsort(descending=True, stable=True)
+    basis = torch.linalg.qr(torch.cat([found.axes.T, rest[:, order]], 1))[0].T[len(found.axes) :]
+    variances = torch.full((missing,), float(found.variances.min()), dtype=torch.float64)
+    return Spectrum(
+        found.mean,
+        torch.cat([found.axes, basis[:missing]]),
+        torch.cat([found.variances, variances]),
+    )

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from fastretrieve.encoders.blocks.networks import unit_rows
+
 _SMALLEST_SHARE = 1e-4  # of the largest variance: below it is rounding, and is not blown up
 
 
@@ -60,21 +62,31 @@ class Spectrum(NamedTuple):
 
 
 @torch.no_grad()
-def spectrum_of(features: torch.Tensor, *, most: int, ridge: float = 0.0) -> Spectrum:
+def spectrum_of(features: torch.Tensor, *, most: int) -> Spectrum:
     """Up to ``most`` axes of features [n, n_features]: as many as n rows determine, n - 1.
-
-    A ``ridge`` adds this share of its variance to each feature, so that few rows have all axes.
 
     >>> spectrum_of(torch.tensor([[0.0, 0.0], [0.0, 4.0]]), most=2).variances.tolist()
     [8.0]
     """
     rows = features.double().cpu()
     mean = rows.mean(0)
-    covariance = (rows - mean).T @ (rows - mean) / max(len(rows) - 1, 1)
-    variances, vectors = torch.linalg.eigh(covariance + ridge * covariance.diag().diag())
-    n_axes = most if ridge else max(min(most, len(rows) - 1), 1)
-    kept, axes = variances.flip(0)[:n_axes].clamp(min=0), vectors.flip(1)[:, :n_axes].T
-    floor = kept[0].clamp(min=1e-12) * _SMALLEST_SHARE
+    centred = (rows - mean) / max(len(rows) - 1, 1) ** 0.5
+    if len(rows) <= rows.shape[1]:  # the smaller matrix, of which no eigenvalue repeats
+        variances, sides = torch.linalg.eigh(centred @ centred.T)
+        variances, sides = _largest(variances, sides, min(most, max(len(rows) - 1, 1)))
+        axes = unit_rows(sides.T @ centred)
+    else:
+        variances, vectors = torch.linalg.eigh(centred.T @ centred)
+        variances, vectors = _largest(variances, vectors, most)
+        axes = vectors.T
+    floor = float(variances[0].clamp(min=1e-12)) * _SMALLEST_SHARE
     # An eigenvector's sign is arbitrary; its largest entry positive makes every run agree.
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    return Spectrum(mean, axes * torch.sign(largest), kept.clamp(min=float(floor)))
+    return Spectrum(mean, axes * torch.sign(largest), variances.clamp(min=floor))
+
+
+def _largest(
+    values: torch.Tensor, vectors: torch.Tensor, n: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``n`` largest eigenvalues, descending, and their vectors as columns."""
+    return values.flip(0)[:n].clamp(min=0), vectors.flip(1)[:, :n]

@@ -80,6 +80,7 @@ class AddOptions(NamedTuple):
     restore: bool = False
     retry: bool = False
     limits: DownloadLimits = DownloadLimits()
+    anew: bool = False  # fit the encoder and encode all again, changed or not
 
     def checked(self) -> AddOptions:
         """These options, or an error that says what is wrong with one."""

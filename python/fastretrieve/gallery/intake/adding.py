@@ -77,14 +77,17 @@ class Addition:
 
     def _encode(self, writer: Writer, pending: list[Pending], names: ColumnNames) -> None:
         encoder = self._encoder()
-        if not is_fitted(encoder) and not db.index_files(writer.connection):
+        is_new = not is_fitted(encoder) and not db.index_files(writer.connection)
+        if is_new or self._options.anew:
             self.result.fitted_to = first_fit.fit(
                 self._storage, encoder, pending, self._options, self._report
             )
             encoder = self._encoder()
-        queue = Queue(self._storage.folder, encoder.modality, pending, self._options.limits)
-        fetches = any(one.candidate.url for one in pending)
         options = self._options
+        queue = Queue(
+            self._storage.folder, encoder.modality, pending, options.limits, anew=options.anew
+        )
+        fetches = any(one.candidate.url for one in pending)
         # Downloads wait for the network, not for a core; small batches, so that a stop is quick.
         workers = 16 if fetches and options.workers is None else options.workers
         loader = Loader(

@@ -79,6 +79,8 @@ class Comparison:
 
     def _has_changed(self, candidate: Candidate, known: Known) -> bool:
         """Whether to encode a known item again; counts it if not."""
+        if self._options.anew:
+            return True
         is_same = (candidate.size, candidate.mtime_ns) == (known.size, known.mtime_ns)
         is_same = is_same or (candidate.url is not None and known.error is None)
         if known.deleted and known.error is None:

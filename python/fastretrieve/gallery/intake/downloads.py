@@ -42,6 +42,8 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 
 def fetch(url: str, path: Path, limits: DownloadLimits) -> Path:
     """Put the picture at ``path`` with the suffix of its format; returns where it is."""
+    if path.suffix and path.is_file():  # of an item that was fetched before
+        return path
     for kept in path.parent.glob(f"{path.name}.*"):
         return kept
     try:

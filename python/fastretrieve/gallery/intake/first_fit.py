@@ -1,4 +1,6 @@
-"""Fit the encoder of an empty gallery to a random sample of the items that are added first."""
+"""Fit the encoder of a gallery to a random sample of its items: of those that are added first, or
+of all that it holds by now.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,14 @@ def fit(
     storage: Storage, encoder: Encoder, pending: list[Pending], options: AddOptions, report: Report
 ) -> int:
     """Fit a copy of the encoder and keep it in the gallery; returns to how many items, 0 if there
-    are too few. Random ones, since folders come class by class. Downloads are left out: each would
-    be fetched twice.
+    are too few. Random ones, since folders come class by class. New downloads are left out: each
+    would be fetched twice.
     """
     fewest, most = getattr(encoder, "fit_items", FIT_ITEMS)
-    here = [one for one in pending if one.candidate.url is None]
+    here = [one for one in pending if one.candidate.url is None or one.known is not None]
     chosen = np.random.default_rng(0).permutation(len(here))[:most]
-    queue = Queue(storage.folder, encoder.modality, [here[i] for i in chosen], options.limits)
+    sample = [here[i] for i in chosen]
+    queue = Queue(storage.folder, encoder.modality, sample, options.limits, anew=True)
     if len(chosen) < fewest:
         return 0
     fitted: Any = copy.deepcopy(encoder)

@@ -42,7 +42,13 @@ class Queue(Dataset):
     """The pending items as a data set; reading one also finds out its facts."""
 
     def __init__(
-        self, folder: Path, modality: Modality, pending: list[Pending], limits: DownloadLimits
+        self,
+        folder: Path,
+        modality: Modality,
+        pending: list[Pending],
+        limits: DownloadLimits,
+        *,
+        anew: bool = False,
     ) -> None:
         self.pending = pending
         self.kind = kind_of(modality)
@@ -53,6 +59,7 @@ class Queue(Dataset):
         self.stopped = False
         self._folder = folder  # of the gallery
         self._limits = limits
+        self._anew = anew  # unchanged items are decoded too
 
     def __len__(self) -> int:
         return len(self.pending)
@@ -90,7 +97,8 @@ class Queue(Dataset):
         relative = os.path.relpath(path, self._folder) if candidate.url else candidate.path
         mtime_ns = 0 if candidate.mtime_ns == 0 else changed
         self.facts[index] = Fact(n_bytes, mtime_ns, digest, None, None, relative)
-        if known is not None and not known.deleted and known.hash == digest:
+        is_there = known is not None and not known.deleted and known.hash == digest
+        if is_there and not self._anew:
             self.same.add(index)
             raise DataError("unchanged")
 

@@ -32,8 +32,16 @@ _PAGES = 1000  # of the database, between two looks for Ctrl-C
 _END = ".copying"
 
 
-def copy(storage: Storage, target: Path, progress: Progress) -> None:
-    """Copy the last commit to ``target``, which must not be there or be an empty folder."""
+def copy(
+    storage: Storage,
+    target: Path,
+    progress: Progress,
+    change: Callable[[Storage], object] | None = None,
+) -> None:
+    """Copy the last commit to ``target``, which must not be there or be an empty folder.
+
+    ``change`` changes the copy before anybody can see it.
+    """
     target = target.absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise GalleryError(f"{target} is there already; copy to a place where nothing is")
@@ -44,6 +52,10 @@ def copy(storage: Storage, target: Path, progress: Progress) -> None:
     try:
         with locking.locked(building, wait=0):
             _fill(storage, building, progress)
+        if change is not None:
+            with contextlib.closing(Storage.open(building)) as made:
+                change(made)
+        with locking.locked(building, wait=0):
             if faults := checking.check(Storage.open(building)):
                 raise GalleryError(f"{storage.folder} cannot be copied: {faults[0]}")
             building.chmod(stat.S_IMODE(storage.folder.stat().st_mode) | stat.S_IRWXU)
