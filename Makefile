@@ -14,10 +14,10 @@ RESULTS := benchmarks/results
 # Kernels for seven architectures take nvcc minutes. By default they are built only if there is a GPU.
 export FR_CUDA ?= $(if $(shell nvidia-smi -L 2>/dev/null),AUTO,OFF)
 
-EXTRAS_demo := serve
-EXTRAS_test := test,bench,plot
-EXTRAS_bench := bench,plot
-EXTRAS_dev := test,bench,plot,dev
+EXTRAS_demo := serve,pretrained
+EXTRAS_test := test,bench,plot,pretrained,video,parquet
+EXTRAS_bench := bench,plot,pretrained
+EXTRAS_dev := $(EXTRAS_test),dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench bench-life bench-gallery bench-suite lint format clean FORCE
