@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import fastretrieve as fr
+from fastretrieve.encoders import load_encoder
 from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
@@ -151,13 +155,45 @@ def test_cnn_without_classes_has_no_probabilities() -> None:
         small("cnn").probabilities(images(1))
 
 
-def test_cnn_vector_is_a_projection_of_unit_features() -> None:
+def test_cnn_code_is_a_projection_of_unit_features() -> None:
     encoder = small("cnn").eval()
     maps = encoder.body(images(2))
     features = maps.mean((2, 3))
     unit = features / features.norm(dim=1, keepdim=True)
     expected = unit @ encoder.project.weight.T + encoder.project.bias
-    assert torch.allclose(encoder.encode(images(2)), expected, atol=1e-5)
+    assert torch.allclose(encoder.code(images(2)), expected, atol=1e-5)
+    assert torch.allclose(small("cnn", form="code").encode(images(2)), expected, atol=1e-5)
+
+
+def test_a_saved_cnn_without_a_form_is_the_one_of_before(tmp_path: Path) -> None:
+    before = small("cnn", form="code")
+    before.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["config"].pop("form") == "code"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = load_encoder(tmp_path)
+    assert found.fusion is None
+    assert torch.equal(found.encode(images(3)), before.encode(images(3)))
+    with pytest.raises(ValueError, match='form must be "fused" or "code"'):
+        small("cnn", form="both")
+
+
+def test_a_fitted_cnn_finds_what_its_code_does_not_know() -> None:
+    """The code of an untrained network and a fusion fitted to pictures: the fusion survives saving
+    and finds changed views of pictures better.
+    """
+    encoder = small("cnn", dim=16).eval()
+    pictures = images(120)
+    encoder.after_training([pictures[:70], pictures[70:]])
+    assert int(encoder.fusion.n_fitted) == 120
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
+    changed = pictures + 0.1 * noise
+
+    def found(vectors: Any) -> float:
+        ids = fr.topk(vectors(changed).detach(), vectors(pictures).detach(), k=1).ids[:, 0]
+        return float((ids == torch.arange(120)).float().mean())
+
+    assert found(encoder.encode) > found(encoder.code)
 
 
 def test_vae_elbo_is_reconstruction_minus_divergence() -> None:

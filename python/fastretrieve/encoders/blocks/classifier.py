@@ -49,7 +49,11 @@ class PrototypeClassifier(TorchEncoder):
                 "lets the neighbours vote"
             )
         with self.evaluating():
-            return self.logits(self.embed(self.on_device(batch))).softmax(1)
+            return self.logits(self.code(self.on_device(batch))).softmax(1)
+
+    def code(self, images: Batch) -> torch.Tensor:
+        """What the prototypes are compared with: the vector, where it is not fused with more."""
+        return self.embed(images)
 
     def logits(self, vectors: torch.Tensor) -> torch.Tensor:
         """Scaled cosines with the prototypes, [n, n_classes]."""

@@ -8,16 +8,23 @@ their originals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
+from fastretrieve.encoders.base import seeded
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.reduction import Reduction, Spectrum, spectrum_of
+from fastretrieve.encoders.blocks.views import STRONG, Views
+from fastretrieve.encoders.errors import EncoderError
 
 POWERS = (0.5, 0.25, 0.75, 0.0, 1.0)  # of a standard deviation; of equals the first is taken
+PROBE_EVERY, N_VIEWS = 4, 2  # pictures held out to choose the power, and views of each
+FEWEST_ROWS, FEWEST_PROBED, MOST_PROBED = 2, 16, 256
+PROBED = STRONG._replace(crop=0.3)  # so strong that a quarter is not found at first
+_VIEWS_AT_ONCE = 64
 Features = Mapping[str, torch.Tensor]  # layer -> [n, width]
 
 
@@ -27,6 +34,41 @@ class Layer(NamedTuple):
     width: int  # of its features
     most: int = 256  # axes that are kept
     weight: float = 1.0  # its length in the joined vector
+
+
+@torch.no_grad()
+def fit_to(
+    fusion: LayerFusion,
+    batches: Iterable[torch.Tensor],
+    layers: Callable[[torch.Tensor], Features],
+    views: Views = PROBED,
+) -> int:
+    """Fit to the layers of pictures, as many as the batches hold; returns how many.
+
+    Every fourth picture, or fewer of many, is held out to choose the power by changed views of it.
+    """
+    found: list[Features] = []
+    pictures, n = [], 0
+    for images in batches:
+        found.append({name: rows.float().cpu() for name, rows in layers(images).items()})
+        pictures.append(images[-n % PROBE_EVERY :: PROBE_EVERY])
+        n += len(images)
+    if n < FEWEST_ROWS:
+        raise EncoderError(f"layers are fitted to at least {FEWEST_ROWS} pictures, got {n}")
+    every = -(-sum(map(len, pictures)) // MOST_PROBED)
+    held = torch.cat(pictures)[::every]
+    seen = []
+    with seeded(0):
+        for _ in range(N_VIEWS):
+            for some in torch.split(held, _VIEWS_AT_ONCE):
+                seen.append({name: f.float().cpu() for name, f in layers(views(some)).items()})
+    probe = Probe(PROBE_EVERY * every * torch.arange(len(held)), _together(seen))
+    fusion.fit(_together(found), probe if n >= FEWEST_PROBED else None)
+    return n
+
+
+def _together(found: Sequence[Features]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
 class Probe(NamedTuple):
@@ -49,6 +91,7 @@ class LayerFusion(nn.Module):
     """
 
     n_fitted: torch.Tensor
+    weights: torch.Tensor
 
     def __init__(self, layers: Mapping[str, Layer], dim: int) -> None:
         super().__init__()
@@ -58,7 +101,8 @@ class LayerFusion(nn.Module):
                 f"dim must be from 1 to {sum(widths.values())}, the axes of "
                 f"{', '.join(layers)}, got {dim}"
             )
-        self.weights = {name: layer.weight for name, layer in layers.items()}
+        weights = torch.tensor([layer.weight for layer in layers.values()])
+        self.register_buffer("weights", weights)
         self.parts = nn.ModuleDict(
             {name: Reduction(layers[name].width, width) for name, width in widths.items()}
         )
@@ -70,10 +114,11 @@ class LayerFusion(nn.Module):
         return vectors
 
     @torch.no_grad()
-    def fit(self, features: Features, probe: Probe | None = None) -> None:
-        """Learn the axes from features [n, width] of each layer, and the power from the probe."""
+    def fit(
+        self, features: Features, probe: Probe | None = None, *, power: float = POWERS[0]
+    ) -> None:
+        """Learn the axes from features [n, width] of each layer; ``probe`` chooses the power."""
         n = len(next(iter(features.values())))
-        power = POWERS[0]
         if probe is not None:
             others = torch.ones(n, dtype=torch.bool)
             others[probe.rows] = False
@@ -88,8 +133,8 @@ class LayerFusion(nn.Module):
 
     def _joined(self, features: Features) -> torch.Tensor:
         parts = [
-            self.weights[name] * unit_rows(reduction(features[name]))
-            for name, reduction in self.parts.items()
+            weight * unit_rows(reduction(features[name]))
+            for weight, (name, reduction) in zip(self.weights, self.parts.items(), strict=True)
         ]
         return torch.cat(parts, 1)
 

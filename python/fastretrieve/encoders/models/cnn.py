@@ -1,6 +1,6 @@
 """``cnn``: a convolutional network whose vectors are trained by labels, or by views without labels.
 
-The vector is a fully connected projection of the L2-normalised features.
+Its code, a fully connected projection of the L2-normalised features, is what the losses see.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from fastretrieve.encoders.blocks.networks import (
 )
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.views import STRONG
+from fastretrieve.encoders.models.fused import Form, FusedEncoder
 from fastretrieve.encoders.protocol import Batch
 
 Objective = Literal["auto", "softmax", "metric", "contrastive"]
 _OBJECTIVES = ("auto", "softmax", "metric", "contrastive")
 
 
-class CnnEncoder(PrototypeClassifier):
-    """Convolutions, pooling, and a fully connected layer.
+class CnnEncoder(FusedEncoder, PrototypeClassifier):
+    """Convolutions, pooling, and a fully connected layer; the vector fuses all of them.
 
     ``objective`` is what training minimises: "softmax" (cosines with one prototype a class),
     "metric" (supervised contrast: needs no prototypes, so also suits many small classes) or
@@ -55,6 +56,7 @@ class CnnEncoder(PrototypeClassifier):
         channels: int = 3,
         objective: Objective = "auto",
         width: int = 24,
+        form: Form = "fused",
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
@@ -71,12 +73,12 @@ class CnnEncoder(PrototypeClassifier):
             self.project = nn.Linear(n_features, dim)
             self.compare = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
             initialise(self)
+            self.make_fusion(form, code_dim=dim)
         self.prototypes = None
 
-    def embed(self, batch: Batch) -> torch.Tensor:
-        features = grid_pool(self.body(batch), 1)
-        vectors: torch.Tensor = self.project(unit_rows(features))
-        return vectors
+    def code_of(self, maps: torch.Tensor) -> torch.Tensor:
+        code: torch.Tensor = self.project(unit_rows(grid_pool(maps, 1)))
+        return code
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The loss of the objective; unlabelled items teach nothing where labels are used."""
@@ -85,15 +87,8 @@ class CnnEncoder(PrototypeClassifier):
         objective = self.labelled_objective(known)
         if objective is None or known is None:
             views = torch.cat([self.views(images), self.views(images)])
-            return {"loss": two_views_loss(self.compare(self.embed(views)))}
-        vectors = self.embed(images)
+            return {"loss": two_views_loss(self.compare(self.code(views)))}
+        vectors = self.code(images)
         if objective == "metric":
             return {"loss": same_label_loss(vectors, known)}
         return self.softmax_loss(vectors, known)
-
-    def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The maps after each halving, averaged over a 2 x 2 grid, the last one over all."""
-        with self.evaluating():
-            maps = self.body.all_maps(self.on_device(batch))
-            pooled = [grid_pool(m, 1 if m is maps[-1] else 2).float() for m in maps]
-        return {f"stage{i}": features for i, features in enumerate(pooled, start=1)}

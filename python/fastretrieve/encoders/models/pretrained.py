@@ -19,8 +19,7 @@ from torch import nn
 
 from fastretrieve._common.needs import remedy
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length, seeded
-from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, Probe
-from fastretrieve.encoders.blocks.views import STRONG
+from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
 
@@ -49,9 +48,6 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
-PROBE_EVERY, N_VIEWS = 4, 2  # pictures held out to choose the power, and views of each
-_VIEWS_AT_ONCE = 64
-_PROBED = STRONG._replace(crop=0.3)  # so strong that a quarter is not found at first
 _PIXELS = 16  # a side
 _FUSED = {
     "parts": Layer(112),
@@ -157,31 +153,9 @@ class PretrainedEncoder(TorchEncoder):
         """Learn the axes of the vector from pictures; without ``dim`` there is nothing to learn."""
         if self.fusion is None:
             return self
-        found: list[dict[str, torch.Tensor]] = []
-        pictures, n = [], 0
         with self.evaluating():
-            for batch in batches:
-                images = self.on_device(batch)
-                found.append({name: f.cpu() for name, f in self._fused(images).items()})
-                # Every fourth picture, wherever the batches end.
-                pictures.append(torch.as_tensor(batch)[-n % PROBE_EVERY :: PROBE_EVERY])
-                n += len(images)
-            if n < 2:
-                raise EncoderError(f"pretrained is fitted to at least 2 pictures, got {n}")
-            features = {name: torch.cat([f[name] for f in found]) for name in _FUSED}
-            self.fusion.fit(features, self._probe(torch.cat(pictures)) if n >= 8 else None)
+            fit_to(self.fusion, (self.on_device(batch) for batch in batches), self._fused)
         return self
-
-    def _probe(self, pictures: torch.Tensor) -> Probe:
-        """Each picture changed ``N_VIEWS`` times."""
-        views = []
-        with seeded(0):
-            for _ in range(N_VIEWS):
-                for some in torch.split(pictures, _VIEWS_AT_ONCE):
-                    features = self._fused(_PROBED(some.to(self.device)))
-                    views.append({name: f.cpu() for name, f in features.items()})
-        joined = {name: torch.cat([view[name] for view in views]) for name in _FUSED}
-        return Probe(PROBE_EVERY * torch.arange(len(pictures)), joined)
 
     def _fused(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The layers that the fitted vector joins."""
