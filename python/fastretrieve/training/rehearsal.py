@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data import Dataset
+from fastretrieve.data import DataError, Dataset
 from fastretrieve.training.options import TrainingOptions
 from fastretrieve.training.validation import FEWEST_ITEMS, Items
 
@@ -39,12 +39,16 @@ def rehearse(
     alone = replace(options, out=None, progress=False)
     scores = []
     for i in range(N_FOLDS):
-        if (folds == i).any():
-            rest, asked = dataset.subset(folds != i), dataset.subset(folds == i)
+        rest, asked = dataset.subset(folds != i), dataset.subset(folds == i)
+        try:
             twin = train(copy.deepcopy(encoder), rest, None, alone).encoder
-            rows, queries = (Items(twin, part, options.workers) for part in (rest, asked))
+        except DataError:
+            return  # nothing can be read: the training itself will say so, of all items
+        rows, queries = (Items(twin, part, options.workers) for part in (rest, asked))
+        if rows.first() is not None and queries.first() is not None:
             scores.append(twin.share_scores(rows.labelled(), queries.labelled()))
-    encoder.adopt(sum(scores))
+    if scores:
+        encoder.adopt(sum(scores))
 
 
 def fold_numbers(labels: NDArray[np.int64], n_folds: int, *, seed: int) -> NDArray[np.int64]:
