@@ -2,7 +2,6 @@
 
     python benchmarks/encoders.py                      # everything: 45 minutes on two cores
     python benchmarks/encoders.py --only cnn vae       # some of it; results are merged by name
-    python benchmarks/encoders.py --sequences aeon-*.whl --only JapaneseVowels
 
 Fashion-MNIST: 60,000 training images are the gallery, 10,000 test images the queries, the figure is
 the accuracy of the nearest neighbour by cosine. Beside each encoder stand its untrained twin, and
@@ -11,7 +10,7 @@ an encoder keeps the epoch that was best on items held out of the training image
 
 A killed run goes on where it was: trainings from checkpoints, finished ones from ``--folder``.
 ``encoders_data.py`` reads the data, ``encoders_figures.py`` measures an encoder,
-``encoders_judge.py`` judges generated images.
+``encoders_judge.py`` judges generated images, ``sequences.py`` measures ``rnn``.
 """
 
 from __future__ import annotations
@@ -32,12 +31,10 @@ from encoders_data import (
     Labelled,
     fashion_mnist,
     first,
-    pad_pixels,
-    sequence_set,
     tinted,
     write_files,
 )
-from encoders_figures import accuracy, baselines, density, nearest_accuracy, trained, untrained
+from encoders_figures import accuracy, baselines, density, trained, untrained
 from encoders_judge import judge_samples
 from fastretrieve.benchmarking.environment import describe
 from fastretrieve.data import open_dataset
@@ -46,7 +43,6 @@ from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
 from fastretrieve.encoders.models.cnn import CnnEncoder
 from fastretrieve.encoders.models.gan import GanEncoder
-from fastretrieve.encoders.models.rnn import RnnEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
@@ -78,7 +74,6 @@ CASES = {
     "autoregressive": Case(AutoregressiveEncoder, dim=64, epochs=1, bar=0.0, colour_epochs=20),
 }
 COLOUR = {f"{name}-colour": name for name in CASES}
-SEQUENCES = {"JapaneseVowels": 0.97, "BasicMotions": 0.95}
 
 
 def measure_images(
@@ -174,37 +169,6 @@ def measure_files(data: Labelled, *, folder: Path) -> dict[str, Any]:
     }
 
 
-def measure_sequences(name: str, data: Labelled, *, folder: Path) -> dict[str, Any]:
-    """The rnn on a set of sequences, three seeds; the worst counts."""
-    bar, n_features = SEQUENCES[name], data.items[0].shape[1]
-    rows = []
-    for seed in range(3):
-        encoder = RnnEncoder(n_features=n_features, seed=seed)
-        before = accuracy(encoder.eval(), data)
-        run = trained(encoder, data, epochs=None, out=folder / f"{name}-{seed}")
-        rows.append((accuracy(run.encoder, data), before, run.spent["cpu_seconds"]))
-    found, twins, seconds = (list(column) for column in zip(*rows, strict=True))
-    gaps = [a - b for a, b in zip(found, twins, strict=True)]
-    return {
-        "data": name,
-        "dim": encoder.dim,
-        "config": encoder.config,
-        "epochs": len(run.epochs),
-        "cpu_seconds_by_seed": seconds,
-        "accuracy": min(found),
-        "accuracy_by_seed": found,
-        "untrained_by_seed": twins,
-        "resampled sequences": nearest_accuracy(
-            pad_pixels(data.items), pad_pixels(data.queries), data
-        ),
-        "bars": {
-            f"accuracy >= {bar}": min(found) >= bar,
-            f"untrained + {OVER_UNTRAINED}": min(gaps) >= OVER_UNTRAINED,
-            f"cpu_seconds <= {CPU_SECONDS:g}": max(seconds) <= CPU_SECONDS,
-        },
-    }
-
-
 def save(name: str, found: dict[str, Any], path: Path) -> None:
     """Merge one result into the file, with the machine that it was taken on and its load."""
     results = json.loads(path.read_text("utf-8")) if path.is_file() else {"results": {}}
@@ -231,11 +195,6 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], dict[str,
             found[name] = lambda n=name: measure_images(
                 n, images, epochs=chosen.epochs, folder=folder
             )
-    for name in SEQUENCES:
-        if name in wanted:
-            found[f"rnn {name}"] = lambda n=name: measure_sequences(
-                n, sequence_set(n, wheel=chosen.sequences), folder=folder
-            )
     if images is not None and {*COLOUR, "files"} & {*wanted}:
         colour = tinted(images, n_items=COLOUR_ITEMS, n_queries=COLOUR_QUERIES, size=COLOUR_SIZE)
         for each, name in COLOUR.items():
@@ -248,9 +207,8 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], dict[str,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    everything = [*CASES, *SEQUENCES, *COLOUR, "files"]
+    everything = [*CASES, *COLOUR, "files"]
     parser.add_argument("--only", nargs="+", default=everything, choices=everything, metavar="NAME")
-    parser.add_argument("--sequences", metavar="WHEEL", help="the aeon wheel with the sequences")
     parser.add_argument("--folder", type=Path, default=Path("out/encoders"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--items", type=int, help="only so many images, to try the script itself")

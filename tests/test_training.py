@@ -122,6 +122,18 @@ def test_sequences_train_by_labels_and_by_prediction() -> None:
     assert train(RnnEncoder(dim=4, n_features=2, hidden=8), items, epochs=1, progress=False).epochs
 
 
+def test_an_rnn_weighs_its_parts_by_copies_though_items_are_broken() -> None:
+    rng = np.random.default_rng(0)
+    items: list[Any] = [np.cumsum(rng.normal(i % 2, 1, (9, 1)), axis=0) for i in range(24)]
+    items[3] = np.zeros((2, 5))
+    encoder = RnnEncoder(dim=6, n_features=1, hidden=4)
+    before = float(encoder.network_share)
+    result = train(encoder, items, labels=[i % 2 for i in range(24)], epochs=1, progress=False)
+    assert [bad.key for bad in result.skipped] == ["#3"]
+    assert float(encoder.network_share) != before
+    assert all(torch.isfinite(encoder.encode(encoder.preprocess(items[:3]))).flatten())
+
+
 def test_a_game_keeps_its_last_epoch() -> None:
     gan = small(GanEncoder, latent=4)
     result = fit(gan, n=520, epochs=2)

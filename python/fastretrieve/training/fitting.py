@@ -15,6 +15,7 @@ from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
+from fastretrieve.training.rehearsal import rehearse
 from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
@@ -127,6 +128,7 @@ def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingRe
         return _fit(learner, data, options)
     training, held_out = _divide(data, options)
     with own_randomness(resolve_device(options.device)):
+        rehearse(learner, training, held_out, options, _train)
         if options.synthetic is None:
             return _train(learner, training, held_out, options)
         enlarged, synthesis = add_synthetic(
@@ -153,6 +155,8 @@ def _train(
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
+    if hasattr(encoder, "choose") and dataset.is_labelled:
+        encoder.choose(gallery.labelled())
     facts = _facts(encoder, plan, options, views) | {
         "classes": dataset.classes,
         "n_held_out": 0 if held_out is None else len(held_out),

@@ -89,6 +89,10 @@ class Items:
             yield take_batch(loaded.batch, slice(0, n))
             n -= len(loaded.labels)
 
+    def labelled(self) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """The batches with their labels."""
+        return ((loaded.batch, torch.from_numpy(loaded.labels)) for loaded in self)
+
     def encoded(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Vectors and labels of all items that can be read."""
         vectors = [np.empty((0, self.encoder.dim), np.float32)]
@@ -154,6 +158,10 @@ class Validator:
         self.refit()
         if self.held_out is None:
             return {}
+        if self.has_labels and hasattr(self.encoder, "share_scores"):
+            self.encoder.adopt(
+                self.encoder.share_scores(self.gallery.labelled(), self.held_out.labelled())
+            )
         figures = self._losses(device)
         if self.has_labels:
             return figures | self._by_labels()

@@ -56,10 +56,14 @@ class PrototypeClassifier(TorchEncoder):
         return self.embed(images)
 
     def logits(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines with the prototypes, [n, n_classes]."""
+        """Scaled cosines with the prototypes, [n, n_classes].
+
+        Vectors of fewer dimensions are the last part of a fused vector.
+        """
         if self.prototypes is None:
             raise ValueError('objective "softmax" needs classes: call set_classes(names) first')
-        cosines = unit_rows(vectors.float()) @ unit_rows(self.prototypes.weight.float()).T
+        prototypes = self.prototypes.weight[:, -vectors.shape[1] :]
+        cosines = unit_rows(vectors.float()) @ unit_rows(prototypes.float()).T
         return _SHARPNESS * cosines
 
     def softmax_loss(self, vectors: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -63,7 +63,7 @@ class Spectrum(NamedTuple):
 
 @torch.no_grad()
 def spectrum_of(features: torch.Tensor, *, most: int) -> Spectrum:
-    """Up to ``most`` axes of features [n, n_features]: as many as n rows determine, n - 1.
+    """Up to ``most`` axes of features [n, n_features]: as many as the rows determine.
 
     >>> spectrum_of(torch.tensor([[0.0, 0.0], [0.0, 4.0]]), most=2).variances.tolist()
     [8.0]
@@ -73,7 +73,7 @@ def spectrum_of(features: torch.Tensor, *, most: int) -> Spectrum:
     centred = (rows - mean) / max(len(rows) - 1, 1) ** 0.5
     if len(rows) <= rows.shape[1]:  # the smaller matrix, of which no eigenvalue repeats
         variances, sides = torch.linalg.eigh(centred @ centred.T)
-        variances, sides = _largest(variances, sides, min(most, max(len(rows) - 1, 1)))
+        variances, sides = _largest(variances, sides, most)
         axes = unit_rows(sides.T @ centred)
     else:
         variances, vectors = torch.linalg.eigh(centred.T @ centred)
@@ -88,5 +88,9 @@ def spectrum_of(features: torch.Tensor, *, most: int) -> Spectrum:
 def _largest(
     values: torch.Tensor, vectors: torch.Tensor, n: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``n`` largest eigenvalues, descending, and their vectors as columns."""
-    return values.flip(0)[:n].clamp(min=0), vectors.flip(1)[:, :n]
+    """Up to ``n`` eigenvalues, the largest first, and their vectors as columns. Those that are
+    rounding errors beside the largest are left out, but for the first.
+    """
+    kept = values.flip(0)[:n].clamp(min=0)
+    n_kept = max(int((kept > 1e-10 * kept[0]).sum()), 1)
+    return kept[:n_kept], vectors.flip(1)[:, :n_kept]
