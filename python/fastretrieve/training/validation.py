@@ -7,6 +7,7 @@ mildly changed view of each held-out image searches for its original among all o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,13 +156,13 @@ class Validator:
     @torch.no_grad()
     def measure(self, *, device: torch.device) -> dict[str, float]:
         """Figures of the encoder as it is; ``validation <name>`` are its losses."""
+        encoder: Any = self.encoder
+        if self.held_out is not None and self.has_labels and hasattr(encoder, "share_scores"):
+            known = (self.gallery.labelled(), self.held_out.labelled())
+            encoder.adopt(encoder.share_scores(*known))
         self.refit()
         if self.held_out is None:
             return {}
-        if self.has_labels and hasattr(self.encoder, "share_scores"):
-            self.encoder.adopt(
-                self.encoder.share_scores(self.gallery.labelled(), self.held_out.labelled())
-            )
         figures = self._losses(device)
         if self.has_labels:
             return figures | self._by_labels()

@@ -57,7 +57,7 @@ class RandomConvolutions(nn.Module):
         parts = [
             self._shares(Sequences(values, lengths))
             for values, lengths in zip(
-                batch.values.split(rows), batch.lengths.split(rows), strict=True
+                torch.split(batch.values, rows), torch.split(batch.lengths, rows), strict=True
             )
         ]
         return torch.cat(parts) if parts else self.thresholds.new_zeros(0, self.n_outputs)
@@ -92,7 +92,7 @@ class RandomConvolutions(nn.Module):
     def _responses(self, batch: Sequences) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The kernels of each dilation, and what they answer: [n, their number, steps]."""
         values = (batch.values * real_steps(*batch)[:, :, None]).transpose(1, 2)
-        for dilation in self.dilations.unique().tolist():
+        for dilation in torch.unique(self.dilations).tolist():
             kernels = (self.dilations == dilation).nonzero()[:, 0]
             around = dilation * (TAPS // 2)
             yield (

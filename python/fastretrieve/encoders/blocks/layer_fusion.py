@@ -42,19 +42,26 @@ def fit_to(
     batches: Iterable[torch.Tensor],
     layers: Callable[[torch.Tensor], Features],
     views: Views = PROBED,
+    *,
+    power: float | None = None,
 ) -> int:
     """Fit to the layers of pictures, as many as the batches hold; returns how many.
 
-    Every fourth picture, or fewer of many, is held out to choose the power by changed views of it.
+    Without a power, every fourth picture, or fewer of many, is held out to choose one by changed
+    views of it.
     """
     found: list[Features] = []
     pictures, n = [], 0
     for images in batches:
         found.append({name: rows.float().cpu() for name, rows in layers(images).items()})
-        pictures.append(images[-n % PROBE_EVERY :: PROBE_EVERY])
+        if power is None:
+            pictures.append(images[-n % PROBE_EVERY :: PROBE_EVERY])
         n += len(images)
     if n < FEWEST_ROWS:
         raise EncoderError(f"layers are fitted to at least {FEWEST_ROWS} pictures, got {n}")
+    if power is not None or n < FEWEST_PROBED:
+        fusion.fit(together(found), power=power)
+        return n
     every = -(-sum(map(len, pictures)) // MOST_PROBED)
     held = torch.cat(pictures)[::every]
     seen = []
@@ -62,12 +69,13 @@ def fit_to(
         for _ in range(N_VIEWS):
             for some in torch.split(held, _VIEWS_AT_ONCE):
                 seen.append({name: f.float().cpu() for name, f in layers(views(some)).items()})
-    probe = Probe(PROBE_EVERY * every * torch.arange(len(held)), _together(seen))
-    fusion.fit(_together(found), probe if n >= FEWEST_PROBED else None)
+    probe = Probe(PROBE_EVERY * every * torch.arange(len(held)), together(seen))
+    fusion.fit(together(found), probe)
     return n
 
 
-def _together(found: Sequence[Features]) -> dict[str, torch.Tensor]:
+def together(found: Sequence[Features]) -> dict[str, torch.Tensor]:
+    """The layers of several batches as those of one."""
     return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
@@ -115,10 +123,11 @@ class LayerFusion(nn.Module):
 
     @torch.no_grad()
     def fit(
-        self, features: Features, probe: Probe | None = None, *, power: float = POWERS[0]
+        self, features: Features, probe: Probe | None = None, *, power: float | None = None
     ) -> None:
         """Learn the axes from features [n, width] of each layer; ``probe`` chooses the power."""
         n = len(next(iter(features.values())))
+        power = POWERS[0] if power is None else power
         if probe is not None:
             others = torch.ones(n, dtype=torch.bool)
             others[probe.rows] = False
@@ -130,6 +139,10 @@ class LayerFusion(nn.Module):
         self._take(self._spectra(features), power)
         self.join.take(_all_axes(self._joined(features), len(self.join.components)))
         self.n_fitted.fill_(n)
+
+    def weigh(self, name: str, weight: float) -> None:
+        """Give a layer another weight; a fit has to follow."""
+        self.weights[list(self.parts).index(name)] = weight
 
     def _joined(self, features: Features) -> torch.Tensor:
         parts = [

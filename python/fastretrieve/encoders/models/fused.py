@@ -6,20 +6,37 @@ pictures that the training has not met. The ``form`` "code", the code alone, is 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
 from fastretrieve.encoders.base import Self, TorchEncoder, restored
-from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
-from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool
+from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to, together
+from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool, unit_rows
+from fastretrieve.encoders.blocks.shares import neighbour_score
 from fastretrieve.encoders.protocol import Batch
 from fastretrieve.encoders.saved.files import read_encoder
 
 Form: TypeAlias = Literal["fused", "code"]
+Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
 CODE = "code"
+FIT_ROWS = 2000  # to which a choice is fitted when it is tried
+
+
+class Choice(NamedTuple):
+    """How the vector is made of stages and code."""
+
+    power: float | None  # None: as views of held-out pictures choose
+    weight: float  # of the code beside each stage
+
+
+# With labels, the one by which held-out items find their neighbours; without, the first. After the
+# last comes the code alone.
+CHOICES = (Choice(None, 1.0), Choice(0.5, 3.0), Choice(1.0, 1.0))
+ALONE = len(CHOICES)
 
 
 class FusedEncoder(TorchEncoder):
@@ -27,6 +44,7 @@ class FusedEncoder(TorchEncoder):
 
     body: ConvPyramid
     fusion: LayerFusion | None
+    choice: torch.Tensor
 
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
         """The code [n, code_dim] from the body's last maps, with gradients. To be written."""
@@ -50,13 +68,14 @@ class FusedEncoder(TorchEncoder):
         self.fusion = None
         if form == "fused":
             self.fusion = LayerFusion({**layers, CODE: Layer(code_dim)}, self.dim)
+            self.register_buffer("choice", torch.zeros((), dtype=torch.int64))
 
     def code(self, images: Batch) -> torch.Tensor:
         """The code of images that are on the device, with gradients."""
         return self.code_of(self.body(images))
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        if self.fusion is None:
+        if self.fusion is None or self._is_code_alone:
             return self.code(batch)
         vectors: torch.Tensor = self.fusion(self._layers(batch))
         return vectors
@@ -73,9 +92,51 @@ class FusedEncoder(TorchEncoder):
 
     def after_training(self, batches: Iterable[Batch]) -> None:
         """Fit the fusion to a sample of the training data."""
+        if self.fusion is None or self._is_code_alone:
+            return
+        power, weight = CHOICES[int(self.choice)]
+        self.fusion.weigh(CODE, weight)
+        with self.evaluating():
+            images = (self.on_device(batch) for batch in batches)
+            fit_to(self.fusion, images, self._layers, power=power)
+
+    def share_scores(
+        self, gallery: Iterable[Labelled], held_out: Iterable[Labelled]
+    ) -> torch.Tensor:
+        """How well held-out items find their neighbours by each choice."""
+        if self.fusion is None:
+            return torch.zeros(ALONE + 1)
+        (rows, row_labels), (asked, labels) = map(self._seen, (gallery, held_out))
+        sample = {name: some[:: -(-len(some) // FIT_ROWS)] for name, some in rows.items()}
+        scores = []
+        for choice in CHOICES:
+            fusion = copy.deepcopy(self.fusion)
+            fusion.weigh(CODE, choice.weight)
+            fusion.fit(sample, power=choice.power)
+            cosines = unit_rows(fusion(asked)) @ unit_rows(fusion(rows)).T
+            scores.append(neighbour_score(cosines, labels, row_labels))
+        alone = unit_rows(asked[CODE]) @ unit_rows(rows[CODE]).T
+        return torch.stack([*scores, neighbour_score(alone, labels, row_labels)])
+
+    def adopt(self, scores: torch.Tensor) -> None:
+        """Take the best choice of ``share_scores``, of equals the first; a fit has to follow."""
         if self.fusion is not None:
-            with self.evaluating():
-                fit_to(self.fusion, (self.on_device(batch) for batch in batches), self._layers)
+            self.choice.fill_(int(scores.argmax()))
+
+    def _seen(self, items: Iterable[Labelled]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The layers and the labels of the labelled items."""
+        found, labels = [], []
+        with self.evaluating():
+            for batch, of_batch in items:
+                known = of_batch >= 0
+                layers = self._layers(self.on_device(batch))
+                found.append({name: rows.float().cpu()[known] for name, rows in layers.items()})
+                labels.append(of_batch[known])
+        return together(found), torch.cat(labels)
+
+    @property
+    def _is_code_alone(self) -> bool:
+        return not 0 <= int(self.choice) < ALONE  # it may come from a file
 
     def _layers(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         maps = self.body.all_maps(images)

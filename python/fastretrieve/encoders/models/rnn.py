@@ -77,6 +77,7 @@ class RnnEncoder(PrototypeClassifier):
     progress_figure = Figure("loss", "lower")
     # A recurrence of small steps spends more on converting to bfloat16 than it gains.
     recipe = Recipe(lr=3e-3, weight_decay=1e-2, batch_size=32, steps=300, clip=1.0, half=False)
+    rehearses = True  # to choose shares where too few items are there to hold some out
     augmentable = False  # it adds noise and drops features itself, in units of their own spread
 
     mean: torch.Tensor
