@@ -18,8 +18,9 @@ from torch import nn
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, UpConv, make_decoder
 from fastretrieve.encoders.blocks.networks import (
-    Decoder,
+    Stage,
     centred,
     checked_size,
     grid_pool,
@@ -29,7 +30,7 @@ from fastretrieve.encoders.blocks.networks import (
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
 from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
-from fastretrieve.encoders.blocks.views import Views
+from fastretrieve.encoders.blocks.views import Views, whole_shifts
 from fastretrieve.encoders.protocol import Batch, Figure
 
 GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
@@ -37,13 +38,14 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
 _SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
+REBUILD, VIEWS = 10.0, 1.0
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
 class Discriminator(nn.Module):
     """Strided convolutions, a score, and a projection in which views are compared."""
 
-    def __init__(self, channels: int, size: Size, *, width: int) -> None:
+    def __init__(self, channels: int, size: Size, *, width: int, rebuilds: bool) -> None:
         super().__init__()
         stages = plan_stages(size, width=max(width // 2, 1), max_width=4 * width)
         widths = [channels, *(stage.width for stage in stages)]
@@ -55,6 +57,7 @@ class Discriminator(nn.Module):
         self.n_features = widths[-1] * height * width_
         self.score = SpectralLinear(self.n_features, 1)
         self.compare = nn.Sequential(nn.Linear(self.n_features, 128), nn.ReLU(), nn.Linear(128, 64))
+        self.rebuild = Rebuilder(channels, stages) if rebuilds else None
         initialise(self)
         for layer in (*self.blocks, self.score):
             cast(SpectralConv2d | SpectralLinear, layer).start()
@@ -76,6 +79,27 @@ class Discriminator(nn.Module):
         return _SHARPNESS * self.score(features).float()  # type: ignore[no-any-return]
 
 
+class Rebuilder(nn.Module):
+    """The image at half its size from the last maps, which must therefore describe all of it."""
+
+    def __init__(self, channels: int, stages: Sequence[Stage]) -> None:
+        super().__init__()
+        self.sizes = [stage.size for stage in reversed(stages)]
+        widths = [stages[-1].width, *(max(32 >> i, 8) for i in range(len(stages) - 1))]
+        self.steps = nn.ModuleList(
+            UpConv(n_in, n_out, size)
+            for (n_in, n_out), size in zip(pairwise(widths), self.sizes[1:], strict=True)
+        )
+        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """The mean squared error of a pixel."""
+        for step in self.steps:
+            maps = F.leaky_relu(step(maps), 0.2)
+        wanted = F.adaptive_avg_pool2d(images, self.sizes[-1])
+        return F.mse_loss(self.last(maps).float().sigmoid(), wanted)
+
+
 class GanEncoder(TorchEncoder):
     """Generator against discriminator; an inverter maps an image back to its latent.
 
@@ -92,8 +116,9 @@ class GanEncoder(TorchEncoder):
     name = "gan"
     capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
     unsaved_bytes = UNSAVED_BYTES
+    unnamed_options = OF_OLD_FILES
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
-    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999))
+    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999), batch_size=64, steps=8000)
     augmentable = False  # it makes its own views, alike for real and drawn images
 
     averaged_steps: torch.Tensor
@@ -107,19 +132,24 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         width: int = 32,
         seed: int = 0,
+        decoder: Form = "upsampled",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if latent < 1:
             raise ValueError(f"latent must be at least 1, got {latent}")
         self.latent = latent
+        self.game_views = Views(shift=0.125, colour=0.2)
         self.views = Views(crop=0.6, colour=0.4, hue=0.4, grey=0.2)
         size = checked_size(self.image_size)
         stages = plan_stages(size, width=width, max_width=4 * width)
         with seeded(seed):
-            self.discriminator = Discriminator(self.channels, size, width=width)
-            self.generator = Decoder(latent, self.channels, size, stages)
+            self.discriminator = Discriminator(
+                self.channels, size, width=width, rebuilds=decoder == "upsampled"
+            )
+            self.generator = make_decoder(decoder, latent, self.channels, size, stages)
             initialise(self.generator)
-            self.averaged = Decoder(latent, self.channels, size, stages).requires_grad_(False)
+            self.averaged = make_decoder(decoder, latent, self.channels, size, stages)
+            self.averaged.requires_grad_(False)
             n_features = self.discriminator.n_features
             self.inverter = nn.Sequential(
                 nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, latent)
@@ -150,19 +180,22 @@ class GanEncoder(TorchEncoder):
         real = self.on_device(batch)
         latents = torch.randn(len(real), self.latent, device=self.device)
         drawn = self.generator(latents).float().sigmoid()
-        critic = self.discriminator
-        seen = critic.features(torch.cat([self.views(real), self.views(real)]))
+        critic, n = self.discriminator, len(real)
+        shown = whole_shifts(real, self.game_views)
+        maps = critic.maps(torch.cat([shown, self.views(real)]))
+        seen = maps[-1].flatten(1)
         views = two_views_loss(critic.compare(seen))
-        real_score = critic.judge(seen)
-        drawn_score = critic.judge(critic.features(self.views(drawn)))
+        real_score = critic.judge(seen[:n])
+        drawn_score = critic.judge(critic.features(whole_shifts(drawn, self.game_views)))
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
+        rebuilt = REBUILD * critic.rebuild(maps[-1][:n], shown) if critic.rebuild else 0.0
         with torch.no_grad():
             features = critic.features(drawn)
         found = self.inverter(features).float()
         if self.training:
             self._average()
         return {
-            "discriminator": game + views,
+            "discriminator": game + VIEWS * views + rebuilt,
             "generator": -drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
