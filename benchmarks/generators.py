@@ -39,9 +39,7 @@ DIMS = {"gan": 512, "vae": 64}
 
 
 def make(name: str, *, side: int, channels: int, seed: int) -> Any:
-    return fr.create_encoder(
-        name, dim=DIMS[name], image_size=side, channels=channels, seed=seed
-    )
+    return fr.create_encoder(name, dim=DIMS[name], image_size=side, channels=channels, seed=seed)
 
 
 def epochs_for(encoder: Any, data: fr.Dataset, *, seconds: float) -> int:
@@ -130,8 +128,12 @@ def main() -> None:
             for seed in chosen.seeds:
                 label = f"{chosen.name} {name} {data_name}"
                 options = {
-                    "label": label.replace(" ", "-"), "seed": seed, "side": side,
-                    "channels": channels, "seconds": chosen.seconds, "n": chosen.samples,
+                    "label": label.replace(" ", "-"),
+                    "seed": seed,
+                    "side": side,
+                    "channels": channels,
+                    "seconds": chosen.seconds,
+                    "n": chosen.samples,
                     "sheets": chosen.sheets,
                 }
                 save(label, seed, measure(name, data, options), chosen)

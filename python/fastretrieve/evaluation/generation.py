@@ -111,7 +111,8 @@ def kernel_distance(a: Matrix, b: Matrix) -> float:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
 
     def kernel(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (p @ q.T / p.shape[1] + 1) ** 3
+        values: NDArray[np.float64] = (p @ q.T / p.shape[1] + 1) ** 3
+        return values
 
     def within(p: NDArray[np.float64]) -> float:
         values = kernel(p, p)
@@ -153,7 +154,9 @@ def nyquist_energy(images: torch.Tensor) -> float:
     spectrum = torch.fft.fft2(images.double()).abs().square().mean((0, 1)) / (height * width) ** 2
     spectrum[0, 0] = 0
     rows, columns = _highest(height), _highest(width)
-    return float(spectrum[rows].sum() + spectrum[:, columns].sum() - spectrum[rows][:, columns].sum())
+    return float(
+        spectrum[rows].sum() + spectrum[:, columns].sum() - spectrum[rows][:, columns].sum()
+    )
 
 
 def nearest_distances(
@@ -163,7 +166,8 @@ def nearest_distances(
     from fastretrieve import topk
 
     found = topk(images.flatten(1).numpy(), rows.flatten(1).numpy(), k=skip + 1, metric="l2")
-    return np.asarray(found.scores, np.float64)[:, skip] / images[0].numel() ** 0.5
+    distances: NDArray[np.float64] = np.asarray(found.scores, np.float64)[:, skip]
+    return distances / images[0].numel() ** 0.5
 
 
 def draw(artist: Any, n: int, *, seed: int) -> torch.Tensor:
@@ -194,8 +198,8 @@ def _pictures(artist: Any, dataset: Dataset, *, n: int, seed: int) -> torch.Tens
 def _features(judge: Any, images: torch.Tensor, layer: str | None) -> Matrix:
     """What the judge sees in each image."""
     rows = []
-    for part in images.split(_CHUNK):
-        batch = judge.preprocess(list(part))
+    for i in range(0, len(images), _CHUNK):
+        batch = judge.preprocess(list(images[i : i + _CHUNK]))
         if layer is None:
             rows.append(as_array(judge.encode(batch)))
             continue

@@ -8,7 +8,6 @@ number of weights hardly at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 

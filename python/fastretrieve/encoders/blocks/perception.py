@@ -6,6 +6,7 @@ The network is no part of the encoder that learns from it: it is neither saved n
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ _NATS = 0.5  # of a squared difference of normalised features: that of a normal 
 class Perception:
     """Early layers of ``pretrained``; not a torch module, so that no encoder saves it."""
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
+        """``network`` is a ``PretrainedEncoder``."""
         self.network = network.requires_grad_(False)
         self.device = torch.device("cpu")
 

@@ -30,8 +30,8 @@ class Prior(nn.Module):
     def draw(self, noise: torch.Tensor, *, seed: int) -> torch.Tensor:
         """Latents [n, dim] from standard normal numbers."""
         generator = torch.Generator().manual_seed(seed + 1)
-        shares = self.shares.cpu()
-        parts = torch.multinomial(shares, len(noise), replacement=True, generator=generator)
+        ends = self.shares.cpu().cumsum(0)[:-1].contiguous()
+        parts = torch.searchsorted(ends, torch.rand(len(noise), generator=generator), right=True)
         means, factors = self.means.cpu()[parts], self.factors.cpu()
         latents = torch.empty_like(noise)
         for part in range(PARTS):

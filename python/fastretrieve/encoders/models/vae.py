@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class VaeEncoder(TorchEncoder):
     name = "vae"
     capabilities = frozenset({"trainable", "reconstruct", "generate"})
     unsaved_bytes = UNSAVED_BYTES
-    unnamed_options = {**OF_OLD_FILES, "perceptual": 0.0}
+    unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0}
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=2e-3)
     augmentable = False  # the density of changed images is another one
