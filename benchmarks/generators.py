@@ -32,7 +32,7 @@ from fastretrieve.training.pictures import draw_sheet
 
 RESULTS = Path(__file__).parent / "results" / "generators.json"
 JUDGE_SIDE = 64  # pixels a side at which pretrained looks at images of 28 and 32
-N_FASHION = 10_000
+N_FASHION, N_QUERIES = 10_000, 2_000
 PROBE_STEPS = 8
 SHEET = (8, 16)  # rows, columns
 DIMS = {"gan": 512, "vae": 64}
@@ -88,19 +88,30 @@ def measure(name: str, data: fr.Dataset, options: dict[str, Any]) -> dict[str, A
         "epochs": epochs,
         "cpu_seconds": spent,
         "last": last,
+        **retrieval(encoder, data, options["queries"]),
     }
 
 
-def sets(chosen: argparse.Namespace) -> Iterator[tuple[str, fr.Dataset, int, int]]:
-    """Name, items, side and channels of each data set that was asked for."""
+def retrieval(encoder: Any, data: fr.Dataset, queries: fr.Dataset | None) -> dict[str, float]:
+    """How well the encoder's vectors find class mates, where there are labels."""
+    if queries is None:
+        return {}
+    return {"accuracy": fr.evaluate(encoder, queries, gallery=data, k=1, depth=1)["accuracy"]}
+
+
+def sets(chosen: argparse.Namespace) -> Iterator[tuple[str, fr.Dataset, dict[str, Any]]]:
+    """Name, items and further options of each data set that was asked for."""
     if not chosen.pictures or not chosen.skip_fashion:
         items = fashion_mnist()
         labels = items.labels[:N_FASHION]
-        yield "fashion", fr.open_dataset(items.items[:N_FASHION], labels=labels), 28, 1
+        asked = fr.open_dataset(items.queries[:N_QUERIES], labels=items.query_labels[:N_QUERIES])
+        data = fr.open_dataset(items.items[:N_FASHION], labels=labels)
+        yield "fashion", data, {"side": 28, "channels": 1, "queries": asked}
     if chosen.pictures:
         found = fr.open_dataset(chosen.pictures)
         batch = [read(found, i) for i in range(len(found))]
-        yield "pictures", fr.open_dataset(torch.stack(batch).numpy()), 32, 3
+        data = fr.open_dataset(torch.stack(batch).numpy())
+        yield "pictures", data, {"side": 32, "channels": 3, "queries": None}
 
 
 def read(data: fr.Dataset, i: int) -> torch.Tensor:
@@ -123,15 +134,13 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, default=Path("out/generators"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    for data_name, data, side, channels in sets(chosen):
+    for data_name, data, shape in sets(chosen):
         for name in chosen.only:
             for seed in chosen.seeds:
                 label = f"{chosen.name} {name} {data_name}"
-                options = {
+                options = shape | {
                     "label": label.replace(" ", "-"),
                     "seed": seed,
-                    "side": side,
-                    "channels": channels,
                     "seconds": chosen.seconds,
                     "n": chosen.samples,
                     "sheets": chosen.sheets,

@@ -167,7 +167,8 @@ def nearest_distances(
 
     found = topk(images.flatten(1).numpy(), rows.flatten(1).numpy(), k=skip + 1, metric="l2")
     distances: NDArray[np.float64] = np.asarray(found.scores, np.float64)[:, skip]
-    return distances / images[0].numel() ** 0.5
+    distances /= images[0].numel() ** 0.5
+    return distances
 
 
 def draw(artist: Any, n: int, *, seed: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""``gan``: a DCGAN; the vector is made of the layers of its discriminator.
+"""``gan``: a generator against a discriminator, whose layers make the vector.
 
-The game is stable by three known means: spectral norms and the hinge loss (SN-GAN), the same random
-views of real and drawn images (DiffAugment), and a second task for the discriminator, to tell which
-two views show one image (as in ContraD). That task is also what makes its layers worth searching.
+The game is stable by known means: spectral norms and the hinge loss (SN-GAN), the same random
+changes of real and drawn images (DiffAugment), and two more tasks for the discriminator, to tell
+which two views show one image (as in ContraD) and to rebuild it from its last layer (FastGAN).
+Those tasks are also what makes its layers worth searching.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
 _SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
-REBUILD, VIEWS = 10.0, 1.0
+GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
+_REBUILDING = 10.0  # weight of the error of a rebuilt pixel
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -73,6 +75,12 @@ class Discriminator(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images)[-1].flatten(1)
+
+    def rebuilding_error(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """How far the images are from what the last maps tell of them."""
+        if self.rebuild is None:
+            return maps.new_zeros(())
+        return _REBUILDING * self.rebuild(maps, images)  # type: ignore[no-any-return]
 
     def judge(self, features: torch.Tensor) -> torch.Tensor:
         """How real each image looks."""
@@ -138,7 +146,6 @@ class GanEncoder(TorchEncoder):
         if latent < 1:
             raise ValueError(f"latent must be at least 1, got {latent}")
         self.latent = latent
-        self.game_views = Views(shift=0.125, colour=0.2)
         self.views = Views(crop=0.6, colour=0.4, hue=0.4, grey=0.2)
         size = checked_size(self.image_size)
         stages = plan_stages(size, width=width, max_width=4 * width)
@@ -181,22 +188,21 @@ class GanEncoder(TorchEncoder):
         latents = torch.randn(len(real), self.latent, device=self.device)
         drawn = self.generator(latents).float().sigmoid()
         critic, n = self.discriminator, len(real)
-        shown = whole_shifts(real, self.game_views)
+        changes = GAME._replace(flip=self.views.flip)
+        shown = whole_shifts(real, changes)
         maps = critic.maps(torch.cat([shown, self.views(real)]))
-        seen = maps[-1].flatten(1)
+        seen, seen_drawn = maps[-1].flatten(1), critic.features(whole_shifts(drawn, changes))
         views = two_views_loss(critic.compare(seen))
-        real_score = critic.judge(seen[:n])
-        drawn_score = critic.judge(critic.features(whole_shifts(drawn, self.game_views)))
+        real_score, drawn_score = critic.judge(seen[:n]), critic.judge(seen_drawn)
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
-        rebuilt = REBUILD * critic.rebuild(maps[-1][:n], shown) if critic.rebuild else 0.0
         with torch.no_grad():
             features = critic.features(drawn)
         found = self.inverter(features).float()
         if self.training:
             self._average()
         return {
-            "discriminator": game + VIEWS * views + rebuilt,
-            "generator": -drawn_score.mean(),
+            "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
+            "generator": _matching_error(seen_drawn, seen[:n]) - drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
         }
@@ -279,3 +285,15 @@ class GanEncoder(TorchEncoder):
             (cast(Reduction, reduction), grid_pool(m, GRID))
             for reduction, m in zip(self.reductions, chosen, strict=True)
         ]
+
+
+def _matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """How far the mean and spread of drawn images' features are from those of real ones.
+
+    It tells the generator where to go before the score does, and that one image is not enough.
+    """
+    drawn, real = drawn.float(), real.detach().float()
+    scale = real.std(0).mean() + 1e-4
+    means = (drawn.mean(0) - real.mean(0)).square().mean()
+    spreads = (drawn.std(0) - real.std(0)).square().mean()
+    return (means + spreads) / scale.square()
