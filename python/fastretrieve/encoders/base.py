@@ -52,6 +52,8 @@ class TorchEncoder(torch.nn.Module):
     # Bytes that the constructor may allocate beyond the weights in a file, when the options come
     # from that file: for a frozen backbone that is not saved, say.
     unsaved_bytes: ClassVar[int] = 4 << 30
+    # Options that older files do not name, with the values that their encoders were built with.
+    unnamed_options: ClassVar[Mapping[str, Any]] = {}
     classes: tuple[str, ...] = ()
 
     def __init__(self, *, dim: int, config: Mapping[str, Any]) -> None:
@@ -137,7 +139,8 @@ class TorchEncoder(torch.nn.Module):
     def load(cls: type[Self], directory: str | Path, *, device: str = "cpu") -> Self:
         """Read back what ``save`` wrote, in evaluation mode."""
         saved = files.read_encoder(directory)
-        return restored(saved, lambda: cls(**saved.config), cls).to(device)
+        config = {**cls.unnamed_options, **saved.config}
+        return restored(saved, lambda: cls(**config), cls).to(device)
 
     def set_classes(self, names: Sequence[str]) -> None:
         """Remember the names; an encoder with a head overrides this and sizes the head."""

@@ -87,8 +87,9 @@ def train(
     ``augment`` "auto" shifts, recolours and, where the data are as mirrored as not, mirrors images
     of encoders that can bear it; True and False overrule the encoder, ``Views(...)`` says what.
     ``balanced`` shows every class equally often. ``synthetic`` is a trained encoder that can
-    generate: a ``share`` of the items is then its drawings, labelled by their neighbours. The
-    encoder is trained without them first, so that the result can say what they changed.
+    generate: a ``share`` of the items is then its drawings, equally many a class, labelled by their
+    neighbours. The encoder is trained without them first, for as many steps, so that the result
+    can say what they changed.
 
     >>> import numpy as np
     >>> images = np.random.default_rng(0).integers(0, 255, (32, 8, 8), np.uint8)
@@ -135,19 +136,28 @@ def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingRe
             training, options.synthetic, share=options.share, seed=options.seed
         )
         plain = _train(copy.deepcopy(learner), training, held_out, _beside(options))
-        result = _train(learner, enlarged, held_out, options)
-        result.synthetic = compare(synthesis, plain.figures, result.figures)
+        # As many steps as without the drawings: more steps alone would help, too.
+        result = _train(learner, enlarged, held_out, options, n_items=len(training))
+        result.synthetic = compare(
+            synthesis, plain.figures, result.figures, n_held_out=result.n_held_out
+        )
         return result
 
 
 def _train(
-    encoder: Any, dataset: Dataset, held_out: Dataset | None, options: TrainingOptions
+    encoder: Any,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    options: TrainingOptions,
+    *,
+    n_items: int | None = None,
 ) -> TrainingResult:
+    """Train on ``n_items`` items an epoch, or all."""
     device = resolve_device(options.device)
     encoder.to(device)
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
-    plan = make_plan(encoder, options, n_items=len(dataset))
+    plan = make_plan(encoder, options, n_items=n_items or len(dataset))
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
     first = gallery.first()
     if first is None:

@@ -1,11 +1,14 @@
 """Add generated images to the training items, and compare the results with and without them.
 
 A drawing takes the label of its nearest real images, by the generator's own vectors; one whose
-neighbours disagree is dropped.
+neighbours disagree is dropped. Every class gets as many drawings as any other, as far as the
+generator draws it at all. Both encoders take equally many steps, so that the drawings alone make
+the difference.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +26,8 @@ from fastretrieve.training.validation import GALLERY_ITEMS, sampled
 
 _VOTERS, _AGREEING = 5, 4
 _CHUNK = 500
-_MOST_TRIES = 4  # drawings made for each one that is wanted
+_MOST_TRIES = 8  # drawings made for each one that is wanted
+_JUDGES = ("precision@10", "recall@1", "view recall@1")  # the first that both runs have
 
 
 @dataclass
@@ -35,6 +39,20 @@ class Synthesis:
     per_class: dict[str, int]
     without: dict[str, float] = field(default_factory=dict)
     with_them: dict[str, float] = field(default_factory=dict)
+    n_held_out: int = 0  # items that the figures are means of
+
+    @property
+    def verdict(self) -> str:
+        """Whether the drawings helped, by more than chance: "" where nothing was held out."""
+        name = next((n for n in _JUDGES if n in self.without and n in self.with_them), None)
+        if name is None or self.n_held_out == 0:
+            return ""
+        a, b = self.without[name], self.with_them[name]
+        # Of a mean of shares this is the largest standard error that there can be.
+        error = math.sqrt((a * (1 - a) + b * (1 - b)) / self.n_held_out)
+        if abs(b - a) <= error:
+            return f"no clear difference ({name} is known to {error:.4f}), so train without them"
+        return "they help" if b > a else "they do harm, so train without them"
 
     def __str__(self) -> str:
         kept = f"{self.n_kept} of {self.n_drawn} drawings were added"
@@ -43,7 +61,8 @@ class Synthesis:
             for name, value in self.with_them.items()
             if "recall" in name or "precision" in name
         ]
-        return f"{kept}: {', '.join(changes)}" if changes else kept
+        told = f"{kept}: {', '.join(changes)}" if changes else kept
+        return f"{told}; {self.verdict}" if self.verdict else told
 
 
 def add_synthetic(
@@ -74,9 +93,14 @@ def add_synthetic(
 
 
 def compare(
-    synthesis: Synthesis, without: Mapping[str, Any], with_them: Mapping[str, Any]
+    synthesis: Synthesis,
+    without: Mapping[str, Any],
+    with_them: Mapping[str, Any],
+    *,
+    n_held_out: int,
 ) -> Synthesis:
     """Add the figures that both runs measured on held-out items."""
+    synthesis.n_held_out = n_held_out
     shared = [
         n for n in without if n in with_them and ("recall" in n or n.startswith(("val", "prec")))
     ]
@@ -127,6 +151,7 @@ def _draw(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
     """Drawings as bytes, with labels (-1 where the data have none), and how many were made."""
     electorate = _electorate(artist, dataset, seed=seed) if dataset.is_labelled else None
+    room = _room(dataset, n_wanted)
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []
     n_drawn = n_kept = 0
@@ -134,7 +159,7 @@ def _draw(
         n = min(_CHUNK, n_wanted)
         drawn = artist.generate(n, seed=seed + n_drawn)
         chosen = _vote(as_array(artist.encode(drawn)), electorate)
-        keep = np.flatnonzero(chosen >= 0) if electorate else np.arange(n)
+        keep = np.arange(n) if electorate is None else _seats(chosen, room)
         images.append(_to_bytes(as_array(drawn)[keep]))
         labels.append(chosen[keep])
         n_drawn, n_kept = n_drawn + n, n_kept + len(keep)
@@ -143,6 +168,27 @@ def _draw(
             f"none of {n_drawn} drawings of {artist.name!r} looks like any class; train it longer"
         )
     return np.concatenate(images)[:n_wanted], np.concatenate(labels)[:n_wanted], n_drawn
+
+
+def _room(dataset: Dataset, n_wanted: int) -> NDArray[np.int64]:
+    """How many drawings each class takes: equally many, none where no real item has the label."""
+    is_real = np.bincount(dataset.labels[dataset.labels >= 0], minlength=len(dataset.classes)) > 0
+    return is_real * -(-n_wanted // max(int(is_real.sum()), 1))
+
+
+def _seats(chosen: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The drawings whose class has room, the first ones first; ``room`` shrinks by them.
+
+    >>> room = np.array([1, 5])
+    >>> _seats(np.array([0, -1, 0, 1]), room), room
+    (array([0, 3]), array([0, 4]))
+    """
+    kept = []
+    for label in np.unique(chosen[chosen >= 0]):
+        mine = np.flatnonzero(chosen == label)[: room[label]]
+        room[label] -= len(mine)
+        kept.append(mine)
+    return np.sort(np.concatenate(kept)) if kept else np.empty(0, np.int64)
 
 
 def _electorate(

@@ -8,7 +8,6 @@ number of weights hardly at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -113,48 +112,6 @@ class ConvPyramid(nn.Module):
     def last(self) -> Stage:
         """The last maps."""
         return self.stages[-1]
-
-
-class UpPyramid(nn.Module):
-    """Maps to image: the way of ``plan_stages`` backwards, by transposed convolutions.
-
-    A transposed convolution doubles a map; where a size is odd, its last row or column is cut.
-    """
-
-    def __init__(self, channels: int, size: Size, stages: Sequence[Stage]) -> None:
-        super().__init__()
-        self.sizes = [stage.size for stage in reversed(stages[:-1])] + [size]
-        widths = [stage.width for stage in reversed(stages)]
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(n_out),
-                nn.ReLU(inplace=True),
-            )
-            for n_in, n_out in pairwise(widths)
-        )
-        self.last = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the image before its sigmoid: logits, [n, channels, height, width]."""
-        for block, (height, width) in zip((*self.blocks, self.last), self.sizes, strict=True):
-            maps = block(maps)[:, :, :height, :width]
-        return maps
-
-
-class Decoder(nn.Module):
-    """Vector to image: a linear layer to the smallest maps, then an ``UpPyramid``."""
-
-    def __init__(self, dim: int, channels: int, size: Size, stages: Sequence[Stage]) -> None:
-        super().__init__()
-        (self.height, self.width), self.maps = stages[-1]
-        self.spread = nn.Linear(dim, self.maps * self.height * self.width, bias=False)
-        self.norm = nn.BatchNorm2d(self.maps)
-        self.up = UpPyramid(channels, size, stages)
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        maps = self.spread(vectors).view(-1, self.maps, self.height, self.width)
-        return self.up(torch.relu(self.norm(maps)))  # type: ignore[no-any-return]
 
 
 def centred(images: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,29 @@ MILD = Views(shift=0.08, flip=True, colour=0.1)
 STRONG = Views(crop=0.5, flip=True, colour=0.4, hue=0.4, grey=0.2)
 
 
+def whole_shifts(images: torch.Tensor, views: Views) -> torch.Tensor:
+    """Images shifted by whole pixels, the border repeated, then recoloured.
+
+    Nothing is interpolated: a fraction of a pixel would blur away what a discriminator must see.
+    """
+    n, device = len(images), images.device
+    height, width = images.shape[2:]
+
+    def places(side: int) -> torch.Tensor:
+        most = int(views.shift * side)
+        shifts = torch.randint(-most, most + 1, (n, 1), device=device)
+        return (torch.arange(side, device=device) + shifts).clamp(0, side - 1)
+
+    rows, columns = places(height), places(width)
+    if views.flip:
+        mirrored = torch.rand(n, 1, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    each = torch.arange(n, device=device)[:, None, None]
+    # Indices on both sides of a slice put the slice last: [n, h, w, c].
+    moved = images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return _recoloured(moved, views.colour) if views.colour else moved
+
+
 def _moved(images: torch.Tensor, views: Views) -> torch.Tensor:
     n, device = len(images), images.device
     smallest = views.crop or 1.0

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, seeded
-from fastretrieve.encoders.blocks.networks import ConvPyramid, Decoder, checked_size, initialise
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, make_decoder
+from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, initialise
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
 from fastretrieve.encoders.protocol import Batch, Figure
@@ -36,6 +37,7 @@ class AutoencoderEncoder(TorchEncoder):
     name = "autoencoder"
     capabilities = frozenset({"trainable", "reconstruct"})
     unsaved_bytes = UNSAVED_BYTES
+    unnamed_options = OF_OLD_FILES
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=3e-3)
     augmentable = False  # it would learn to rebuild the changes
@@ -50,6 +52,7 @@ class AutoencoderEncoder(TorchEncoder):
         noise: float = 0.1,
         width: int = 16,
         seed: int = 0,
+        decoder: Form = "upsampled",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if reconstruction not in ("mse", "bce"):
@@ -63,7 +66,7 @@ class AutoencoderEncoder(TorchEncoder):
             (height, width_), maps = self.body.last
             self.narrow = nn.Linear(maps * height * width_, dim)
             self.standardise = nn.BatchNorm1d(dim, affine=False)
-            self.decoder = Decoder(dim, self.channels, size, self.body.stages)
+            self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
             self.reduction = Reduction(dim, dim, whiten=0.5)
 

@@ -1,8 +1,9 @@
-"""``gan``: a DCGAN; the vector is made of the layers of its discriminator.
+"""``gan``: a generator against a discriminator, whose layers make the vector.
 
-The game is stable by three known means: spectral norms and the hinge loss (SN-GAN), the same random
-views of real and drawn images (DiffAugment), and a second task for the discriminator, to tell which
-two views show one image (as in ContraD). That task is also what makes its layers worth searching.
+The game is stable by known means: spectral norms and the hinge loss (SN-GAN), the same random
+changes of real and drawn images (DiffAugment), and two more tasks for the discriminator, to tell
+which two views show one image (as in ContraD) and to rebuild it from its last layer (FastGAN).
+Those tasks are also what makes its layers worth searching.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import nn
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, UpConv, make_decoder
 from fastretrieve.encoders.blocks.networks import (
-    Decoder,
+    Stage,
     centred,
     checked_size,
     grid_pool,
@@ -29,7 +31,7 @@ from fastretrieve.encoders.blocks.networks import (
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
 from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
-from fastretrieve.encoders.blocks.views import Views
+from fastretrieve.encoders.blocks.views import Views, whole_shifts
 from fastretrieve.encoders.protocol import Batch, Figure
 
 GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
@@ -37,13 +39,15 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
 _SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
+GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
+_REBUILDING = 10.0  # weight of the error of a rebuilt pixel
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
 class Discriminator(nn.Module):
     """Strided convolutions, a score, and a projection in which views are compared."""
 
-    def __init__(self, channels: int, size: Size, *, width: int) -> None:
+    def __init__(self, channels: int, size: Size, *, width: int, rebuilds: bool) -> None:
         super().__init__()
         stages = plan_stages(size, width=max(width // 2, 1), max_width=4 * width)
         widths = [channels, *(stage.width for stage in stages)]
@@ -55,6 +59,7 @@ class Discriminator(nn.Module):
         self.n_features = widths[-1] * height * width_
         self.score = SpectralLinear(self.n_features, 1)
         self.compare = nn.Sequential(nn.Linear(self.n_features, 128), nn.ReLU(), nn.Linear(128, 64))
+        self.rebuild = Rebuilder(channels, stages) if rebuilds else None
         initialise(self)
         for layer in (*self.blocks, self.score):
             cast(SpectralConv2d | SpectralLinear, layer).start()
@@ -71,9 +76,36 @@ class Discriminator(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images)[-1].flatten(1)
 
+    def rebuilding_error(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """How far the images are from what the last maps tell of them."""
+        if self.rebuild is None:
+            return maps.new_zeros(())
+        return _REBUILDING * self.rebuild(maps, images)  # type: ignore[no-any-return]
+
     def judge(self, features: torch.Tensor) -> torch.Tensor:
         """How real each image looks."""
         return _SHARPNESS * self.score(features).float()  # type: ignore[no-any-return]
+
+
+class Rebuilder(nn.Module):
+    """The image at half its size from the last maps, which must therefore describe all of it."""
+
+    def __init__(self, channels: int, stages: Sequence[Stage]) -> None:
+        super().__init__()
+        self.sizes = [stage.size for stage in reversed(stages)]
+        widths = [stages[-1].width, *(max(32 >> i, 8) for i in range(len(stages) - 1))]
+        self.steps = nn.ModuleList(
+            UpConv(n_in, n_out, size)
+            for (n_in, n_out), size in zip(pairwise(widths), self.sizes[1:], strict=True)
+        )
+        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """The mean squared error of a pixel."""
+        for step in self.steps:
+            maps = F.leaky_relu(step(maps), 0.2)
+        wanted = F.adaptive_avg_pool2d(images, self.sizes[-1])
+        return F.mse_loss(self.last(maps).float().sigmoid(), wanted)
 
 
 class GanEncoder(TorchEncoder):
@@ -92,8 +124,9 @@ class GanEncoder(TorchEncoder):
     name = "gan"
     capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
     unsaved_bytes = UNSAVED_BYTES
+    unnamed_options = OF_OLD_FILES
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
-    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999))
+    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999), batch_size=64, steps=8000)
     augmentable = False  # it makes its own views, alike for real and drawn images
 
     averaged_steps: torch.Tensor
@@ -107,6 +140,7 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         width: int = 32,
         seed: int = 0,
+        decoder: Form = "upsampled",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if latent < 1:
@@ -116,10 +150,13 @@ class GanEncoder(TorchEncoder):
         size = checked_size(self.image_size)
         stages = plan_stages(size, width=width, max_width=4 * width)
         with seeded(seed):
-            self.discriminator = Discriminator(self.channels, size, width=width)
-            self.generator = Decoder(latent, self.channels, size, stages)
+            self.discriminator = Discriminator(
+                self.channels, size, width=width, rebuilds=decoder == "upsampled"
+            )
+            self.generator = make_decoder(decoder, latent, self.channels, size, stages)
             initialise(self.generator)
-            self.averaged = Decoder(latent, self.channels, size, stages).requires_grad_(False)
+            self.averaged = make_decoder(decoder, latent, self.channels, size, stages)
+            self.averaged.requires_grad_(False)
             n_features = self.discriminator.n_features
             self.inverter = nn.Sequential(
                 nn.Linear(n_features, 256), nn.ReLU(), nn.Linear(256, latent)
@@ -150,11 +187,13 @@ class GanEncoder(TorchEncoder):
         real = self.on_device(batch)
         latents = torch.randn(len(real), self.latent, device=self.device)
         drawn = self.generator(latents).float().sigmoid()
-        critic = self.discriminator
-        seen = critic.features(torch.cat([self.views(real), self.views(real)]))
+        critic, n = self.discriminator, len(real)
+        changes = GAME._replace(flip=self.views.flip)
+        shown = whole_shifts(real, changes)
+        maps = critic.maps(torch.cat([shown, self.views(real)]))
+        seen, seen_drawn = maps[-1].flatten(1), critic.features(whole_shifts(drawn, changes))
         views = two_views_loss(critic.compare(seen))
-        real_score = critic.judge(seen)
-        drawn_score = critic.judge(critic.features(self.views(drawn)))
+        real_score, drawn_score = critic.judge(seen[:n]), critic.judge(seen_drawn)
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
         with torch.no_grad():
             features = critic.features(drawn)
@@ -162,8 +201,8 @@ class GanEncoder(TorchEncoder):
         if self.training:
             self._average()
         return {
-            "discriminator": game + views,
-            "generator": -drawn_score.mean(),
+            "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
+            "generator": _matching_error(seen_drawn, seen[:n]) - drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
         }
@@ -246,3 +285,15 @@ class GanEncoder(TorchEncoder):
             (cast(Reduction, reduction), grid_pool(m, GRID))
             for reduction, m in zip(self.reductions, chosen, strict=True)
         ]
+
+
+def _matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """How far the mean and spread of drawn images' features are from those of real ones.
+
+    It tells the generator where to go before the score does, and that one image is not enough.
+    """
+    drawn, real = drawn.float(), real.detach().float()
+    scale = real.std(0).mean() + 1e-4
+    means = (drawn.mean(0) - real.mean(0)).square().mean()
+    spreads = (drawn.std(0) - real.std(0)).square().mean()
+    return (means + spreads) / scale.square()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
-from fastretrieve.encoders.blocks.networks import ConvPyramid, Decoder, checked_size, initialise
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, make_decoder
+from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, initialise
+from fastretrieve.encoders.blocks.perception import Perception, find_perception
+from fastretrieve.encoders.blocks.prior import Prior
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.protocol import Batch, Figure
 
@@ -29,6 +33,7 @@ class VaeEncoder(TorchEncoder):
     name = "vae"
     capabilities = frozenset({"trainable", "reconstruct", "generate"})
     unsaved_bytes = UNSAVED_BYTES
+    unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0}
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=2e-3)
     augmentable = False  # the density of changed images is another one
@@ -42,18 +47,24 @@ class VaeEncoder(TorchEncoder):
         beta: float = 1.0,
         width: int = 16,
         seed: int = 0,
+        decoder: Form = "upsampled",
+        perceptual: float = 1.0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if not beta > 0:
             raise ValueError(f"beta must be positive, got {beta}; 1 is the plain ELBO")
-        self.beta = beta
+        if not perceptual >= 0:
+            raise ValueError(f"perceptual is the weight of a loss, at least 0, got {perceptual}")
+        self.beta, self.perceptual = beta, perceptual
         size = checked_size(self.image_size)
         with seeded(seed):
             self.body = ConvPyramid(self.channels, size, width=width, max_width=4 * width)
             (height, width_), maps = self.body.last
             self.posterior = nn.Linear(maps * height * width_, 2 * dim)
-            self.decoder = Decoder(dim, self.channels, size, self.body.stages)
+            self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
+        self.prior = Prior(dim) if decoder == "upsampled" else None
+        self._perception: Perception | None = None
 
     def embed(self, batch: Batch) -> torch.Tensor:
         return self._posterior(batch)[0]
@@ -63,13 +74,20 @@ class VaeEncoder(TorchEncoder):
         images = self.on_device(batch)
         mean, log_var = self._posterior(images)
         latents = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
-        reconstruction = _negative_log_likelihood(self.decoder(latents), images).mean()
+        logits = self.decoder(latents)
+        reconstruction = _negative_log_likelihood(logits, images).mean()
         divergence = _divergence(mean, log_var).mean()
-        return {
+        figures = {
             "loss": reconstruction + self.beta * divergence,
             "reconstruction": reconstruction,
             "divergence": divergence,
         }
+        if self._perception is not None:
+            some = max(len(images) // 2, 1)  # half of the batch, to save time
+            seen = self._perception(logits[:some].float().sigmoid(), images[:some])
+            figures["perceptual"] = seen
+            figures["loss"] = figures["loss"] + self.perceptual * seen
+        return figures
 
     def elbo(self, batch: Batch, *, samples: int = 1, seed: int = 0) -> torch.Tensor:
         """The bound on the log-likelihood of each image, in nats: [n]. ``beta`` does not enter."""
@@ -91,9 +109,22 @@ class VaeEncoder(TorchEncoder):
             return self._decode(self.embed(self.on_device(batch)))
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
-        """Decode ``n`` draws from the prior."""
+        """Decode ``n`` draws from the latents' distribution, as fitted to the training data."""
         with self.evaluating():
-            return self._decode(normal_noise((n, self.dim), seed=seed).to(self.device))
+            noise = normal_noise((n, self.dim), seed=seed)
+            latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
+            return self._decode(latents.to(self.device))
+
+    def before_training(self, batches: Iterable[Batch]) -> None:
+        """Read ``pretrained``, which compares images in the loss, where its extra is installed."""
+        self._perception = find_perception() if self.perceptual else None
+
+    def after_training(self, batches: Iterable[Batch]) -> None:
+        """Fit the distribution that ``generate`` draws latents from."""
+        if self.prior is not None:
+            with self.evaluating():
+                found = [self._posterior(self.on_device(batch)) for batch in batches]
+                self.prior.fit(torch.cat([m for m, _ in found]), torch.cat([v for _, v in found]))
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.decoder(latents).float().sigmoid()  # type: ignore[no-any-return]
