@@ -165,8 +165,10 @@ def test_cnn_code_is_a_projection_of_unit_features() -> None:
     assert torch.allclose(small("cnn", form="code").encode(images(2)), expected, atol=1e-5)
 
 
-def test_a_saved_cnn_without_a_form_is_the_one_of_before(tmp_path: Path) -> None:
-    before = small("cnn", form="code")
+@pytest.mark.parametrize("name", ["cnn", "autoencoder", "vae"])
+def test_a_directory_without_a_form_is_the_encoder_of_before(name: str, tmp_path: Path) -> None:
+    before = small(name, form="code")
+    before.after_training([images(30)])
     before.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["config"].pop("form") == "code"
@@ -175,13 +177,10 @@ def test_a_saved_cnn_without_a_form_is_the_one_of_before(tmp_path: Path) -> None
     assert found.fusion is None
     assert torch.equal(found.encode(images(3)), before.encode(images(3)))
     with pytest.raises(ValueError, match='form must be "fused" or "code"'):
-        small("cnn", form="both")
+        small(name, form="both")
 
 
-def test_a_fitted_cnn_finds_what_its_code_does_not_know() -> None:
-    """The code of an untrained network and a fusion fitted to pictures: the fusion survives saving
-    and finds changed views of pictures better.
-    """
+def test_a_fitted_vector_finds_what_an_untrained_code_does_not() -> None:
     encoder = small("cnn", dim=16).eval()
     pictures = images(120)
     encoder.after_training([pictures[:70], pictures[70:]])

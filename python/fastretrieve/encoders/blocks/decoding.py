@@ -18,8 +18,8 @@ from torch import nn
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.blocks.networks import FULL_WIDTH_SIDE, Stage
 
-Form = Literal["upsampled", "transposed"]
-OF_OLD_FILES: dict[str, Form] = {"decoder": "transposed"}
+DecoderForm = Literal["upsampled", "transposed"]
+OF_OLD_FILES: dict[str, DecoderForm] = {"decoder": "transposed"}
 _LAST_WIDTH = 16  # of the maps at full size; half of it for big images
 
 
@@ -131,10 +131,10 @@ class TransposedDecoder(nn.Module):
 
 
 def make_decoder(
-    form: Form, dim: int, channels: int, size: Size, stages: Sequence[Stage]
+    form: DecoderForm, dim: int, channels: int, size: Size, stages: Sequence[Stage]
 ) -> UpsampledDecoder | TransposedDecoder:
     """A decoder of vectors of ``dim`` to images of ``size``, in one of the two forms."""
-    if form not in get_args(Form):
+    if form not in get_args(DecoderForm):
         raise ValueError(f'decoder must be "upsampled" or "transposed", got {form!r}')
     cls = UpsampledDecoder if form == "upsampled" else TransposedDecoder
     return cls(dim, channels, size, stages)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, seeded
-from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, make_decoder
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, seeded
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
 from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, initialise
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
+from fastretrieve.encoders.models.fused import Form, FusedEncoder
 from fastretrieve.encoders.protocol import Batch, Figure
 
 
-class AutoencoderEncoder(TorchEncoder):
+class AutoencoderEncoder(FusedEncoder):
     """A convolutional encoder and decoder with ``dim`` numbers between them.
 
     ``reconstruction`` is "bce" (which minds faint detail, too) or "mse". ``noise`` is the standard
     deviation of what is added to the pixels that the encoder sees while training; the decoder
     must rebuild the clean image.
 
-    The vector is the bottleneck seen from the middle of the data, turned to its principal axes and
-    half whitened, which ``after_training`` fits: what a decoder can use says nothing about how the
-    coordinates compare, and a search by cosine needs that.
+    What a decoder can use says nothing about how the coordinates of the bottleneck compare, and a
+    search by cosine needs that. So ``after_training`` lays the vector along principal axes, half
+    whitened: those of the network's stages and of the bottleneck, fused.
 
     >>> encoder = AutoencoderEncoder(dim=8, image_size=16, channels=1, width=8)
     >>> batch = encoder.preprocess([torch.rand(1, 16, 16)])
@@ -35,9 +36,12 @@ class AutoencoderEncoder(TorchEncoder):
     """
 
     name = "autoencoder"
-    capabilities = frozenset({"trainable", "reconstruct"})
+    capabilities = frozenset({"trainable", "reconstruct", "layers"})
     unsaved_bytes = UNSAVED_BYTES
-    unnamed_options = OF_OLD_FILES
+    unnamed_options: ClassVar[Mapping[str, Any]] = {
+        **FusedEncoder.unnamed_options,
+        **OF_OLD_FILES,
+    }
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=3e-3)
     augmentable = False  # it would learn to rebuild the changes
@@ -52,7 +56,8 @@ class AutoencoderEncoder(TorchEncoder):
         noise: float = 0.1,
         width: int = 16,
         seed: int = 0,
-        decoder: Form = "upsampled",
+        decoder: DecoderForm = "upsampled",
+        form: Form = "fused",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if reconstruction not in ("mse", "bce"):
@@ -68,17 +73,25 @@ class AutoencoderEncoder(TorchEncoder):
             self.standardise = nn.BatchNorm1d(dim, affine=False)
             self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
-            self.reduction = Reduction(dim, dim, whiten=0.5)
+            self.make_fusion(form, code_dim=dim)
+            self.reduction = Reduction(dim, dim, whiten=0.5) if form == "code" else None
+
+    def code_of(self, maps: torch.Tensor) -> torch.Tensor:
+        """What the decoder rebuilds images from."""
+        code: torch.Tensor = self.standardise(self.narrow(maps.flatten(1)))
+        return code
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        vectors: torch.Tensor = self.reduction(self._code(batch))
+        vectors = super().embed(batch)
+        if self.reduction is not None:
+            vectors = self.reduction(vectors)
         return vectors
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The mean error of a rebuilt pixel."""
         images = self.on_device(batch)
         seen = images + self.noise * torch.randn_like(images) if self.noise else images
-        logits = self.decoder(self._code(seen)).float()
+        logits = self.decoder(self.code(seen)).float()
         if self.reconstruction == "bce":
             return {"loss": F.binary_cross_entropy_with_logits(logits, images)}
         return {"loss": F.mse_loss(logits.sigmoid(), images)}
@@ -86,18 +99,14 @@ class AutoencoderEncoder(TorchEncoder):
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """The images as they come back through the bottleneck, in [0, 1]."""
         with self.evaluating():
-            rebuilt: torch.Tensor = (
-                self.decoder(self._code(self.on_device(batch))).float().sigmoid()
-            )
+            rebuilt: torch.Tensor = self.decoder(self.code(self.on_device(batch))).float().sigmoid()
             return rebuilt
 
     def after_training(self, batches: Iterable[Batch]) -> None:
-        """Fit the axes of the vector to a sample of the training data."""
+        """Fit the vector to a sample of the training data."""
+        if self.reduction is None:
+            super().after_training(batches)
+            return
         with self.evaluating():
-            codes = [self._code(self.on_device(batch)).float().cpu() for batch in batches]
+            codes = [self.code(self.on_device(batch)).float().cpu() for batch in batches]
             self.reduction.fit(torch.cat(codes))
-
-    def _code(self, images: torch.Tensor) -> torch.Tensor:
-        """The codes from which the decoder rebuilds the images."""
-        code: torch.Tensor = self.standardise(self.narrow(self.body(images).flatten(1)))
-        return code

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 
-from fastretrieve.encoders.base import Self, TorchEncoder, restored
+from fastretrieve.encoders.base import TorchEncoder
 from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to, together
 from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool, unit_rows
 from fastretrieve.encoders.blocks.shares import neighbour_score
 from fastretrieve.encoders.protocol import Batch
-from fastretrieve.encoders.saved.files import read_encoder
 
 Form: TypeAlias = Literal["fused", "code"]
 Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
@@ -42,6 +40,7 @@ ALONE = len(CHOICES)
 class FusedEncoder(TorchEncoder):
     """A ``TorchEncoder`` with a ``body`` and a code; ``make_fusion`` ends its constructor."""
 
+    unnamed_options: ClassVar[Mapping[str, Any]] = {"form": "code"}
     body: ConvPyramid
     fusion: LayerFusion | None
     choice: torch.Tensor
@@ -49,12 +48,6 @@ class FusedEncoder(TorchEncoder):
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
         """The code [n, code_dim] from the body's last maps, with gradients. To be written."""
         raise NotImplementedError
-
-    @classmethod
-    def load(cls: type[Self], directory: str | Path, *, device: str = "cpu") -> Self:
-        """Read back what ``save`` wrote; a config that names no form is of the form "code"."""
-        saved = read_encoder(directory)
-        return restored(saved, lambda: cls(**{"form": "code", **saved.config}), cls).to(device)
 
     def make_fusion(self, form: Form, *, code_dim: int) -> None:
         """Make the fusion of a form."""

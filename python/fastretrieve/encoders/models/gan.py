@@ -19,7 +19,7 @@ from torch import nn
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
-from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, UpConv, make_decoder
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, UpConv, make_decoder
 from fastretrieve.encoders.blocks.networks import (
     Stage,
     centred,
@@ -140,7 +140,7 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         width: int = 32,
         seed: int = 0,
-        decoder: Form = "upsampled",
+        decoder: DecoderForm = "upsampled",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if latent < 1:

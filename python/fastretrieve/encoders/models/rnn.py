@@ -9,16 +9,15 @@ items of the batch do not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from fastretrieve.data.images import as_size, image_batch
-from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, restored, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, seeded
 from fastretrieve.encoders.blocks.classifier import PrototypeClassifier
 from fastretrieve.encoders.blocks.contrast import same_label_loss
 from fastretrieve.encoders.blocks.networks import (
@@ -43,7 +42,6 @@ from fastretrieve.encoders.blocks.sequences import (
 from fastretrieve.encoders.blocks.shares import SHARES, joined_parts, neighbour_score
 from fastretrieve.encoders.blocks.static import FIT_ITEMS, StaticParts, part_dims
 from fastretrieve.encoders.protocol import Batch, Figure, Items, Modality
-from fastretrieve.encoders.saved.files import read_encoder
 
 Objective = Literal["auto", "softmax", "metric", "next"]
 Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
@@ -77,6 +75,7 @@ class RnnEncoder(PrototypeClassifier):
     progress_figure = Figure("loss", "lower")
     # A recurrence of small steps spends more on converting to bfloat16 than it gains.
     recipe = Recipe(lr=3e-3, weight_decay=1e-2, batch_size=32, steps=300, clip=1.0, half=False)
+    unnamed_options: ClassVar[Mapping[str, Any]] = {"form": "last"}
     rehearses = True  # to choose shares where too few items are there to hold some out
     augmentable = False  # it adds noise and drops features itself, in units of their own spread
 
@@ -136,12 +135,6 @@ class RnnEncoder(PrototypeClassifier):
             self.register_buffer("steps", torch.tensor(STEPS[-1]))
             self.register_buffer("pooling", torch.zeros((), dtype=torch.int64))
             self.register_buffer("network_share", torch.tensor(UNKNOWN_SHARE))
-
-    @classmethod
-    def load(cls, directory: str | Path, *, device: str = "cpu") -> RnnEncoder:
-        """Read back what ``save`` wrote; a config that names no form is of the form "last"."""
-        saved = read_encoder(directory)
-        return restored(saved, lambda: cls(**{"form": "last", **saved.config}), cls).to(device)
 
     def preprocess(self, items: Items) -> Sequences:
         """Check, shorten and pad; NaN stands for a missing value."""

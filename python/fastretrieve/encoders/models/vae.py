@@ -1,4 +1,4 @@
-"""``vae``: a variational autoencoder; the vector is the mean of the posterior."""
+"""``vae``: a variational autoencoder, whose code is the mean of the posterior."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
-from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, Form, make_decoder
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, normal_noise, seeded
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
 from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, initialise
 from fastretrieve.encoders.blocks.perception import Perception, find_perception
 from fastretrieve.encoders.blocks.prior import Prior
 from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.models.fused import Form, FusedEncoder
 from fastretrieve.encoders.protocol import Batch, Figure
 
 
-class VaeEncoder(TorchEncoder):
+class VaeEncoder(FusedEncoder):
     """A normal posterior over ``dim`` latents, a standard normal prior, Bernoulli pixels.
 
     The loss is the negative evidence lower bound (ELBO) in nats an image: reconstruction plus
@@ -31,9 +32,13 @@ class VaeEncoder(TorchEncoder):
     """
 
     name = "vae"
-    capabilities = frozenset({"trainable", "reconstruct", "generate"})
+    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
     unsaved_bytes = UNSAVED_BYTES
-    unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0}
+    unnamed_options: ClassVar[Mapping[str, Any]] = {
+        **FusedEncoder.unnamed_options,
+        **OF_OLD_FILES,
+        "perceptual": 0.0,
+    }
     progress_figure = Figure("loss", "lower")
     recipe = Recipe(lr=2e-3)
     augmentable = False  # the density of changed images is another one
@@ -47,8 +52,9 @@ class VaeEncoder(TorchEncoder):
         beta: float = 1.0,
         width: int = 16,
         seed: int = 0,
-        decoder: Form = "upsampled",
+        decoder: DecoderForm = "upsampled",
         perceptual: float = 1.0,
+        form: Form = "fused",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if not beta > 0:
@@ -63,11 +69,14 @@ class VaeEncoder(TorchEncoder):
             self.posterior = nn.Linear(maps * height * width_, 2 * dim)
             self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
+            self.make_fusion(form, code_dim=dim)
         self.prior = Prior(dim) if decoder == "upsampled" else None
         self._perception: Perception | None = None
 
-    def embed(self, batch: Batch) -> torch.Tensor:
-        return self._posterior(batch)[0]
+    def code_of(self, maps: torch.Tensor) -> torch.Tensor:
+        """The mean of the posterior."""
+        mean: torch.Tensor = self.posterior(maps.flatten(1)).float().chunk(2, dim=1)[0]
+        return mean
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Means over the batch, in nats an image."""
@@ -106,7 +115,7 @@ class VaeEncoder(TorchEncoder):
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """The images decoded from their posterior means, in [0, 1]."""
         with self.evaluating():
-            return self._decode(self.embed(self.on_device(batch)))
+            return self._decode(self.code(self.on_device(batch)))
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
         """Decode ``n`` draws from the latents' distribution, as fitted to the training data."""
@@ -120,10 +129,12 @@ class VaeEncoder(TorchEncoder):
         self._perception = find_perception() if self.perceptual else None
 
     def after_training(self, batches: Iterable[Batch]) -> None:
-        """Fit the distribution that ``generate`` draws latents from."""
+        """Fit the vector, and the distribution that ``generate`` draws latents from."""
+        seen = list(batches)
+        super().after_training(seen)
         if self.prior is not None:
             with self.evaluating():
-                found = [self._posterior(self.on_device(batch)) for batch in batches]
+                found = [self._posterior(self.on_device(batch)) for batch in seen]
                 self.prior.fit(torch.cat([m for m, _ in found]), torch.cat([v for _, v in found]))
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
