@@ -7,6 +7,7 @@ mildly changed view of each held-out image searches for its original among all o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,10 +139,10 @@ class Validator:
         self.refit()
         if self.held_out is None:
             return {}
-        if self.has_labels and hasattr(self.encoder, "share_scores"):
-            self.encoder.adopt(
-                self.encoder.share_scores(self.gallery.labelled(), self.held_out.labelled())
-            )
+        weighing: Any = self.encoder  # where it has parts to weigh
+        if self.has_labels and hasattr(weighing, "share_scores"):
+            scores = weighing.share_scores(self.gallery.labelled(), self.held_out.labelled())
+            weighing.adopt(scores)
         figures = self._losses(device)
         if self.has_labels:
             return figures | self._by_labels()
