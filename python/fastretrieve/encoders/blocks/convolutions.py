@@ -21,6 +21,7 @@ TAPS = 9
 QUANTILES = (0.2, 0.4, 0.6, 0.8)
 _FEATURES_A_KERNEL = 2.0  # on average; one at least
 _RAMP = 0.1  # of the spread of the responses: where a share goes from 0 to 1
+_MOST_DILATION = 1024
 _MOST_ROWS = 20_000  # from which thresholds are taken
 _MOST_VALUES = 1 << 24  # of responses at a time, so that memory stays small
 
@@ -55,17 +56,16 @@ class RandomConvolutions(nn.Module):
         """Each item's shares, whatever the other items of the batch are."""
         rows = max(_MOST_VALUES // max(len(self.weights) * batch.values.shape[1], 1), 1)
         parts = [
-            self._shares(Sequences(values, lengths))
-            for values, lengths in zip(
-                torch.split(batch.values, rows), torch.split(batch.lengths, rows), strict=True
-            )
+            self._shares(Sequences(batch.values[i : i + rows], batch.lengths[i : i + rows]))
+            for i in range(0, len(batch.lengths), rows)
         ]
         return torch.cat(parts) if parts else self.thresholds.new_zeros(0, self.n_outputs)
 
     @torch.no_grad()
     def fit(self, batch: Sequences) -> None:
         """Set the dilations by the usual length, and the thresholds by the responses."""
-        most = math.log2(max((float(batch.lengths.double().median()) - 1) / (TAPS - 1), 1.0))
+        reach = (float(batch.lengths.double().median()) - 1) / (TAPS - 1)
+        most = math.log2(min(max(reach, 1.0), _MOST_DILATION))
         # Powers of two: kernels of one dilation are one convolution.
         self.dilations.copy_(2 ** (self.octaves * (int(most) + 1)).long().clamp(max=int(most)))
         inside = real_steps(*batch)
@@ -92,8 +92,9 @@ class RandomConvolutions(nn.Module):
     def _responses(self, batch: Sequences) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The kernels of each dilation, and what they answer: [n, their number, steps]."""
         values = (batch.values * real_steps(*batch)[:, :, None]).transpose(1, 2)
-        for dilation in torch.unique(self.dilations).tolist():
-            kernels = (self.dilations == dilation).nonzero()[:, 0]
+        dilations = self.dilations.clamp(1, _MOST_DILATION)  # they may come from a file
+        for dilation in sorted(set(dilations.tolist())):
+            kernels = (dilations == dilation).nonzero()[:, 0]
             around = dilation * (TAPS // 2)
             yield (
                 kernels,

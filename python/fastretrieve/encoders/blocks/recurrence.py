@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastretrieve.encoders.blocks.networks import initialise, unit_rows
+from fastretrieve.encoders.blocks.sequences import Sequences, real_steps
 
 POOLINGS = ("last", "mean and maximum", "attention")
 
@@ -65,3 +66,17 @@ class Pooling(nn.Module):
         attended = (scores.softmax(1) * every).sum(1)
         both = unit_rows(drop(torch.cat([mean, largest], 1)))
         return self.mean_max(both), self.attention(unit_rows(drop(attended)))
+
+
+def prediction_error(
+    outputs: torch.Tensor, inputs: Sequences, predict: nn.ModuleList
+) -> torch.Tensor:
+    """The mean squared error of the next step, and of the step before for the way back."""
+    forward, *backward = outputs.chunk(len(predict), dim=2)
+    both = real_steps(*inputs)[:, 1:]  # a step and its predecessor are inside
+    target = inputs.values.detach()
+    errors = (predict[0](forward[:, :-1]) - target[:, 1:]).square().mean(2)
+    if backward:
+        errors = errors + (predict[1](backward[0][:, 1:]) - target[:, :-1]).square().mean(2)
+    total: torch.Tensor = (errors * both).sum()
+    return total / (both.sum() * len(predict)).clamp(min=1)

@@ -98,6 +98,16 @@ def spread_evenly(n: int, most: int) -> torch.Tensor:
     return torch.arange(kept) * n // max(kept, 1)
 
 
+def mean_and_spread(batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of every feature, over the steps that are there; of a constant one the spread counts as 1."""
+    rows = batch.values[real_steps(*batch)].double()
+    mean = rows.nanmean(0)
+    spread = (rows - mean).square().nanmean(0).sqrt()
+    is_moving = spread > 1e-6 * spread.max()
+    # A feature that is always missing has no mean.
+    return mean.nan_to_num(0.0), torch.where(is_moving, spread, torch.ones_like(spread))
+
+
 def steps_that_keep(batch: Sequences, choices: Sequence[int]) -> int:
     """The first of ``choices`` to which items can be averaged and keep most of their variance."""
     before = _variance(batch)

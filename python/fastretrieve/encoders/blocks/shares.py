@@ -38,6 +38,22 @@ def among_themselves(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors @ vectors.T).fill_diagonal_(-2.0)
 
 
+def share_grid(
+    first: torch.Tensor,
+    others: Sequence[torch.Tensor],
+    labels: torch.Tensor,
+    row_labels: torch.Tensor,
+) -> torch.Tensor:
+    """The scores of a fused vector, [others, SHARES]: the cosines of its first part, and of one of
+    the others with its share.
+    """
+    scores = [
+        [neighbour_score(first.lerp(other, share), labels, row_labels) for share in SHARES]
+        for other in others
+    ]
+    return torch.tensor(scores)
+
+
 def joined_parts(parts: Sequence[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
     """Unit rows of several parts as one unit row, in which each has its share of the square.
 

@@ -28,10 +28,16 @@ from fastretrieve.encoders.blocks.networks import (
     unit_rows,
 )
 from fastretrieve.encoders.blocks.recipe import Recipe
-from fastretrieve.encoders.blocks.recurrence import POOLINGS, Pooling, Recurrence
+from fastretrieve.encoders.blocks.recurrence import (
+    POOLINGS,
+    Pooling,
+    Recurrence,
+    prediction_error,
+)
 from fastretrieve.encoders.blocks.sequences import (
     Sequences,
     joined,
+    mean_and_spread,
     picked,
     real_steps,
     sequence_array,
@@ -39,7 +45,7 @@ from fastretrieve.encoders.blocks.sequences import (
     spread_evenly,
     steps_that_keep,
 )
-from fastretrieve.encoders.blocks.shares import SHARES, joined_parts, neighbour_score
+from fastretrieve.encoders.blocks.shares import SHARES, joined_parts, share_grid
 from fastretrieve.encoders.blocks.static import FIT_ITEMS, StaticParts, part_dims
 from fastretrieve.encoders.protocol import Batch, Figure, Items, Modality
 
@@ -200,12 +206,9 @@ class RnnEncoder(PrototypeClassifier):
         if self.frame_size is not None and not self.is_fused:
             return  # the convolutions have norms of their own
         raw = joined(self._seen(self.on_device(batch)) for batch in batches)
-        rows = raw.values[real_steps(*raw)].double()
-        mean = rows.nanmean(0)
-        spread = (rows - mean).square().nanmean(0).sqrt()
-        self.mean.copy_(mean.nan_to_num(0.0))  # of a feature that is always missing
-        ones = torch.ones_like(spread)
-        self.spread.copy_(torch.where(spread > 1e-6 * spread.max(), spread, ones))
+        mean, spread = mean_and_spread(raw)
+        self.mean.copy_(mean)
+        self.spread.copy_(spread)
         if self.is_fused:
             plain = self._standard(picked(raw, spread_evenly(len(raw.lengths), FIT_ITEMS)))
             self.steps.fill_(steps_that_keep(plain, STEPS))
@@ -227,14 +230,7 @@ class RnnEncoder(PrototypeClassifier):
         """How well held-out items find their neighbours, by pooling and share of the network."""
         rows, queries = (self._all_parts(items) for items in (gallery, held_out))
         static, *networks = (q @ r.T for q, r in zip(queries[:-1], rows[:-1], strict=True))
-        scores = [
-            [
-                neighbour_score(static.lerp(network, share), queries[-1], rows[-1])
-                for share in SHARES
-            ]
-            for network in networks
-        ]
-        return torch.tensor(scores)  # [pooling, share]
+        return share_grid(static, networks, queries[-1], rows[-1])  # [pooling, share]
 
     def adopt(self, scores: torch.Tensor) -> None:
         """Take the pooling and the share of the best of ``share_scores``; of equals the smaller
@@ -267,6 +263,10 @@ class RnnEncoder(PrototypeClassifier):
         return joined_parts([static, unit_rows(network.float())], torch.stack([1 - share, share]))
 
     @property
+    def _most_steps(self) -> int:
+        return min(max(int(self.steps), 1), STEPS[-1])  # it may come from a file
+
+    @property
     def _chosen(self) -> int:
         return int(self.pooling) % len(POOLINGS)  # it may come from a file
 
@@ -295,8 +295,8 @@ class RnnEncoder(PrototypeClassifier):
         """What the recurrence reads: standard features, or a small network's of each frame."""
         if self.frame_size is None:
             plain = self._plain(batch)
-            return shortened(plain, int(self.steps)) if self.is_fused else plain
-        films = shortened(Sequences(*batch), int(self.steps)) if self.is_fused else batch
+            return shortened(plain, self._most_steps) if self.is_fused else plain
+        films = shortened(Sequences(*batch), self._most_steps) if self.is_fused else batch
         inside = real_steps(*films)
         frames = films[0][inside].view(-1, self.channels, *self.frame_size)
         inputs = frames.new_zeros(*inside.shape, self.recurrent.input_size)
@@ -323,15 +323,7 @@ class RnnEncoder(PrototypeClassifier):
         """The mean squared error of the next step, and of the step before for the way back."""
         inputs = self._inputs(batch)
         outputs, _ = pad_packed_sequence(self.recurrent(self._packed(inputs))[0], batch_first=True)
-        forward, *backward = outputs.chunk(len(self.predict), dim=2)
-        both = real_steps(*inputs)[:, 1:]  # a step and its predecessor are inside
-        target = inputs.values.detach()
-        errors = (self.predict[0](forward[:, :-1]) - target[:, 1:]).square().mean(2)
-        if backward:
-            back = self.predict[1](backward[0][:, 1:])
-            errors = errors + (back - target[:, :-1]).square().mean(2)
-        total: torch.Tensor = (errors * both).sum()
-        return total / (both.sum() * len(self.predict)).clamp(min=1)
+        return prediction_error(outputs, inputs, self.predict)
 
 
 def _check_options(config: dict[str, Any]) -> None:
