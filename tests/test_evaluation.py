@@ -218,10 +218,10 @@ def test_an_untrained_encoder_is_refused():
 
 def test_classify_votes_and_breaks_ties_by_the_nearest():
     rows = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], np.float32)
-    found = classify([[1, 0.05], [0.2, 1]], (rows, ["x", "y", "y", "x"]), k=2)
+    found = classify([[1, 0.05], [0.2, 1]], (rows, ["x", "y", "y", "x"]), k=2, weights="uniform")
     assert found.names == ["x", "x"]
     assert found.shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    ranked = classify([[1, 0.05]], (rows, ["x", "y", "y", "x"]), k=2, weights="rank")
+    ranked = classify([[1, 0.05]], (rows, ["x", "y", "y", "x"]), k=2)
     assert ranked.shares[0].tolist() == pytest.approx([2 / 3, 1 / 3])
 
 

@@ -116,6 +116,8 @@ def _facts(result: TrainingResult, out: Path) -> dict[str, Any]:
 def _sentence(result: TrainingResult, out: Path) -> str:
     line = ", ".join(f"{name} {value:.4g}" for name, value in result.figures.items())
     lines = [f"wrote {out}: {line or 'fitted'}"]
+    if result.best_epoch == 0:
+        lines.append("no epoch was better than the start by more than luck, so the start is kept")
     if result.synthetic is not None:
         lines.append(str(result.synthetic))
     if result.skipped:

@@ -13,6 +13,12 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
+from fastretrieve.training.features import (
+    as_vectors,
+    fit_frozen,
+    has_head,
+    without_pictures,
+)
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
 from fastretrieve.training.run import Run, nothing_read
@@ -29,7 +35,11 @@ from fastretrieve.training.validation import (
 
 @dataclass
 class TrainingResult:
-    """What ``fr.train`` did. The encoder is the one that was given, trained in place."""
+    """What ``fr.train`` did. The encoder is the one that was given, trained in place.
+
+    ``best_epoch`` 0 says that no epoch was better than an encoder that was useful before, such as
+    an adapter, by more than luck: it is as it was.
+    """
 
     encoder: Any
     epochs: list[dict[str, Any]]  # the figures of each epoch, as in the log
@@ -40,10 +50,13 @@ class TrainingResult:
     skipped: list[Skipped] = field(default_factory=list)
     views: Views | None = None  # how images were changed
     synthetic: Synthesis | None = None  # the effect of generated images
+    start: dict[str, Any] = field(default_factory=dict)  # before the first step, where measured
 
     @property
     def figures(self) -> dict[str, Any]:
         """The figures of the epoch whose weights the encoder has."""
+        if self.best_epoch == 0:
+            return self.start
         if not self.epochs:
             return {}
         return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
@@ -141,8 +154,45 @@ def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingRe
 def _train(
     encoder: Any, dataset: Dataset, held_out: Dataset | None, options: TrainingOptions
 ) -> TrainingResult:
+    if getattr(encoder, "needs_labels", False) and not dataset.is_labelled:
+        raise ValueError(
+            f"encoder {encoder.name!r} learns from labels or pairs, and no item has a label; give "
+            "labels=..., class folders or a table with a column of labels"
+        )
     device = resolve_device(options.device)
     encoder.to(device)
+    if has_head(encoder):
+        return _train_head(encoder, dataset, held_out, options)
+    return _run(encoder, dataset, held_out, options, whole=encoder)
+
+
+def _train_head(
+    encoder: Any, dataset: Dataset, held_out: Dataset | None, options: TrainingOptions
+) -> TrainingResult:
+    """Train the head of an encoder on the vectors of what is frozen."""
+    fit_frozen(encoder, dataset, options)
+    rows, skipped = as_vectors(encoder, dataset, options)
+    if len(rows) == 0:
+        raise nothing_read(dataset, skipped)
+    asked = None
+    if held_out is not None:
+        asked, unread = as_vectors(encoder, held_out, options)
+        skipped += unread
+    result = _run(encoder.head, rows, asked, without_pictures(options), whole=encoder)
+    result.skipped = skipped
+    return result
+
+
+def _run(
+    encoder: Any,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    options: TrainingOptions,
+    *,
+    whole: Any,
+) -> TrainingResult:
+    """Train ``encoder``, which is ``whole`` or its head; ``whole`` is what is saved."""
+    device = resolve_device(options.device)
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
     plan = make_plan(encoder, options, n_items=len(dataset))
@@ -153,10 +203,14 @@ def _train(
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
-    facts = _facts(encoder, plan, options, views) | {
-        "classes": dataset.classes,
-        "n_held_out": 0 if held_out is None else len(held_out),
-    }
+    facts = (
+        _facts(encoder, plan, options, views)
+        | _below(whole)
+        | {
+            "classes": dataset.classes,
+            "n_held_out": 0 if held_out is None else len(held_out),
+        }
+    )
     half = uses_bfloat16(device, options.precision, wanted=plan.recipe.half)
     run = Run(
         encoder=encoder,
@@ -177,7 +231,14 @@ def _train(
         fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
     )
     run.go()
-    return _finished(run, held_out)
+    return _finished(run, held_out, whole)
+
+
+def _below(whole: Any) -> dict[str, Any]:
+    """The frozen encoder of one that has a head, for the log and the fingerprint."""
+    if not has_head(whole):
+        return {}
+    return {"frozen": [whole.frozen.name, dict(getattr(whole.frozen, "config", {}))]}
 
 
 def _facts(
@@ -197,12 +258,13 @@ def _facts(
     }
 
 
-def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
+def _finished(run: Run, held_out: Dataset | None, whole: Any) -> TrainingResult:
     encoder, folder = run.encoder, run.journal.folder
-    encoder.is_trained = True
+    encoder.is_trained = whole.is_trained = True
     encoder.eval()
+    whole.eval()
     result = TrainingResult(
-        encoder=encoder,
+        encoder=whole,
         epochs=run.progress.epochs,
         best_epoch=run.progress.best_epoch if run.best else None,
         seconds=run.progress.seconds,
@@ -210,10 +272,12 @@ def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
         n_held_out=0 if held_out is None else len(held_out),
         skipped=run.skipped,
         views=run.views,
+        start=run.progress.start,
     )
     if run.options.folder is not None and folder is not None:
-        encoder.save(run.options.folder)
+        whole.save(run.options.folder)
         end = {
+            **({"start": result.start} if result.start else {}),
             "seconds": result.seconds,
             "best_epoch": result.best_epoch,
             "skipped": [item._asdict() for item in result.skipped],

@@ -119,7 +119,13 @@ class Validator:
 
         Not recall@1: it is one bit a query, and picks the luckiest epoch rather than the best.
         """
-        return "precision@10" if self.has_labels else self.metric
+        if self.has_labels:
+            return str(getattr(self.encoder, "judge", "precision@10"))
+        return self.metric
+
+    @property
+    def n_held_out(self) -> int:
+        return 0 if self.held_out is None else len(self.held_out.dataset)
 
     @property
     def metric(self) -> str | None:
@@ -177,7 +183,7 @@ class Validator:
             k=_KS,
             depth=max(_KS),
         ).metrics
-        kept = ("recall@1", "recall@10", "precision@10")
+        kept = ("recall@1", "recall@10", "precision@10", "ndcg@10")
         return {name: float(found[name]) for name in kept}
 
     def _by_views(self) -> dict[str, float]:
