@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
@@ -21,6 +23,7 @@ from fastretrieve.training.features import (
 )
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
+from fastretrieve.training.pace import Pace, choose_pace
 from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
@@ -95,6 +98,10 @@ def train(
     ``out`` is a directory: it receives the trained encoder, and ``out/training`` a checkpoint, a
     log, curves and sheets. The same call goes on where a killed one stopped, to the same result;
     ``resume=False`` starts over.
+
+    On a CPU, ``precision`` "auto" tries a few steps with all threads and with one, in bfloat16 and
+    in float32, and takes the fastest way; the log says which. Weights of two such runs may differ
+    in their last bits; with a ``precision`` that is given they do not.
 
     ``augment`` "auto" shifts, recolours and, where the data are as mirrored as not, mirrors images
     of encoders that can bear it; True and False overrule the encoder, ``Views(...)`` says what.
@@ -212,6 +219,9 @@ def _run(
         }
     )
     half = uses_bfloat16(device, options.precision, wanted=plan.recipe.half)
+    pace = Pace(torch.get_num_threads(), half)
+    if device.type == "cpu" and options.precision == "auto":
+        pace = choose_pace(encoder, plan, next(iter(gallery)), half=half)
     run = Run(
         encoder=encoder,
         dataset=dataset,
@@ -224,10 +234,8 @@ def _run(
             held_out=None if held_out is None else Items(encoder, held_out, options.workers),
             gallery=gallery,
         ),
-        journal=Journal(
-            options.folder and options.folder / "training", start=facts | {"bfloat16": half}
-        ),
-        half=half,
+        journal=Journal(options.folder and options.folder / "training", start=facts | pace.facts()),
+        pace=pace,
         fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
     )
     run.go()

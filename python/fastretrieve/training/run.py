@@ -28,6 +28,7 @@ from fastretrieve.training.checkpoint import (
 from fastretrieve.training.display import Display
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Plan, TrainingOptions
+from fastretrieve.training.pace import Pace, threads
 from fastretrieve.training.stepping import DivergedError, Stepper, seed_step
 from fastretrieve.training.validation import Validator
 
@@ -49,13 +50,14 @@ class Run:
     validator: Validator
     journal: Journal
     fingerprint: str
-    half: bool  # whether to compute in bfloat16
+    pace: Pace  # threads and precision
     skipped: list[Skipped] = field(default_factory=list)
     progress: RunProgress = field(default_factory=RunProgress)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stepper = Stepper(self.encoder, self.plan, device=self.device, half=self.half)
+        half = self.pace.half
+        self.stepper = Stepper(self.encoder, self.plan, device=self.device, half=half)
         self._saved_at = time.perf_counter()
         self._pending: list[dict[str, torch.Tensor]] = []
         self._clock = _now()
@@ -79,7 +81,11 @@ class Run:
         """Train to the end, or to where early stopping ends it."""
         if self.options.resume:
             self._resume()
-        with Display(self.options.progress, self.plan, self.progress) as display:
+        self._keep_pace()
+        with (
+            threads(self.pace.threads),
+            Display(self.options.progress, self.plan, self.progress) as display,
+        ):
             try:
                 self._measure_start()
                 while not self._is_over():
@@ -90,6 +96,15 @@ class Run:
                 raise
         if self.best:
             set_weights(self.encoder, self.best)
+
+    def _keep_pace(self) -> None:
+        """A run that goes on computes as it did before, so that it ends with the same weights."""
+        kept = self.progress.pace
+        if kept and self.options.precision == "auto":
+            self.pace = Pace(max(int(kept["threads"]), 1), bool(kept["bfloat16"]))
+            self.stepper.half = self.pace.half
+            self.journal.start |= self.pace.facts()
+        self.progress.pace = {"threads": self.pace.threads, "bfloat16": self.pace.half}
 
     def _measure_start(self) -> None:
         """Let an encoder that is useful before training be the one to beat."""
