@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastretrieve.data import Dataset, Skipped, open_dataset
@@ -28,6 +29,7 @@ from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
 from fastretrieve.training.validation import (
+    EASY,
     GALLERY_ITEMS,
     Items,
     Validator,
@@ -63,6 +65,19 @@ class TrainingResult:
         if not self.epochs:
             return {}
         return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know."""
+        found = []
+        if self.best_epoch == 0:
+            found.append("no epoch was better than the start by more than luck, so it is kept")
+        if self.figures.get("view recall@1", 0.0) >= EASY:
+            found.append(
+                "view recall@1 says that views of an image are alike, not that a search finds what "
+                "people want: compare encoders on labelled items (fastretrieve evaluate)"
+            )
+        return found
 
 
 def train(
@@ -202,6 +217,10 @@ def _run(
     device = resolve_device(options.device)
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
+        if hasattr(encoder, "class_shares"):
+            counts = np.bincount(dataset.labels[dataset.labels >= 0], minlength=1)
+            known = tuple((counts / counts.sum()).tolist())
+            encoder.class_shares = known if options.balanced else ()
     plan = make_plan(encoder, options, n_items=len(dataset))
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
     first = gallery.first()
@@ -288,6 +307,7 @@ def _finished(run: Run, held_out: Dataset | None, whole: Any) -> TrainingResult:
             **({"start": result.start} if result.start else {}),
             "seconds": result.seconds,
             "best_epoch": result.best_epoch,
+            "notes": result.notes,
             "skipped": [item._asdict() for item in result.skipped],
         }
         run.journal.write(result.epochs, end=end)
