@@ -218,10 +218,10 @@ def test_an_untrained_encoder_is_refused():
 
 def test_classify_votes_and_breaks_ties_by_the_nearest():
     rows = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], np.float32)
-    found = classify([[1, 0.05], [0.2, 1]], (rows, ["x", "y", "y", "x"]), k=2)
+    found = classify([[1, 0.05], [0.2, 1]], (rows, ["x", "y", "y", "x"]), k=2, weights="uniform")
     assert found.names == ["x", "x"]
     assert found.shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    ranked = classify([[1, 0.05]], (rows, ["x", "y", "y", "x"]), k=2, weights="rank")
+    ranked = classify([[1, 0.05]], (rows, ["x", "y", "y", "x"]), k=2)
     assert ranked.shares[0].tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
@@ -257,3 +257,20 @@ def test_evaluate_takes_torch_vectors():
     vectors = torch.eye(4)[[0, 0, 1, 1]]
     assert evaluate(vectors, labels=[0, 0, 1, 1], k=1)["accuracy"] == 1.0
     assert isinstance(fr.topk(vectors, vectors, k=1).ids, torch.Tensor)
+
+
+def test_the_worst_class_stands_beside_the_mean() -> None:
+    angles = np.r_[np.full(20, 0.0), np.full(10, 1.5), np.full(2, 0.7)]
+    labels = ["head"] * 20 + ["tail"] * 9 + ["head"] + ["rare", "alone"]
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    vectors += np.random.default_rng(0).normal(0, 0.01, vectors.shape).astype(np.float32)
+    few = evaluate(vectors, labels=labels, depth=5, k=1)
+    assert few.worst_class() is None  # nine queries say little
+    labels[29] = "tail"
+    labels[3] = "tail"
+    found = evaluate(vectors, labels=labels, depth=5, k=1)
+    name, value = found.worst_class() or ("", 1.0)
+    assert (name, value) == ("tail", found.per_class["tail"]["accuracy"])
+    assert value < found["accuracy"]
+    assert f"worst class   {value:.4f} (accuracy of tail)" in str(found)
+    assert found.to_dict()["worst_class"] == ("tail", value)

@@ -17,6 +17,7 @@ import fastretrieve as fr
 from fastretrieve.data import DataError
 from fastretrieve.encoders import EncoderError, create_encoder
 from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.lookup import recommending
 from fastretrieve.gallery.store import database
 from gallery_helpers import class_folders, new_gallery, picture, write_pictures
 
@@ -193,6 +194,27 @@ def test_duplicates_are_groups(gallery: Gallery, photos: Path) -> None:
     gallery.add(photos)
     groups = [sorted(Path(i.path).name for i in group) for group in gallery.duplicates(0.99999)]
     assert groups == [["00003.png", "copy1.png", "copy2.png"], ["01002.png", "copy.png"]]
+
+
+def test_several_liked_items_do_not_draw_towards_what_resembles_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.create(tmp_path / "g", encoder="pixels", image_size=4, channels=1)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 4, 4))
+    images[:100] = images[:100] // 8 + 128  # grey, and so near to every mean
+    images[100:150, :, 2:] //= 2  # darker on the right
+    images[150:, :, :2] //= 2  # darker on the left
+    gallery.add(images.astype(np.uint8))
+    ids = [item.id for item in gallery.items()]
+
+    def n_alike() -> int:
+        found = gallery.recommend(like=ids[100:106], k=30).items
+        return len({item.id for item in found} & set(ids[100:150]))
+
+    assert n_alike() >= 25
+    monkeypatch.setattr(recommending, "MIDDLE", 0.0)
+    assert n_alike() < 15
 
 
 def test_recommendations_leave_out_what_was_named_and_keep_away_from_the_disliked(

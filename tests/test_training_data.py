@@ -10,14 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from fastretrieve.encoders.blocks.views import STRONG
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.encoders.models.rnn import RnnEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.training import Views, train
-from fastretrieve.training.augmentation import mirrors_are_at_home
+from fastretrieve.training.augmentation import bearable, mirrors_are_at_home
 from fastretrieve.training.stepping import Stepper
+from fastretrieve.training.validation import _ranks
 from training_helpers import SIDE, fit, log_of, small, stripes
 
 
@@ -111,3 +113,36 @@ def test_synthetic_needs_an_encoder_that_draws_and_is_trained() -> None:
         fit(small(), synthetic=small(), share=0.2)
     with pytest.raises(EncoderError, match="not trained"):
         fit(small(), synthetic=small(VaeEncoder), share=0.2)
+
+
+def test_views_are_as_strong_as_the_data_bear() -> None:
+    rng = np.random.default_rng(0)
+    blobs = torch.from_numpy(rng.random((100, 1, 4, 4)).astype(np.float32))
+    coarse = torch.nn.functional.interpolate(blobs, size=16)
+    # One spot each, which a crop moves to where another's is.
+    spots = torch.from_numpy(rng.uniform(2, 14, (100, 2, 1)).astype(np.float32))
+    across, down = torch.exp(-((torch.arange(16.0) - spots) ** 2) / 6).unbind(1)
+    fine = (down[:, :, None] * across[:, None, :])[:, None]
+    before = torch.get_rng_state()
+    assert bearable(STRONG, coarse).crop == STRONG.crop
+    assert bearable(STRONG, fine).crop > STRONG.crop
+    assert torch.equal(torch.get_rng_state(), before)
+    tints = torch.zeros(60, 3, 8, 8)
+    tints[:, 0] = 1.0
+    tints[:, 1] = torch.linspace(0, 1, 60).view(60, 1, 1)  # differ by hue alone
+    assert bearable(STRONG, tints).hue < STRONG.hue
+
+
+def test_the_rank_of_an_original_counts_all_that_are_as_near() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    assert _ranks(np.array([[1, 0.1], [-1, 1.0]], np.float32), rows).tolist() == [2, 1]
+
+
+def test_views_that_all_find_their_originals_come_with_a_warning(tmp_path: Path) -> None:
+    result = fit(small(), n=520, labels=None, epochs=1, out=tmp_path)
+    assert 0 < result.figures["view mrr"] <= 1
+    result.epochs[0]["view recall@1"] = 0.9
+    assert "compare encoders on labelled items" in result.notes[0]
+    result.epochs[0]["view recall@1"] = 0.5
+    assert result.notes == []
+    assert "notes" in log_of(tmp_path)[-1]

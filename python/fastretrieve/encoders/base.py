@@ -22,7 +22,17 @@ from fastretrieve.encoders.saved.options import refuse_other_kinds
 from fastretrieve.encoders.saved.weights import Entry
 
 Self = TypeVar("Self", bound="TorchEncoder")
-_OURS = ("cnn", "autoencoder", "vae", "gan", "autoregressive", "rnn", "pretrained", "module")
+_OURS = (
+    "cnn",
+    "autoencoder",
+    "vae",
+    "gan",
+    "autoregressive",
+    "rnn",
+    "pretrained",
+    "module",
+    "adapter",
+)
 UNSAVED_BYTES = 32 << 20  # of the built-in encoders, which save all that they build
 
 

@@ -31,6 +31,7 @@ from fastretrieve.evaluation.report import write_report
 
 _N_BINS = 4  # quartiles, for a column with many numbers
 _MANY_VALUES = 12
+_FEWEST_QUERIES = 10  # of a class, for a figure of it that is not luck
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{self.n_queries} queries against {self.n_gallery} items, {self.metric}"]
         lines += [f"  {name:<14}{value:.4f}" for name, value in self.metrics.items()]
+        if (worst := self.worst_class()) is not None:
+            lines.append(f"  worst class   {worst[1]:.4f} (accuracy of {worst[0]})")
         for column, groups in self.by.items():
             lines.append(f"by {column}:")
             lines += [f"  {name}: {_in_brief(figures)}" for name, figures in groups.items()]
@@ -67,11 +70,27 @@ class Evaluation:
             lines.append(f"{len(self.skipped)} items skipped, such as {self.skipped[0].reason}")
         return "\n".join(lines)
 
+    def worst_class(self, name: str = "accuracy") -> tuple[str, float] | None:
+        """The class with the lowest value of a metric, and that value; a mean hides it.
+
+        Of classes with at least ten queries; None where fewer than two have so many.
+        """
+        known = {
+            group: values[name]
+            for group, values in self.per_class.items()
+            if values["n_queries"] >= _FEWEST_QUERIES
+        }
+        if len(known) < 2:
+            return None
+        worst = min(known, key=lambda group: known[group])
+        return worst, known[worst]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         return {
             "metrics": self.metrics,
             "per_class": self.per_class,
+            "worst_class": self.worst_class(),
             "by": self.by,
             "n_queries": self.n_queries,
             "n_gallery": self.n_gallery,

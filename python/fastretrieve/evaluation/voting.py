@@ -37,13 +37,14 @@ def classify(
     encoder: Any = None,
     k: int = 10,
     metric: Metric = "cosine",
-    weights: Literal["uniform", "rank"] = "uniform",
+    weights: Literal["uniform", "rank"] = "rank",
     device: str | None = None,
 ) -> Classification:
     """Label each item by a vote of its ``k`` nearest labelled neighbours in the gallery.
 
     Without an encoder, ``items`` are vectors and ``gallery`` is ``(vectors, labels)``; with one,
-    both are data sets. ``weights="rank"`` counts a neighbour as one over its rank. Of classes with
+    both are data sets. ``weights="rank"`` counts a neighbour as one over its rank; "uniform" counts
+    each the same, which named 1 to 6 of 100 items fewer where it was measured. Of classes with
     equally many votes, the one with the nearest neighbour wins.
 
     >>> rows = np.array([[1, 0], [0, 1]], np.float32)

@@ -3,14 +3,23 @@
 ``fitting.py`` holds ``train``; ``run.py`` the loop; ``stepping.py`` one step; ``validation.py`` the
 figures after an epoch; ``checkpoint.py`` the saved state; ``journal.py`` and ``pictures.py``
 the log, curves and sheets; ``augmentation.py`` decides how images may be changed; ``synthetic.py``
-adds generated ones; ``rehearsal.py`` holds items out by turns. What an encoder must offer is in
-``encoders/protocol.py``; seven optional things are known here: its ``recipe``
-(``encoders/recipe.py``); its ``views``, if it makes changed views itself; ``needs_class_mates``,
-where its loss compares items of one class; the methods ``before_training(batches)`` and
-``after_training(batches)``, which see training items before the first step and after every epoch;
-``choose(items)``, which sees training batches with labels before the first step; and
-``share_scores(gallery, held_out)`` with ``adopt(scores)``: how well held-out batches with labels
-find their neighbours by each of its choices, and the choice by scores (added up, of rehearsals).
+adds generated ones; ``rehearsal.py`` holds items out by turns; ``features.py`` trains the head of a
+frozen encoder on its vectors. What an encoder must offer is in ``encoders/protocol.py``. Optional
+things are known here:
+
+- ``recipe`` (``encoders/blocks/recipe.py``);
+- ``views``, if it makes changed views itself;
+- ``needs_labels``, where it learns nothing without; ``needs_class_mates``, where its loss compares
+  items of one class;
+- ``judge``, the figure of held-out items that picks the epoch; ``useful_at_start``, where the
+  untrained encoder is kept unless an epoch beats it;
+- ``frozen`` and ``head``: only the head learns, from vectors that ``frozen`` makes once;
+- the methods ``before_training(batches)`` and ``after_training(batches)``, which see training items
+  before the first step and after every epoch;
+- ``choose(items)``, which sees training batches with labels before the first step;
+- ``share_scores(gallery, held_out)`` with ``adopt(scores)``: how well held-out batches with labels
+  find their neighbours by each of its choices, and the choice by scores; ``rehearses``, where
+  copies give the scores if too few items are there to hold some out.
 """
 
 from fastretrieve._common.needs import wanting

@@ -43,6 +43,8 @@ class RunProgress:
     n_summed: int = 0
     best_epoch: int | None = None
     best_value: float | None = None
+    start: dict[str, Any] = field(default_factory=dict)  # figures before the first step
+    pace: dict[str, int] = field(default_factory=dict)  # threads, and whether bfloat16; or empty
     n_stale: int = 0  # epochs since the best one
     seconds: float = 0.0
     cpu_seconds: float = 0.0  # of all threads of this process
@@ -178,6 +180,10 @@ def _progress(header: dict[str, str]) -> RunProgress:
         or not all(isinstance(number, (int, float)) for number in numbers)
         or not isinstance(progress.epochs, list)
         or not all(isinstance(epoch, dict) for epoch in progress.epochs)
+        or not isinstance(progress.start, dict)
+        or not isinstance(progress.pace, dict)
+        or set(progress.pace) not in (set(), {"threads", "bfloat16"})
+        or not all(type(value) in (int, bool) and value < 1024 for value in progress.pace.values())
         or not isinstance(progress.sums, dict)
         or not all(isinstance(number, (int, float)) for number in progress.sums.values())
     ):

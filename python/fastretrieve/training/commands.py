@@ -110,12 +110,13 @@ def _made(encoder: str, config: dict[str, Any]) -> Any:
 def _facts(result: TrainingResult, out: Path) -> dict[str, Any]:
     """The figures of the epoch that was kept, and what was left out."""
     skipped = [bad._asdict() for bad in result.skipped]
-    return {"out": str(out), **result.figures, "skipped": skipped}
+    return {"out": str(out), **result.figures, "notes": result.notes, "skipped": skipped}
 
 
 def _sentence(result: TrainingResult, out: Path) -> str:
     line = ", ".join(f"{name} {value:.4g}" for name, value in result.figures.items())
     lines = [f"wrote {out}: {line or 'fitted'}"]
+    lines += result.notes
     if result.synthetic is not None:
         lines.append(str(result.synthetic))
     if result.skipped:

@@ -7,19 +7,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.training.augmentation import choose_views
 from fastretrieve.training.checkpoint import run_fingerprint
+from fastretrieve.training.features import (
+    as_vectors,
+    fit_frozen,
+    has_head,
+    without_pictures,
+)
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
+from fastretrieve.training.pace import Pace, choose_pace
 from fastretrieve.training.rehearsal import rehearse
 from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
 from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
 from fastretrieve.training.validation import (
+    EASY,
     GALLERY_ITEMS,
     Items,
     Validator,
@@ -30,7 +41,11 @@ from fastretrieve.training.validation import (
 
 @dataclass
 class TrainingResult:
-    """What ``fr.train`` did. The encoder is the one that was given, trained in place."""
+    """What ``fr.train`` did. The encoder is the one that was given, trained in place.
+
+    ``best_epoch`` 0 says that no epoch was better than an encoder that was useful before, such as
+    an adapter, by more than luck: it is as it was.
+    """
 
     encoder: Any
     epochs: list[dict[str, Any]]  # the figures of each epoch, as in the log
@@ -41,13 +56,29 @@ class TrainingResult:
     skipped: list[Skipped] = field(default_factory=list)
     views: Views | None = None  # how images were changed
     synthetic: Synthesis | None = None  # the effect of generated images
+    start: dict[str, Any] = field(default_factory=dict)  # before the first step, where measured
 
     @property
     def figures(self) -> dict[str, Any]:
         """The figures of the epoch whose weights the encoder has."""
+        if self.best_epoch == 0:
+            return self.start
         if not self.epochs:
             return {}
         return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know."""
+        found = []
+        if self.best_epoch == 0:
+            found.append("no epoch was better than the start by more than luck, so it is kept")
+        if self.figures.get("view recall@1", 0.0) >= EASY:
+            found.append(
+                "view recall@1 says that views of an image are alike, not that a search finds what "
+                "people want: compare encoders on labelled items (fastretrieve evaluate)"
+            )
+        return found
 
 
 def train(
@@ -83,6 +114,10 @@ def train(
     ``out`` is a directory: it receives the trained encoder, and ``out/training`` a checkpoint, a
     log, curves and sheets. The same call goes on where a killed one stopped, to the same result;
     ``resume=False`` starts over.
+
+    On a CPU, ``precision`` "auto" tries a few steps with all threads and with one, in bfloat16 and
+    in float32, and takes the fastest way; the log says which. Weights of two such runs may differ
+    in their last bits; with a ``precision`` that is given they do not.
 
     ``augment`` "auto" shifts, recolours and, where the data are as mirrored as not, mirrors images
     of encoders that can bear it; True and False overrule the encoder, ``Views(...)`` says what.
@@ -153,11 +188,59 @@ def _train(
     n_items: int | None = None,
 ) -> TrainingResult:
     """Train on ``n_items`` items an epoch, or all."""
+    if getattr(encoder, "needs_labels", False) and not dataset.is_labelled:
+        raise ValueError(
+            f"encoder {encoder.name!r} learns from labels or pairs, and no item has a label; give "
+            "labels=..., class folders or a table with a column of labels"
+        )
+    encoder.to(resolve_device(options.device))
+    n_items = n_items or len(dataset)
+    if has_head(encoder):
+        return _train_head(encoder, dataset, held_out, options, n_items=n_items)
+    return _run(encoder, dataset, held_out, options, whole=encoder, n_items=n_items)
+
+
+def _train_head(
+    encoder: Any,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    options: TrainingOptions,
+    *,
+    n_items: int,
+) -> TrainingResult:
+    """Train the head of an encoder on the vectors of what is frozen."""
+    fit_frozen(encoder, dataset, options)
+    rows, skipped = as_vectors(encoder, dataset, options)
+    if len(rows) == 0:
+        raise nothing_read(dataset, skipped)
+    asked = None
+    if held_out is not None:
+        asked, unread = as_vectors(encoder, held_out, options)
+        skipped += unread
+    vectors_only = without_pictures(options)
+    result = _run(encoder.head, rows, asked, vectors_only, whole=encoder, n_items=n_items)
+    result.skipped = skipped
+    return result
+
+
+def _run(
+    encoder: Any,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    options: TrainingOptions,
+    *,
+    whole: Any,
+    n_items: int,
+) -> TrainingResult:
+    """Train ``encoder``, which is ``whole`` or its head; ``whole`` is what is saved."""
     device = resolve_device(options.device)
-    encoder.to(device)
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
-    plan = make_plan(encoder, options, n_items=n_items or len(dataset))
+        if hasattr(encoder, "class_shares"):
+            counts = np.bincount(dataset.labels[dataset.labels >= 0], minlength=1)
+            known = tuple((counts / counts.sum()).tolist())
+            encoder.class_shares = known if options.balanced else ()
+    plan = make_plan(encoder, options, n_items=n_items)
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
     first = gallery.first()
     if first is None:
@@ -167,11 +250,18 @@ def _train(
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
     if hasattr(encoder, "choose") and dataset.is_labelled:
         encoder.choose(gallery.labelled())
-    facts = _facts(encoder, plan, options, views) | {
-        "classes": dataset.classes,
-        "n_held_out": 0 if held_out is None else len(held_out),
-    }
+    facts = (
+        _facts(encoder, plan, options, views)
+        | _below(whole)
+        | {
+            "classes": dataset.classes,
+            "n_held_out": 0 if held_out is None else len(held_out),
+        }
+    )
     half = uses_bfloat16(device, options.precision, wanted=plan.recipe.half)
+    pace = Pace(torch.get_num_threads(), half)
+    if device.type == "cpu" and options.precision == "auto":
+        pace = choose_pace(encoder, plan, next(iter(gallery)), half=half)
     run = Run(
         encoder=encoder,
         dataset=dataset,
@@ -184,14 +274,19 @@ def _train(
             held_out=None if held_out is None else Items(encoder, held_out, options.workers),
             gallery=gallery,
         ),
-        journal=Journal(
-            options.folder and options.folder / "training", start=facts | {"bfloat16": half}
-        ),
-        half=half,
+        journal=Journal(options.folder and options.folder / "training", start=facts | pace.facts()),
+        pace=pace,
         fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
     )
     run.go()
-    return _finished(run, held_out)
+    return _finished(run, held_out, whole)
+
+
+def _below(whole: Any) -> dict[str, Any]:
+    """The frozen encoder of one that has a head, for the log and the fingerprint."""
+    if not has_head(whole):
+        return {}
+    return {"frozen": [whole.frozen.name, dict(getattr(whole.frozen, "config", {}))]}
 
 
 def _facts(
@@ -211,12 +306,13 @@ def _facts(
     }
 
 
-def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
+def _finished(run: Run, held_out: Dataset | None, whole: Any) -> TrainingResult:
     encoder, folder = run.encoder, run.journal.folder
-    encoder.is_trained = True
+    encoder.is_trained = whole.is_trained = True
     encoder.eval()
+    whole.eval()
     result = TrainingResult(
-        encoder=encoder,
+        encoder=whole,
         epochs=run.progress.epochs,
         best_epoch=run.progress.best_epoch if run.best else None,
         seconds=run.progress.seconds,
@@ -224,12 +320,15 @@ def _finished(run: Run, held_out: Dataset | None) -> TrainingResult:
         n_held_out=0 if held_out is None else len(held_out),
         skipped=run.skipped,
         views=run.views,
+        start=run.progress.start,
     )
     if run.options.folder is not None and folder is not None:
-        encoder.save(run.options.folder)
+        whole.save(run.options.folder)
         end = {
+            **({"start": result.start} if result.start else {}),
             "seconds": result.seconds,
             "best_epoch": result.best_epoch,
+            "notes": result.notes,
             "skipped": [item._asdict() for item in result.skipped],
         }
         run.journal.write(result.epochs, end=end)

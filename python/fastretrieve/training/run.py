@@ -28,10 +28,12 @@ from fastretrieve.training.checkpoint import (
 from fastretrieve.training.display import Display
 from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Plan, TrainingOptions
+from fastretrieve.training.pace import Pace, threads
 from fastretrieve.training.stepping import DivergedError, Stepper, seed_step
 from fastretrieve.training.validation import Validator
 
 _FLUSH_STEPS = 16
+_LUCK = 0.25  # the spread of a query's gain, for the standard error of the mean gain
 _PER_CLASS = 4  # how many items of a class a batch holds for a loss that compares them
 
 
@@ -48,13 +50,14 @@ class Run:
     validator: Validator
     journal: Journal
     fingerprint: str
-    half: bool  # whether to compute in bfloat16
+    pace: Pace  # threads and precision
     skipped: list[Skipped] = field(default_factory=list)
     progress: RunProgress = field(default_factory=RunProgress)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stepper = Stepper(self.encoder, self.plan, device=self.device, half=self.half)
+        half = self.pace.half
+        self.stepper = Stepper(self.encoder, self.plan, device=self.device, half=half)
         self._saved_at = time.perf_counter()
         self._pending: list[dict[str, torch.Tensor]] = []
         self._clock = _now()
@@ -68,7 +71,8 @@ class Run:
         """
         if self.validator.held_out is None or set(parameter_groups(self.encoder)) != {"loss"}:
             return None
-        if "classify" in self.encoder.capabilities and self.validator.judge is not None:
+        is_judged = "classify" in self.encoder.capabilities or hasattr(self.encoder, "judge")
+        if is_judged and self.validator.judge is not None:
             return Figure(self.validator.judge, "higher")
         figure = self.encoder.progress_figure
         return Figure(f"validation {figure.name}", figure.direction)
@@ -77,8 +81,13 @@ class Run:
         """Train to the end, or to where early stopping ends it."""
         if self.options.resume:
             self._resume()
-        with Display(self.options.progress, self.plan, self.progress) as display:
+        self._keep_pace()
+        with (
+            threads(self.pace.threads),
+            Display(self.options.progress, self.plan, self.progress) as display,
+        ):
             try:
+                self._measure_start()
                 while not self._is_over():
                     self._epoch(display)
             except KeyboardInterrupt:
@@ -87,6 +96,25 @@ class Run:
                 raise
         if self.best:
             set_weights(self.encoder, self.best)
+
+    def _keep_pace(self) -> None:
+        """A run that goes on computes as it did before, so that it ends with the same weights."""
+        kept = self.progress.pace
+        if kept and self.options.precision == "auto":
+            self.pace = Pace(max(int(kept["threads"]), 1), bool(kept["bfloat16"]))
+            self.stepper.half = self.pace.half
+            self.journal.start |= self.pace.facts()
+        self.progress.pace = {"threads": self.pace.threads, "bfloat16": self.pace.half}
+
+    def _measure_start(self) -> None:
+        """Let an encoder that is useful before training be the one to beat."""
+        figure, progress = self.monitored, self.progress
+        is_new = progress.step == 0 and not progress.start
+        if figure is None or not is_new or not getattr(self.encoder, "useful_at_start", False):
+            return
+        seed_step(self.options.seed, 0)
+        progress.start = self.validator.measure(device=self.device)
+        self._note_best(0, progress.start)
 
     def _epoch(self, display: Display) -> None:
         number = len(self.progress.epochs)
@@ -174,6 +202,10 @@ class Run:
         if figure is None:
             return
         value, best = figures[figure.name], self.progress.best_value
+        if best is not None and self.progress.best_epoch == 0:
+            # The best of many epochs is better than the start by luck alone.
+            luck = _LUCK / math.sqrt(max(self.validator.n_held_out, 1))
+            best += luck if figure.direction == "higher" else -luck
         is_better = best is None or figure.improved(before=best, after=value)
         self.progress.n_stale = 0 if is_better else self.progress.n_stale + 1
         if is_better or value == best:  # of equals the later one: it has learned longer
@@ -190,7 +222,9 @@ class Run:
         """The batches of an epoch; whole ones only, unless there is but one."""
         seed, size, labels = self.options.seed, self.plan.batch_size, self.dataset.labels
         if getattr(self.encoder, "needs_class_mates", False) and self.dataset.is_labelled:
-            per_class = min(_PER_CLASS, size)
+            # More of each class where the classes are too few to fill a batch.
+            n_classes = max(len(np.unique(labels[labels >= 0])), 1)
+            per_class = min(max(_PER_CLASS, size // n_classes), size)
             batches: Iterable[NDArray[np.int64]] = balanced_batches(
                 labels, batch_size=size, per_class=per_class, seed=seed, epoch=epoch
             )

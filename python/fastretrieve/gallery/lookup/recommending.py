@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from fastretrieve.gallery.lookup.matches import Matches
 
-DISLIKE = 0.5  # how strongly disliked items push away, beside liked ones (Rocchio's usual weight)
+# Rocchio's weights, measured (docs/encoders-notes.md). Disliked items often are neighbours of the
+# liked ones: half of their mean, the usual weight, pushes away what is wanted too.
+DISLIKE = 0.25
+# The mean of several vectors lies nearer to the middle of all vectors than each of them does, and
+# with it to items that resemble everything. So most of the middle is taken off.
+MIDDLE = 0.7
+MIDDLE_ITEMS, FEWEST = 1000, 100  # the sample of a gallery, and of how many items from on
 CANDIDATES = 8  # for each recommendation that is wanted, when they are to differ
 
 
@@ -23,19 +29,30 @@ class Label(NamedTuple):
     matches: Matches  # the neighbours that voted
 
 
-def taste(liked: NDArray[Any], unliked: NDArray[Any], *, is_direction: bool) -> NDArray[np.float32]:
+def taste(
+    liked: NDArray[Any],
+    unliked: NDArray[Any],
+    *,
+    is_direction: bool,
+    sample: NDArray[Any] | None = None,
+) -> NDArray[np.float32]:
     """A vector towards the liked and away from the disliked.
 
-    ``is_direction`` (cosine) counts every item the same, whatever the length of its vector.
+    ``is_direction`` (cosine) counts every item the same, whatever the length of its vector, and
+    takes off the middle of ``sample``, vectors of the gallery. One liked item alone is itself.
     """
     parts = [np.asarray(each, np.float64) for each in (liked, unliked)]
     if is_direction:
         parts = [_unit(part) for part in parts]
     wanted = parts[0].mean(axis=0)
-    if len(parts[1]):
-        unwanted = parts[1].mean(axis=0)
-        wanted = wanted - DISLIKE * (unwanted if is_direction else unwanted - wanted)
-    return np.asarray(wanted, np.float32)
+    if len(parts[0]) + len(parts[1]) == 1:
+        return np.asarray(wanted, np.float32)
+    if not is_direction:
+        away = parts[1].mean(axis=0) - wanted if len(parts[1]) else 0.0
+        return np.asarray(wanted - DISLIKE * away, np.float32)
+    middle = 0.0 if sample is None else _unit(np.asarray(sample, np.float64)).mean(axis=0)
+    away = parts[1].mean(axis=0) - middle if len(parts[1]) else 0.0
+    return np.asarray(wanted - MIDDLE * middle - DISLIKE * away, np.float32)
 
 
 def diverse(

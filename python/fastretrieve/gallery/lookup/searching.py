@@ -62,6 +62,7 @@ def recommend(
         np.stack([each.vector for each in liked]),
         np.array([each.vector for each in unliked]).reshape(-1, manifest.dim),
         is_direction=manifest.metric == "cosine",
+        sample=_sample(opened) if len(liked) + len(unliked) > 1 else None,
     )
     encoded = _now(opened)
     known = [each.item_id for each in (*liked, *unliked) if each.item_id is not None]
@@ -78,6 +79,18 @@ def recommend(
         found = [found[i] for i in picked]
     asked = liked[0]._replace(title=", ".join(each.title for each in liked[:3]))
     return _matches(opened, found, asked, _seconds(began, encoded))
+
+
+def _sample(opened: Opened) -> NDArray[Any] | None:
+    """Vectors of items, evenly spread over the gallery; None where they are too few to say what
+    all have in common.
+    """
+    with opened.view() as view:
+        ids = view.index.ids
+        if len(ids) < recommending.FEWEST:
+            return None
+        step = -(-len(ids) // recommending.MIDDLE_ITEMS)
+        return np.asarray(view.index.get(ids[::step]))
 
 
 def classify(opened: Opened, query: Any, *, k: int, where: Where) -> Label:
