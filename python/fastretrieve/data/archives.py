@@ -24,7 +24,7 @@ from fastretrieve.data.npz import open_splits
 from fastretrieve.data.parquet import open_parquet
 from fastretrieve.data.parts import Inside, Volume
 from fastretrieve.data.shards import open_shard, refuse_packed
-from fastretrieve.data.splits import SPLIT, split_in_path
+from fastretrieve.data.splits import SPLIT, TRAIN, split_in_path
 from fastretrieve.data.walking import is_file, walk
 
 _PACKED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
@@ -92,6 +92,14 @@ def find_archives(root: Path, *, recursive: bool, named_alone: bool = False) -> 
     return []
 
 
+def matching(path: Path) -> list[Path]:
+    """The files of one kind that a pattern names: shards/train-*.tar."""
+    if not any(each in path.name for each in "*?["):
+        return []
+    found = sorted(p for p in path.parent.glob(path.name) if p.is_file() and is_archive(p))
+    return [p for p in found if p.suffix == found[0].suffix]
+
+
 def open_archives(
     paths: Sequence[Path],
     *,
@@ -119,6 +127,7 @@ def open_archives(
         volumes += opened
     if not volumes:
         raise DataError(f"none of {len(paths)} files can be read; first: {skipped[0].reason}")
+    volumes.sort(key=lambda volume: volume.split not in TRAIN)  # what is learned from comes first
     return join(volumes, modality=modality, classes=classes, skipped=skipped)
 
 

@@ -47,9 +47,10 @@ def open_cifar(path: Path) -> Volume:
     size = n_labels + _PIXELS
     n_bytes = path.stat().st_size
     if n_bytes == 0 or n_bytes % size:
+        name = "CIFAR-10" if n_labels == 1 else "CIFAR-100"
         raise DataError(
-            f"{path} has {n_bytes:,} bytes, which is no multiple of CIFAR-{'100' if n_labels == 2 else '10'}'s "
-            f"{size:,} a picture; it is cut off, or another file"
+            f"{path} has {n_bytes:,} bytes, no multiple of the {size:,} that a picture of {name} "
+            "has; it is cut off, or another file"
         )
     record = np.dtype([("labels", "u1", (n_labels,)), ("pixels", "u1", (3, 32, 32))])
     with contextlib.closing(open_file(path)) as file:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data import npz
-from fastretrieve.data.archives import find_archives, is_archive, join, open_archives
+from fastretrieve.data.archives import find_archives, is_archive, join, matching, open_archives
 from fastretrieve.data.arrays import map_array
 from fastretrieve.data.dataset import Dataset, encode_labels
 from fastretrieve.data.errors import DataError, Skipped
 from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.pairs import Pairs, open_pairs, pair_columns
 from fastretrieve.data.sources import Files, Memory
-from fastretrieve.data.splits import choose
+from fastretrieve.data.splits import choose, prefer
 from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
 
 
@@ -59,6 +59,17 @@ def open_dataset(
     else:
         opened = _open(source, labels, classes, columns, modality, recursive)
     return opened if split is None else choose(opened, split, source=_called(source))
+
+
+def open_split(
+    source: Any, *, split: str | None, otherwise: Sequence[str], **options: Any
+) -> Dataset:
+    """``open_dataset`` with this split; without one, the first of ``otherwise`` that the files of
+    ``source`` bring, else all. A ``Dataset`` stays as it is.
+    """
+    opened = open_dataset(source, split=split, **options)
+    preferred = split is None and not isinstance(source, Dataset)
+    return (prefer(opened, otherwise) if preferred else None) or opened
 
 
 def _open(
@@ -99,8 +110,7 @@ def _open_path(
 ) -> Dataset | None:
     """The sources that bring labels of their own; None where there can be none."""
     if not path.exists():
-        found = _matching(path)
-        if found:
+        if found := matching(path):
             return open_archives(found, modality=modality, classes=classes)
         raise DataError(f"{path} does not exist; give a folder, a table (.csv, .jsonl) or a file")
     suffix = path.suffix.lower()
@@ -163,14 +173,6 @@ def _open_npz(path: Path, modality: Modality, classes: Sequence[str] | None) -> 
         return join(found, modality=modality, classes=classes)
     given = classes if classes is not None else found.classes
     return open_dataset(found.items, labels=found.labels, classes=given, modality=modality)
-
-
-def _matching(path: Path) -> list[Path]:
-    """The archives that a pattern names: shards/train-*.tar."""
-    if not any(each in path.name for each in "*?["):
-        return []
-    found = sorted(p for p in path.parent.glob(path.name) if p.is_file() and is_archive(p))
-    return [p for p in found if p.suffix == found[0].suffix]
 
 
 def _called(source: Any) -> str:

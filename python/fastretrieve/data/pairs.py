@@ -35,7 +35,7 @@ Pairs = bool | tuple[str, str]
 
 def open_pairs(source: Any, pairs: Pairs, *, modality: Modality, recursive: bool) -> Dataset:
     """The pairs of a table, of two folders, of a folder that holds two, or of two lists."""
-    if pairs is not True:
+    if not isinstance(pairs, bool):
         return _of_table(_table(source), pairs, modality)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -124,7 +124,7 @@ def _of_table(path: Path, names: tuple[str, str] | None, modality: Modality) -> 
 def _of_folders(left: Path, right: Path, modality: Modality, recursive: bool) -> Dataset:
     skipped: list[Skipped] = []
     sides = [_by_name(folder, modality, recursive, skipped) for folder in (left, right)]
-    for folder, own, other in ((left, *sides), (right, *reversed(sides))):
+    for own, other in (sides, sides[::-1]):
         for name in sorted(set(own) - set(other)):
             skipped.append(Skipped(readable(own[name]), "the other folder has no such name"))
     names = sorted(set(sides[0]) & set(sides[1]))

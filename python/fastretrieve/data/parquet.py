@@ -1,8 +1,9 @@
 """Parquet files with encoded pictures, as Hugging Face writes them.
 
 The column of pictures is a struct of ``bytes`` and ``path``, or plain bytes; the schema's metadata
-``huggingface`` names classes. Needs pyarrow. Sizes are those of the file's footer, which is compared
-with the file before a column is read. Pictures are read by row group; the last ones stay in memory.
+``huggingface`` names classes. Needs pyarrow. Sizes are those of the file's footer, which is
+compared with the file before a column is read. Pictures are read by row group; the last ones stay
+in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +139,10 @@ def open_parquet(path: Path) -> Volume:
 def _opened(path: Path) -> Iterator[Any]:
     """The file; whatever pyarrow raises is a ``DataError``."""
     with wanting("parquet", f"reading {path.name}"):
-        import pyarrow.parquet
+        pq: Any = import_module("pyarrow.parquet")
     with contextlib.closing(open_file(path)) as raw:
         try:
-            yield pyarrow.parquet.ParquetFile(
+            yield pq.ParquetFile(
                 raw,
                 thrift_string_size_limit=_MAX_METADATA,
                 thrift_container_size_limit=1_000_000,
@@ -213,8 +215,7 @@ def _picture_column(path: Path, schema: Any, features: dict[str, Any]) -> str:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    import pyarrow.types as types
-
+    types: Any = import_module("pyarrow.types")
     if types.is_struct(kind):
         inner = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
         return "bytes" in inner and _holds_bytes(inner["bytes"])
@@ -222,8 +223,7 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _is_plain(kind: Any) -> bool:
-    import pyarrow.types as types
-
+    types: Any = import_module("pyarrow.types")
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_string)
     return any(test(kind) for test in (*tests, types.is_large_string))
 

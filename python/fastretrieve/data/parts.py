@@ -1,6 +1,6 @@
 """Files that hold many items: what each kind gives, and the source that reads items out of them.
 
-A ``Volume`` is one such file, opened: a ``Part`` that reads its items, and their labels and columns.
+A ``Volume`` is one such file, opened: a ``Part`` that reads its items, their labels and columns.
 ``idx.py``, ``cifar.py``, ``npz.py``, ``shards.py`` and ``parquet.py`` make volumes; ``archives.py``
 finds the files and joins the volumes.
 """
@@ -46,7 +46,7 @@ class Volume:
     labels: Sequence[Any] | None = None  # one an item; None where it has none
     classes: Sequence[str] | None = None  # the names of labels that are numbers
     split: str | None = None
-    columns: dict[str, Sequence[Any]] = field(default_factory=dict)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
 

@@ -89,7 +89,7 @@ class _Shard:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     yield member
-                    archive.members = []  # type: ignore[misc]  # which it would keep all
+                    archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
         except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
             if not self.samples:
                 raise DataError(f"{self.path}: not a readable tar file: {error}") from error
@@ -176,8 +176,10 @@ def _folders(names: Sequence[str]) -> list[str | None]:
     (['cat', 'dog'], [None, None])
     """
     parents = [name.split("/")[:-1] for name in names]
-    shared = os.path.commonprefix(parents)
-    return [rest[0] if (rest := parent[len(shared) :]) else None for parent in parents]
+    first, last = min(parents), max(parents)
+    same = [a == b for a, b in zip(first, last, strict=False)]
+    n_shared = [*same, False].index(False)
+    return [parent[n_shared] if len(parent) > n_shared else None for parent in parents]
 
 
 def _state(status: os.stat_result) -> tuple[int, int]:

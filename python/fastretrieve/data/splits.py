@@ -15,9 +15,10 @@ from fastretrieve.data.dataset import Dataset
 from fastretrieve.data.errors import DataError, readable
 
 SPLIT = "split"
+TRAIN = ("train", "training")
 HELD_OUT = ("validation", "valid", "val", "dev", "test")  # in the order in which one is chosen
 _OTHERS = {"data": "train", "t10k": "test"}  # of CIFAR (data_batch_1.bin) and MNIST
-_WORDS = {"train", "training", "testing", "extra", "unsupervised", *HELD_OUT}
+_WORDS = {*TRAIN, "testing", "extra", "unsupervised", *HELD_OUT}
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
