@@ -123,13 +123,15 @@ def keras(folder: Path) -> Path:
     return path
 
 
+def two_parquets(folder: Path) -> Path:
+    return parquet(parquet(folder, range(8)), range(8, 12), "test-00000-of-00001")
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "idx": mnist,
     "packed idx": lambda folder: mnist(folder, packed=True),
     "tar": shards,
-    "parquet": lambda folder: parquet(
-        parquet(folder, range(8)), range(8, 12), "test-00000-of-00001"
-    ),
+    "parquet": two_parquets,
     "npz": keras,
 }
 
@@ -157,6 +159,7 @@ def test_pictures_labels_and_splits_are_those_that_were_written(made: Path) -> N
         codes = [("0", "1", "2"), ("ant", "bee", "cow")]
         assert part.classes in codes
         assert part.labels.tolist() == LABELS[list(rows)].tolist()
+    assert data.columns["split"][0] == "train"
     assert len({data.key(i) for i in range(12)}) == 12
 
 
@@ -214,6 +217,7 @@ def test_the_same_picture_at_two_places_is_two_items(tmp_path: Path) -> None:
             assert picture.size == (8, 9)
 
 
+@pytest.mark.parametrize("made", ["idx", "tar"], indirect=True)
 def test_training_takes_train_and_evaluation_asks_with_what_is_held_out(made: Path) -> None:
     cnn = fr.create_encoder("cnn", dim=4, image_size=8, channels=1, width=2)
     result = fr.train(cnn, made, epochs=1, progress=False)
@@ -228,6 +232,7 @@ def test_training_takes_train_and_evaluation_asks_with_what_is_held_out(made: Pa
     assert fr.evaluate("pixels", open_dataset(made)).n_gallery == 12
 
 
+@pytest.mark.parametrize("made", ["packed idx", "parquet"], indirect=True)
 def test_the_commands_take_them(made: Path, tmp_path: Path) -> None:
     def run(*arguments: object) -> Any:
         done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"])

@@ -84,18 +84,20 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
 
 
 def choose_pictures(console: Console, *, download: bool) -> Pictures:
-    """Fashion-MNIST if it is here or can be fetched, else the digits, saying so."""
+    """Fashion-MNIST if it is here or can be fetched, else cluttered digits, saying so."""
     folder = datasets.find_fashion_mnist()
     if folder is None and download:
         console.print(f"downloading Fashion-MNIST, about {datasets.DOWNLOAD_MB} MB")
         try:
-            folder = datasets.download_fashion_mnist()
+            folder = datasets.fetch_fashion_mnist()
         except (DatasetError, OSError) as error:
             console.print(f"no download: {error}", style="yellow")
     if folder is not None:
         return datasets.load_fashion_mnist(folder)
-    console.print("Fashion-MNIST is not here: scikit-learn's digits stand in", style="yellow")
-    return datasets.load_digits()
+    console.print(
+        "Fashion-MNIST is not here: scikit-learn's digits stand in, made harder to find", style="yellow"
+    )
+    return datasets.load_stand_in()
 
 
 def why_no_torch() -> str | None:
