@@ -86,11 +86,11 @@ def parse_idx(data: bytes) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes."""
     try:
         header = idx.read_header(data[: 4 + 4 * 255])
+        if header.dtype != np.uint8:
+            raise DatasetError(f"not an IDX file of bytes: it holds {header.dtype}")
         idx.refuse_size(header, len(data))
     except DataError as error:
         raise DatasetError(str(error)) from error
-    if header.dtype != np.uint8:
-        raise DatasetError(f"not an IDX file of bytes: it holds {header.dtype}")
     return np.frombuffer(data, np.uint8, offset=header.start).reshape(header.shape)
 
 
