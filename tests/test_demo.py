@@ -81,8 +81,6 @@ def test_a_row_of_pretrained_joins_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     learning = pytest.importorskip("fastretrieve.demo.learning")
-    monkeypatch.setattr(learning, "EPOCHS_OF_FEW", 1)
-    monkeypatch.setattr(command, "choose_pictures", lambda *_, **__: pictures())
     monkeypatch.setattr(learning, "PRETRAINED", "pixels")  # stands for it
     monkeypatch.setitem(learning.NEEDS, "pixels", {"numpy": "numpy"})
     monkeypatch.setattr(learning, "PRETRAINED_SIDE", 8)
@@ -90,16 +88,20 @@ def test_a_row_of_pretrained_joins_where_it_is_installed(
     monkeypatch.setattr(learning, "PRETRAINED_ASKED", 3)  # fewer than there are kinds
     fitted = []
     monkeypatch.setattr(learning, "fit_on", lambda encoder, _: fitted.append(encoder.name))
-    for times in (1, 1):  # a second run finds it done
-        shown = demo("--out", tmp_path)
-        assert shown.exit_code == 0, shown.output
-        assert re.search(r"fitted pixels +192 ", shown.output)
-        assert "only 200 of the pictures, 10 of the queries" in shown.output
-        assert len(fitted) == times
-    with Image.open(tmp_path / "neighbours.png") as picture:
-        assert picture.width > 9 * sheet.PITCH  # three groups of three
+    console = command.Console(record=True, width=200)
+    for added in ("200 added", "200 unchanged"):  # a second run finds it done
+        learned = learning.learn_pretrained(pictures(), tmp_path, console=console)
+        told = console.export_text()
+        assert added in told
+        assert "only 200 of the pictures, 10 of the queries" in told
+    assert fitted == ["pixels"]
+    assert learned.space.name == "fitted pixels"
+    found = [comparing.compare(space) for space in (learned.space, command.pixels_of(pictures()))]
+    drawn = command.draw(pictures(), found, [learned])
+    assert drawn.width > 10 * sheet.PITCH
+    learned.gallery.close()
     monkeypatch.setitem(learning.NEEDS, "pixels", {"no_such_module": "none"})
-    assert "fitted pixels" not in demo("--out", tmp_path).output
+    assert learning.learn_pretrained(pictures(), tmp_path, console=console) is None
 
 
 def test_without_torch_it_compares_raw_pixels_and_says_what_is_missing(
