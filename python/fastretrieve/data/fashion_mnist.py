@@ -1,18 +1,19 @@
 """Find the real pictures that the demo and the benchmarks use.
 
-Fashion-MNIST comes from the Debian package ``dataset-fashion-mnist``, from a folder named by
-``FASTRETRIEVE_DATA``, or from a download into the user's cache. A file counts only if its
-decompressed bytes have the known SHA-256: repackaging changes the compressed bytes, never these.
-If it is unavailable, ``digits`` (part of scikit-learn) stands in, and its ``name`` says so.
+Fashion-MNIST comes from the installed Debian package ``dataset-fashion-mnist``, from a folder named
+by ``FASTRETRIEVE_DATA``, from a download into the user's cache, or from that package without
+installing it (``debian.py``). A file counts only if its decompressed bytes have the known SHA-256:
+repackaging changes the compressed bytes, never these. If it is unavailable, scikit-learn's digits
+stand in (``stand_in.py``), and the ``name`` says so.
 """
 
 import argparse
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import sys
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -24,10 +25,18 @@ from numpy.typing import NDArray
 
 from fastretrieve._common import caches
 from fastretrieve._common.needs import remedy
+from fastretrieve.data import debian, idx
+from fastretrieve.data.errors import DataError
+from fastretrieve.data.stand_in import cluttered
 
-DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+DOWNLOAD_URLS = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    "https://fashion-mnist.s3.eu-central-1.amazonaws.com",
+)
 DOWNLOAD_MB = 30
 MAX_BYTES = 64 << 20  # of a file, packed or not: the largest has 47 MB
+PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 LABELS = (
@@ -74,18 +83,15 @@ class Pictures(NamedTuple):
 
 
 def parse_idx(data: bytes) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes: magic, big-endian sizes, then the bytes."""
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise DatasetError(f"not an IDX file of bytes: it begins with {data[:4].hex(' ')}")
-    n_dims = data[3]
-    header = 4 + 4 * n_dims
-    if len(data) < header:
-        raise DatasetError(f"an IDX header of {n_dims} sizes needs {header} bytes, got {len(data)}")
-    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", count=n_dims, offset=4))
-    wanted = header + int(np.prod(shape, dtype=np.int64))
-    if len(data) != wanted:
-        raise DatasetError(f"an IDX file of shape {shape} has {wanted} bytes, got {len(data)}")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    """Read an IDX file of unsigned bytes."""
+    try:
+        header = idx.read_header(data[: 4 + 4 * 255])
+        if header.dtype != np.uint8:
+            raise DatasetError(f"not an IDX file of bytes: it holds {header.dtype}")
+        idx.refuse_size(header, len(data))
+    except DataError as error:
+        raise DatasetError(str(error)) from error
+    return np.frombuffer(data, np.uint8, offset=header.start).reshape(header.shape)
 
 
 def verified(compressed: bytes, *, name: str) -> bytes:
@@ -126,27 +132,68 @@ def find_fashion_mnist() -> Path | None:
     return None
 
 
+def fetch_fashion_mnist() -> Path:
+    """Fetch the four files into the user's cache, from the first place that has them."""
+    try:
+        return download_fashion_mnist()
+    except (DatasetError, OSError) as error:
+        failed = str(error)
+    try:
+        return unpack_fashion_mnist()
+    except DatasetError as error:
+        raise DatasetError(f"{failed}; {error}") from error
+
+
 def download_fashion_mnist(
     folder: Path | None = None, *, url: str | None = None, timeout: float = 10.0
 ) -> Path:
-    """Fetch the four files into ``folder`` (the user's cache); each is verified, then renamed."""
-    url = url or DOWNLOAD_URL
+    """Fetch the four files over TLS into ``folder`` (the user's cache), from ``url`` or from each
+    of ``DOWNLOAD_URLS`` in turn; each is verified, then renamed.
+    """
     folder = folder or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in CHECKSUMS:
-        target = folder / f"{name}{SUFFIX}"
-        if target.is_file():
-            continue
+    failed = []
+    for place in (url,) if url else DOWNLOAD_URLS:
         try:
-            with urllib.request.urlopen(f"{url}/{target.name}", timeout=timeout) as response:
-                compressed = response.read(MAX_BYTES)
-        except (OSError, urllib.error.URLError) as error:
-            raise DatasetError(f"cannot download {url}/{target.name}: {error}") from error
-        verified(compressed, name=name)
-        partial = target.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(compressed)
-        partial.replace(target)
+            for name in CHECKSUMS:
+                if not (folder / f"{name}{SUFFIX}").is_file():
+                    _keep(folder, name, _downloaded(f"{place}/{name}{SUFFIX}", timeout))
+            return folder
+        except DatasetError as error:
+            failed.append(str(error))
+    raise DatasetError("; ".join(failed))
+
+
+def unpack_fashion_mnist(folder: Path | None = None) -> Path:
+    """Take the four files out of the Debian package, without root; each is verified."""
+    folder = folder or cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [DEBIAN_FOLDER / f"{name}{SUFFIX}" for name in CHECKSUMS]
+    try:
+        found = debian.files(PACKAGE, paths)
+    except debian.NoPackage as error:
+        raise DatasetError(str(error)) from error
+    for name in CHECKSUMS:
+        _keep(folder, name, found[f"{name}{SUFFIX}"])
     return folder
+
+
+def _downloaded(url: str, timeout: float) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            data: bytes = response.read(MAX_BYTES)
+            return data
+    except (OSError, http.client.HTTPException) as error:
+        raise DatasetError(f"cannot download {url}: {error}") from error
+
+
+def _keep(folder: Path, name: str, compressed: bytes) -> None:
+    """Write a verified file whole or not at all."""
+    verified(compressed, name=name)
+    target = folder / f"{name}{SUFFIX}"
+    partial = target.with_suffix(f".{os.getpid()}.part")
+    partial.write_bytes(compressed)
+    partial.replace(target)
 
 
 def load_fashion_mnist(folder: Path) -> Pictures:
@@ -185,8 +232,23 @@ def load_digits() -> Pictures:
     )
 
 
+def load_stand_in(*, n_shown: int = 30_000, n_asked: int = 3_000) -> Pictures:
+    """The digits, turned, moved and cluttered; queries are made of digits that are not searched."""
+    digits = load_digits()
+    shown = cluttered(*digits.gallery, n_shown, seed=0)
+    asked = cluttered(*digits.queries, n_asked, seed=1)
+    return Pictures(
+        "cluttered digits",
+        f"made of {len(digits.gallery.labels):,} and {len(digits.queries.labels)} of "
+        "scikit-learn's digits: turned, moved, among pieces of others",
+        Split(*shown),
+        Split(*asked),
+        digits.label_names,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Say where Fashion-MNIST is, downloading it if needed: ``python -m`` this module."""
+    """Say where Fashion-MNIST is, fetching it if needed: ``python -m`` this module."""
     parser = argparse.ArgumentParser(
         prog="python -m fastretrieve.data.fashion_mnist", description=main.__doc__
     )
@@ -198,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     print(f"Fashion-MNIST: not here; downloading about {DOWNLOAD_MB} MB into {cache_folder()}")
     try:
-        download_fashion_mnist()
+        fetch_fashion_mnist()
     except (DatasetError, OSError) as error:
         print(f"Fashion-MNIST: {error}", file=sys.stderr)
         return 1

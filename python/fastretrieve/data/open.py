@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.data.arrays import map_array, read_arrays
+from fastretrieve.data import npz
+from fastretrieve.data.archives import find_archives, is_archive, join, matching, open_archives
+from fastretrieve.data.arrays import map_array
 from fastretrieve.data.dataset import Dataset, encode_labels
 from fastretrieve.data.errors import DataError, Skipped
 from fastretrieve.data.modalities import Modality, kind_of
+from fastretrieve.data.pairs import Pairs, open_pairs, pair_columns
 from fastretrieve.data.sources import Files, Memory
+from fastretrieve.data.splits import choose, prefer
 from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
 
 
@@ -30,18 +34,52 @@ def open_dataset(
     columns: dict[str, Any] | None = None,
     modality: Modality = "image",
     recursive: bool = True,
+    split: str | None = None,
+    pairs: Pairs = False,
 ) -> Dataset:
     """Open a data set from
 
     - a folder of class folders (the first folder names the class), or a flat folder;
     - a CSV, TSV or JSONL file of paths, with labels, boxes and further columns (``tables.py``);
     - an ``.npz`` file with ``images`` (or ``sequences``) and ``labels``, or an ``.npy`` file;
+    - a file that holds many items, or a folder of such files: IDX, CIFAR, ``.npz`` with splits,
+      tar, Parquet (``archives.py``);
     - an array or tensor [n, ...], or a list of paths, PIL images, arrays or sequences;
     - a pair ``(items, labels)``; one image or video file; a ``Dataset``, which comes back as it is.
+
+    ``split`` keeps the items with this value in the column ``split``. ``pairs`` makes each pair a
+    class: of two folders ``(a, b)`` with equal names or of two lists if True, of two columns of
+    paths in a table if it names them (``pairs.py``).
 
     >>> open_dataset((np.zeros((3, 8, 8), np.uint8), ["a", "b", "a"]))
     Dataset(3 image items, 2 classes)
     """
+    if pairs:
+        opened = open_pairs(source, pairs, modality=modality, recursive=recursive)
+    else:
+        opened = _open(source, labels, classes, columns, modality, recursive)
+    return opened if split is None else choose(opened, split, source=_called(source))
+
+
+def open_split(
+    source: Any, *, split: str | None, otherwise: Sequence[str], **options: Any
+) -> Dataset:
+    """``open_dataset`` with this split; without one, the first of ``otherwise`` that the files of
+    ``source`` bring, else all. A ``Dataset`` stays as it is.
+    """
+    opened = open_dataset(source, split=split, **options)
+    preferred = split is None and not isinstance(source, Dataset)
+    return (prefer(opened, otherwise) if preferred else None) or opened
+
+
+def _open(
+    source: Any,
+    labels: Any,
+    classes: Sequence[str] | None,
+    columns: dict[str, Any] | None,
+    modality: Modality,
+    recursive: bool,
+) -> Dataset:
     if isinstance(source, Dataset):
         return source
     if isinstance(source, tuple) and len(source) == 2 and labels is None:
@@ -72,25 +110,44 @@ def _open_path(
 ) -> Dataset | None:
     """The sources that bring labels of their own; None where there can be none."""
     if not path.exists():
+        if found := matching(path):
+            return open_archives(found, modality=modality, classes=classes)
         raise DataError(f"{path} does not exist; give a folder, a table (.csv, .jsonl) or a file")
     suffix = path.suffix.lower()
     if path.is_file() and suffix in TABLE_SUFFIXES:
+        if pair_columns(path) is not None:
+            return open_pairs(path, True, modality=modality, recursive=recursive)
         return open_table(path, modality=modality, classes=classes)
     if path.is_file() and suffix == ".npz":
         return _open_npz(path, modality, classes)
-    if path.is_dir():
-        skipped: list[Skipped] = []
-        paths = _listed(path, modality, recursive, skipped)
-        folders = [p.relative_to(path).parts[0] if p.parent != path else None for p in paths]
-        labels, names = encode_labels(folders, len(paths), classes)
-        return Dataset(
-            Files(paths, modality=modality),
-            labels=labels,
-            classes=names,
-            modality=modality,
-            skipped=skipped,
-        )
-    return None
+    if path.is_file() and is_archive(path):
+        return open_archives([path], modality=modality, classes=classes)
+    return _open_folder(path, modality, recursive, classes) if path.is_dir() else None
+
+
+def _open_folder(
+    path: Path, modality: Modality, recursive: bool, classes: Sequence[str] | None
+) -> Dataset:
+    """Class folders, a flat folder, or a folder of files that hold many items each."""
+    found = find_archives(path, recursive=False, named_alone=True)
+    skipped: list[Skipped] = []
+    try:
+        paths = [] if found else _listed(path, modality, recursive, skipped)
+    except DataError:
+        found = find_archives(path, recursive=recursive)
+        if not found:
+            raise
+    if found:
+        return open_archives(found, root=path, modality=modality, classes=classes)
+    folders = [p.relative_to(path).parts[0] if p.parent != path else None for p in paths]
+    labels, names = encode_labels(folders, len(paths), classes)
+    return Dataset(
+        Files(paths, modality=modality),
+        labels=labels,
+        classes=names,
+        modality=modality,
+        skipped=skipped,
+    )
 
 
 def _listed(path: Path, modality: Modality, recursive: bool, skipped: list[Skipped]) -> Any:
@@ -111,21 +168,15 @@ def _listed(path: Path, modality: Modality, recursive: bool, skipped: list[Skipp
 
 
 def _open_npz(path: Path, modality: Modality, classes: Sequence[str] | None) -> Dataset:
-    items, labels, names = ("images", "sequences", "x", "data"), ("labels", "y"), "classes"
-    arrays, listed = read_arrays(path, (*items, *labels, names))
-    found = [name for name in items if name in arrays]
-    if not found:
-        raise DataError(
-            f"{path} holds {listed[:20]}; name the items 'images' or 'sequences', and the labels "
-            "'labels'"
-        )
-    given = classes if classes is not None else arrays.get(names)
-    return open_dataset(
-        arrays[found[0]],
-        labels=next((arrays[name] for name in labels if name in arrays), None),
-        classes=None if given is None else [str(name) for name in given],
-        modality=modality,
-    )
+    found = npz.open_npz(path)
+    if not isinstance(found, npz.Whole):
+        return join(found, modality=modality, classes=classes)
+    given = classes if classes is not None else found.classes
+    return open_dataset(found.items, labels=found.labels, classes=given, modality=modality)
+
+
+def _called(source: Any) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike)) else "the data set"
 
 
 def _as_items(source: Any) -> tuple[Any, bool]:

@@ -72,7 +72,7 @@ class TableRows:
     def _of_json(self, file: TextIO) -> Iterator[tuple[int, Row | str]]:
         for number, text, fault in self._lines(file):
             if fault or text.strip():
-                yield number, fault or _json_row(text)
+                yield number, fault or json_row(text)
 
     def _of_csv(self, file: TextIO) -> Iterator[tuple[int, Row | str]]:
         head = file.read(4096)
@@ -195,7 +195,7 @@ def _refuse_stray_quote(lines: Iterable[Line], delimiter: str) -> None:
         pass
 
 
-def _json_row(text: str) -> Row | str:
+def json_row(text: str) -> Row | str:
     """An object, or what is wrong with it."""
     try:
         row = json.loads(

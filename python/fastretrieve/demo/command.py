@@ -63,9 +63,9 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
     say(console, "pictures", f"{pictures.name}, {about}")
     out.mkdir(parents=True, exist_ok=True)
     missing = why_no_torch()
-    learned = None if missing else learn(pictures, out, console, fresh=fresh)
+    learned = [] if missing else learn(pictures, out, console, fresh=fresh)
 
-    spaces = [*([learned.space] if learned else []), pixels_of(pictures)]
+    spaces = [*(one.space for one in learned), pixels_of(pictures)]
     with console.status("searching, checking, timing"):
         found = [compare(space) for space in spaces]
     console.print()
@@ -75,27 +75,29 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
     draw(pictures, found, learned).save(out / "neighbours.png")
     console.print()
     say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind")
-    if learned is None:
+    if not learned:
         say(console, "more", f"training, a gallery and its page need torch ({missing}): {TORCH}")
         return
     Image.fromarray(asked[0]).save(out / "query.png")
-    tell_next_steps(console, learned.gallery.path, out)
-    learned.gallery.close()
+    tell_next_steps(console, learned[0].gallery.path, out)
+    for one in learned:
+        one.gallery.close()
 
 
 def choose_pictures(console: Console, *, download: bool) -> Pictures:
-    """Fashion-MNIST if it is here or can be fetched, else the digits, saying so."""
+    """Fashion-MNIST if it is here or can be fetched, else cluttered digits, saying so."""
     folder = datasets.find_fashion_mnist()
     if folder is None and download:
         console.print(f"downloading Fashion-MNIST, about {datasets.DOWNLOAD_MB} MB")
         try:
-            folder = datasets.download_fashion_mnist()
+            folder = datasets.fetch_fashion_mnist()
         except (DatasetError, OSError) as error:
             console.print(f"no download: {error}", style="yellow")
     if folder is not None:
         return datasets.load_fashion_mnist(folder)
-    console.print("Fashion-MNIST is not here: scikit-learn's digits stand in", style="yellow")
-    return datasets.load_digits()
+    told = "Fashion-MNIST is not here: scikit-learn's digits stand in, made harder to find"
+    console.print(told, style="yellow")
+    return datasets.load_stand_in()
 
 
 def why_no_torch() -> str | None:
@@ -107,10 +109,13 @@ def why_no_torch() -> str | None:
     return None
 
 
-def learn(pictures: Pictures, out: Path, console: Console, *, fresh: bool) -> "Learned":
+def learn(pictures: Pictures, out: Path, console: Console, *, fresh: bool) -> "list[Learned]":
+    """The trained encoder's gallery, and that of ``pretrained`` where it is installed."""
     from fastretrieve.demo import learning
 
-    return learning.learn(pictures, out, console=console, fresh=fresh)
+    trained = learning.learn(pictures, out, console=console, fresh=fresh)
+    other = learning.learn_pretrained(pictures, out, console=console, fresh=fresh)
+    return [trained, *([other] if other else [])]
 
 
 def pixels_of(pictures: Pictures) -> Space:
@@ -121,15 +126,14 @@ def pixels_of(pictures: Pictures) -> Space:
     return space_of(PIXELS, rows, names[shown.labels], queries, names[asked.labels])
 
 
-def draw(pictures: Pictures, found: list[Found], learned: "Learned | None") -> Image.Image:
+def draw(pictures: Pictures, found: list[Found], learned: "list[Learned]") -> Image.Image:
     """The first query of each kind, and what was found by each kind of vectors."""
     asked = np.unique(pictures.queries.labels, return_index=True)[1].tolist()
     n = COLUMNS // len(found)
 
     def picture(space: Space, row: int) -> Image.Image:
-        if learned is not None and space is learned.space:
-            return learned.picture(row)
-        return Image.fromarray(pictures.gallery.images[row])
+        owner = next((one for one in learned if space is one.space), None)
+        return owner.picture(row) if owner else Image.fromarray(pictures.gallery.images[row])
 
     def group(one: Found) -> Group:
         space = one.space

@@ -1,13 +1,15 @@
-"""The part of the demo that needs torch: train a small ``cnn`` and build its gallery.
+"""The part of the demo that needs torch: train a small ``cnn`` and build its gallery; where the
+extra is installed, fit ``pretrained`` on a few thousand pictures beside it.
 
-Both stay in the output folder. A stopped run goes on where it was, a second one finds them done,
-and a gallery whose encoder has changed is made anew.
+All of it stays in the output folder. A stopped run goes on where it was, a second one finds them
+done, and a gallery whose encoder has changed is made anew.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from fastretrieve._common.needs import NEEDS
 from fastretrieve.data import read_image
-from fastretrieve.data.fashion_mnist import Pictures
+from fastretrieve.data.fashion_mnist import Pictures, Split
 from fastretrieve.demo.comparing import Space, space_of
 from fastretrieve.demo.lines import say
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
@@ -29,6 +32,9 @@ from fastretrieve.gallery.store import manifest
 from fastretrieve.training import train
 
 NAME = "the trained cnn"
+PRETRAINED = "pretrained"  # by its own name; fitted, where it can be
+PRETRAINED_SIDE = 64  # pixels: its network takes a hundred times the work of ours
+PRETRAINED_SHOWN, PRETRAINED_ASKED = 5_000, 1_000  # pictures: half a minute on two cores
 DIM, WIDTH = 64, 12
 EPOCHS = 3  # a minute or two on two cores
 FEW, EPOCHS_OF_FEW = 10_000, 10
@@ -50,7 +56,7 @@ class Learned(NamedTuple):
 
 def learn(pictures: Pictures, out: Path, *, console: Console, fresh: bool = False) -> Learned:
     """Train on the pictures, add them to a gallery, and encode the queries."""
-    stem = pictures.name.lower()
+    stem = stem_of(pictures)
     shown, names = pictures.gallery.images, np.array(pictures.label_names)
     labels = names[pictures.gallery.labels].tolist()
     saved, folder = out / f"{stem}.encoder", out / f"{stem}.gallery"
@@ -66,6 +72,63 @@ def learn(pictures: Pictures, out: Path, *, console: Console, fresh: bool = Fals
     known = np.array([str(item.label) for item in items])
     wanted = names[pictures.queries.labels]
     return Learned(gallery, items, space_of(NAME, gallery.vectors(), known, queries, wanted))
+
+
+def learn_pretrained(
+    pictures: Pictures, out: Path, *, console: Console, fresh: bool = False
+) -> Learned | None:
+    """A gallery of some pictures by ``pretrained``; None where its package is not installed."""
+    if any(find_spec(module) is None for module in NEEDS[PRETRAINED]):
+        return None
+    names = np.array(pictures.label_names)
+    shown = _some(pictures.gallery, PRETRAINED_SHOWN)
+    asked = _first(pictures.queries, PRETRAINED_ASKED)
+    folder = out / f"{stem_of(pictures)}.pretrained.gallery"
+    gallery = opened_pretrained(folder, shown.images, fresh=fresh)
+    with console.status("encoding with pretrained"):
+        told = gallery.add(shown.images, labels=names[shown.labels].tolist(), progress=False)
+        queries = encode(gallery.encoder, asked.images)
+    about = f"{len(shown.labels):,} of the pictures, {len(asked.labels):,} of the queries"
+    say(console, PRETRAINED, f"{folder}: {told}; it takes longer, so only {about}")
+    items = gallery.items()
+    known = np.array([str(item.label) for item in items])
+    name = f"fitted {PRETRAINED}" if "fit" in gallery.encoder.capabilities else PRETRAINED
+    vectors, wanted = gallery.vectors(), names[asked.labels]
+    return Learned(gallery, items, space_of(name, vectors, known, queries, wanted))
+
+
+def opened_pretrained(folder: Path, images: NDArray[np.uint8], *, fresh: bool) -> Gallery:
+    """The gallery of an earlier run, or a new one whose encoder is fitted, if it can be."""
+    if (folder / manifest.FILE).exists():
+        if not fresh:
+            return Gallery.open(folder)
+        shutil.rmtree(folder)
+    encoder = create_encoder(PRETRAINED, image_size=PRETRAINED_SIDE)
+    fit_on(encoder, images)
+    return Gallery.create(folder, encoder=encoder)
+
+
+def fit_on(encoder: Encoder, images: NDArray[np.uint8]) -> None:
+    """Fit an encoder that learns in closed form; leave any other as it is."""
+    if "fit" in encoder.capabilities:
+        train(encoder, images, progress=False)
+
+
+def _some(split: Split, n: int) -> Split:
+    """Up to ``n`` pictures, evenly from all."""
+    chosen = np.linspace(0, len(split.labels) - 1, min(n, len(split.labels))).astype(np.int64)
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _first(split: Split, n: int) -> Split:
+    """The first ``n`` pictures, and as many more as it takes for one of each kind."""
+    enough = max(n, int(np.unique(split.labels, return_index=True)[1].max()) + 1)
+    return Split(split.images[:enough], split.labels[:enough])
+
+
+def stem_of(pictures: Pictures) -> str:
+    """The name of the pictures as part of a file's name."""
+    return pictures.name.lower().replace(" ", "-")
 
 
 def trained(

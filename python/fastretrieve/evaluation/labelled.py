@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastretrieve._common.arrays import as_float, as_rows
 from fastretrieve.data import Dataset, Skipped, open_dataset
 from fastretrieve.data.dataset import encode_labels
+from fastretrieve.data.splits import HELD_OUT, TRAIN, prefer
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,17 @@ def from_vectors(vectors: Any, about: Any, *, name: str) -> Labelled:
         return Labelled(matrix, about.labels, about.classes, about)
     labels, classes = encode_labels(about, len(matrix))
     return Labelled(matrix, labels, classes)
+
+
+def open_parts(
+    source: Any, labels: Any, split: str | None, *, modality: Any
+) -> tuple[Dataset, Dataset | None]:
+    """The items that ask, and those that are searched where files bring both as splits."""
+    opened = open_dataset(source, labels=labels, split=split, modality=modality)
+    if split is not None or isinstance(source, Dataset):
+        return opened, None
+    asked, searched = prefer(opened, HELD_OUT), prefer(opened, TRAIN)
+    return (opened, None) if asked is None or searched is None else (asked, searched)
 
 
 def from_items(encoder: Any, items: Any, labels: Any = None, **options: Any) -> Labelled:

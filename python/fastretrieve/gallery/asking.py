@@ -15,6 +15,7 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    Split,
     WhereOption,
     console,
     counted,
@@ -96,6 +97,7 @@ def evaluate(
         Path | None,
         typer.Argument(help="Labelled images; none: the gallery's own items.", show_default=False),
     ] = None,
+    split: Split = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="Break down by this column.", show_default=False),
@@ -110,7 +112,7 @@ def evaluate(
     Example: fastretrieve evaluate photos.gallery queries/
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        result = opened.evaluate(queries, by=by or ())
+        result = opened.evaluate(queries, split=split, by=by or ())
         if report is not None:
             result.report(report)
         typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))

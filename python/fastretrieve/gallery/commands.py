@@ -12,6 +12,7 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    Split,
     Wait,
     WhereOption,
     counted,
@@ -27,7 +28,10 @@ SHOWN_UNREADABLE = 20
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="Folders, images, tables (.csv, .jsonl), lists of URLs (.txt)."),
+    typer.Argument(
+        help="Folders, images, tables (.csv, .jsonl), lists of URLs (.txt), files that hold many "
+        "pictures (IDX, CIFAR, .npz, tar, Parquet)."
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that read files.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Items that the encoder takes at a time.")]
@@ -61,6 +65,7 @@ def index(
     device: Device = "cpu",
     workers: Workers = None,
     batch_size: BatchSize = 128,
+    split: Split = None,
     flat: Flat = False,
     no_labels: NoLabels = False,
     as_json: AsJson = False,
@@ -96,6 +101,7 @@ def index(
                 *sources,
                 workers=workers,
                 batch_size=batch_size,
+                split=split,
                 recursive=not flat,
                 labels_from_folders=not no_labels,
             )
@@ -109,6 +115,7 @@ def add(
     device: Device = "cpu",
     workers: Workers = None,
     batch_size: BatchSize = 128,
+    split: Split = None,
     flat: Flat = False,
     no_labels: NoLabels = False,
     restore: Restore = False,
@@ -125,6 +132,7 @@ def add(
             *sources,
             workers=workers,
             batch_size=batch_size,
+            split=split,
             recursive=not flat,
             labels_from_folders=not no_labels,
             restore=restore,

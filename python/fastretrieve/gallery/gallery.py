@@ -229,12 +229,13 @@ class Gallery:
         with progress_of("comparing", progress) as done:
             return searching.duplicates(self._opened, threshold, done)
 
-    def evaluate(self, queries: Any = None, **options: Any) -> Any:
+    def evaluate(self, queries: Any = None, *, split: str | None = None, **options: Any) -> Any:
         """How well labels are found again: of labelled queries, or of the gallery's own items.
 
-        Takes the options of ``fastretrieve.evaluation.evaluate``.
+        Takes the options of ``fastretrieve.evaluation.evaluate``; of queries with splits the
+        held-out one, unless ``split`` says which.
         """
-        return evaluating.evaluate_labels(self._opened, queries, options)
+        return evaluating.evaluate_labels(self._opened, queries, options, split=split)
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -242,6 +243,7 @@ class Gallery:
         self,
         *sources: Any,
         labels: Any = None,
+        split: str | None = None,
         recursive: bool = True,
         labels_from_folders: bool = True,
         batch_size: int = 128,
@@ -254,6 +256,8 @@ class Gallery:
         wait: float = 0.0,
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
+        Of files that hold many pictures (IDX, CIFAR, tar, ...) all splits are added, or ``split``;
+        the gallery keeps copies of these pictures.
 
         Only new and changed files are encoded. Finished items are committed every
         ``commit_seconds``: killed or interrupted, the same call goes on where it stopped.
@@ -267,6 +271,7 @@ class Gallery:
             modality=self.manifest.modality,
             recursive=recursive,
             labels_from_folders=labels_from_folders,
+            split=split,
         )
         if not sources:
             raise GalleryError("nothing to add; give folders, files, tables or pictures")

@@ -28,6 +28,9 @@ Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Wait = Annotated[
     float, typer.Option(min=0, help="Seconds to wait for another process that changes the gallery.")
 ]
+Split = Annotated[
+    str | None, typer.Option(help="One split of files that have several: train, test, ...")
+]
 EncoderOption = Annotated[
     str | None,
     typer.Option(

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[
         Path,
-        typer.Argument(help="A folder of class folders, or a table.", show_default=False),
+        typer.Argument(
+            help="A folder of class folders, a table, or files that hold many items (IDX, CIFAR, "
+            ".npz, tar, Parquet).",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Where the trained encoder goes.", show_default=False)],
     encoder: Annotated[
@@ -38,6 +42,14 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     validation: Annotated[
         Path | None, typer.Option(help="Items to measure by, instead of a tenth held out.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="The split to train on; train, where files have one of that name."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="A second folder: files of equal names are pairs to bring together."),
     ] = None,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Show every class equally often.")
@@ -60,9 +72,10 @@ def train(
 
         given = {"dim": dim, "image_size": image_size, "channels": channels}
         config = {name: value for name, value in given.items() if value is not None}
+        made = _made(encoder, config | parsed_options(option or []))
         result = fit(
-            _made(encoder, config | parsed_options(option or [])),
-            data,
+            made,
+            data if pairs is None else _paired(data, pairs, made),
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
@@ -71,6 +84,7 @@ def train(
             out=out,
             resume=not fresh,
             validation=validation,
+            split=split,
             balanced=balanced,
             synthetic=synthetic,
             share=share if synthetic is not None else 0.0,
@@ -105,6 +119,13 @@ def _made(encoder: str, config: dict[str, Any]) -> Any:
     if config:
         raise ValueError(f"{encoder} is a saved encoder: its {', '.join(config)} stay")
     return load_encoder(encoder)
+
+
+def _paired(data: Path, other: Path, encoder: Any) -> Any:
+    """Two folders as pairs."""
+    from fastretrieve.data import open_dataset
+
+    return open_dataset((data, other), pairs=True, modality=getattr(encoder, "modality", "image"))
 
 
 def _facts(result: TrainingResult, out: Path) -> dict[str, Any]:

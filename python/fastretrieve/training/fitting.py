@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastretrieve.data import Dataset, Skipped, open_dataset
+from fastretrieve.data import Dataset, Skipped
+from fastretrieve.data.open import open_split
+from fastretrieve.data.splits import HELD_OUT, TRAIN
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
@@ -90,6 +92,7 @@ def train(
     seed: int = 0,
     labels: Any = None,
     validation: Any = None,
+    split: str | None = None,
     out: str | Path | None = None,
     resume: bool = True,
     batch_size: int | None = None,
@@ -106,7 +109,10 @@ def train(
 ) -> TrainingResult:
     """Train ``encoder`` (an encoder, its name or its directory) on ``dataset``, in place.
 
-    ``dataset`` is whatever ``open_dataset`` takes. A tenth, at most 2,000 items, is held out to
+    ``dataset`` is whatever ``open_dataset`` takes; ``split`` chooses a part of it. Without it files
+    with splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
+
+    A tenth, at most 2,000 items, is held out to
     measure retrieval after each epoch, unless ``validation`` brings items or is False; the best
     epoch's weights are kept, and ``patience`` epochs without a better one end the run. Fewer than
     500 items are all trained on.
@@ -139,6 +145,7 @@ def train(
         seed=seed,
         labels=labels,
         validation=validation,
+        split=split,
         out=out,
         resume=resume,
         batch_size=batch_size,
@@ -159,7 +166,13 @@ def train(
 def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingResult:
     """``train``, with its keywords as one value."""
     learner = _learner(encoder)
-    data = open_dataset(dataset, labels=options.labels, modality=learner.modality)
+    data = open_split(
+        dataset,
+        split=options.split,
+        otherwise=TRAIN,
+        labels=options.labels,
+        modality=learner.modality,
+    )
     if "trainable" not in learner.capabilities:
         return _fit(learner, data, options)
     training, held_out = _divide(data, options)
@@ -358,7 +371,7 @@ def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Datase
         return split_off(dataset, seed=options.seed)
     if validation is False:
         return dataset, None
-    held_out = open_dataset(validation, modality=dataset.modality)
+    held_out = open_split(validation, split=None, otherwise=HELD_OUT, modality=dataset.modality)
     return dataset, held_out.relabel(dataset.classes)
 
 

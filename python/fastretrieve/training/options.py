@@ -26,6 +26,7 @@ class TrainingOptions:
     seed: int = 0
     labels: Any = None
     validation: Any = None
+    split: str | None = None
     out: str | Path | None = None
     resume: bool = True
     batch_size: int | None = None

@@ -6,6 +6,7 @@ at once, since no vector waits for them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -47,7 +48,12 @@ class Comparison:
             relabelled: list[tuple[int, dict[str, Any]]] = []
             names = list(dict.fromkeys(name for one in chunk for name in one.metadata))
             present = {name.lower() for name in db.columns(self._writer.connection)}
-            about = ["label", "caption", *(name for name in names if name.lower() in present)]
+            about = [
+                "label",
+                "caption",
+                "path",
+                *(name for name in names if name.lower() in present),
+            ]
             found = db.known(self._writer.connection, [one.key for one in chunk], about)
             for candidate in chunk:
                 if candidate.key in seen:
@@ -82,6 +88,7 @@ class Comparison:
         if self._options.anew:
             return True
         is_same = (candidate.size, candidate.mtime_ns) == (known.size, known.mtime_ns)
+        is_same = is_same and not _is_another_copy(candidate, known)
         is_same = is_same or (candidate.url is not None and known.error is None)
         if known.deleted and known.error is None:
             if candidate.is_named or self._options.restore:
@@ -96,6 +103,12 @@ class Comparison:
         if is_same:
             self._result.unchanged += 1
         return not is_same
+
+
+def _is_another_copy(candidate: Candidate, known: Known) -> bool:
+    """Whether the gallery keeps another picture of it: a kept picture is called by its digest."""
+    is_kept = candidate.url is None and not os.path.isabs(candidate.path)
+    return is_kept and len(known.about) > 2 and known.about[2] != candidate.path
 
 
 def about_item(candidate: Candidate, known: Known | None) -> dict[str, Any]:

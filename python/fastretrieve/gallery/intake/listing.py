@@ -11,15 +11,17 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastretrieve.data import DataError, Dataset, Skipped, open_dataset, walking
+from fastretrieve.data.archives import find_archives, is_archive, matching
 from fastretrieve.data.errors import readable
 from fastretrieve.data.images import to_image
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.opening import open_file
+from fastretrieve.data.parts import ITEM, Inside
 from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
 from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
@@ -52,13 +54,20 @@ class Listing:
     """Reads sources; ``skipped`` holds what cannot be listed."""
 
     def __init__(
-        self, folder: Path, *, modality: str, recursive: bool, labels_from_folders: bool
+        self,
+        folder: Path,
+        *,
+        modality: str,
+        recursive: bool,
+        labels_from_folders: bool,
+        split: str | None = None,
     ) -> None:
         self.folder = folder  # of the gallery
         self.modality = modality
         self.kind = kind_of(modality)
         self.recursive = recursive
         self.labels_from_folders = labels_from_folders
+        self.split = split
         self.skipped: list[Skipped] = []
 
     def candidates(self, source: Any, *, labels: Any = None) -> Iterator[Candidate]:
@@ -83,35 +92,54 @@ class Listing:
             return
         if hasattr(source, "getexif"):  # one PIL image
             source = [source]
-        dataset = open_dataset(source, labels=labels, modality=_modality(self.modality))
+        dataset = open_dataset(
+            source, labels=labels, split=self.split, modality=_modality(self.modality)
+        )
         yield from self._of_dataset(dataset, is_named=True)
 
     def _of_path(self, path: Path) -> Iterator[Candidate]:
         path = Path(os.path.abspath(path))
         suffix = path.suffix.lower()
-        if not path.exists():
+        if not (path.exists() or matching(path)):
             raise GalleryError(
                 f"{readable(path)} does not exist; give a folder, an image, a table (.csv, .jsonl) "
                 "or a list of URLs (.txt)"
             )
         if path.is_file() and suffix in URL_SUFFIXES:
             yield from self._of_urls(path)
-        elif path.is_file() and suffix in {*TABLE_SUFFIXES, ".npz", ".npy"}:
-            dataset = open_dataset(path, modality=_modality(self.modality))
-            yield from self._of_dataset(dataset, is_named=False)
+        elif self._is_dataset(path):
+            yield from self._of_opened(path)
         elif path.is_dir() and self.kind.is_one_file:
             found = scan(
                 path, recursive=self.recursive, skipped=self.skipped, suffixes=self.kind.suffixes
             )
+            entry = None
             for entry in found:
                 try:
                     yield self._found(entry, path)
                 except OSError as error:  # gone, or hidden, since its folder was read
                     walking.skip(entry.path, error, self.skipped)
+            if entry is None and find_archives(path, recursive=self.recursive):
+                yield from self._of_opened(path)
         elif path.is_dir():
             yield from self._of_sequences(path)
         else:
             yield self._file(path)._replace(is_named=True)
+
+    def _is_dataset(self, path: Path) -> bool:
+        """Whether a source brings items of its own making: a table, arrays, an archive."""
+        if not path.exists() or self.split is not None:
+            return True  # a pattern; or what has no such split, which the data set will say
+        if path.is_dir():
+            return bool(find_archives(path, recursive=False, named_alone=True))
+        known = path.suffix.lower() in {*TABLE_SUFFIXES, ".npz", ".npy"}
+        return known or is_archive(path)
+
+    def _of_opened(self, path: Path) -> Iterator[Candidate]:
+        dataset = open_dataset(
+            path, modality=_modality(self.modality), recursive=self.recursive, split=self.split
+        )
+        yield from self._of_dataset(dataset, is_named=False)
 
     def _found(self, entry: os.DirEntry[str], root: Path) -> Candidate:
         status = entry.stat()
@@ -151,6 +179,9 @@ class Listing:
         for i in range(len(dataset)):
             try:
                 values = {n: storable(column[i]) for n, column in dataset.columns.items()}
+                if isinstance(dataset.source, Inside):
+                    path, name = dataset.source.place(int(dataset.rows[i]))
+                    values.setdefault("source", f"{path.name}{ITEM}{name}")
                 said = values.pop(caption) if caption else None
                 candidate = self._of_dataset_item(dataset, i)._replace(
                     label=dataset.label_name(i),
@@ -178,21 +209,44 @@ class Listing:
                 f"a gallery keeps {self.kind.items} as files; save each one ({self.kind.files}) "
                 "and add the folder"
             )
+        if isinstance(dataset.source, Inside):
+            return self._inside(dataset.source, int(dataset.rows[i]))
         return self._kept(dataset.read(i))
 
-    def _kept(self, picture: Any) -> Candidate:
-        """A picture without a file is kept in the gallery; the same picture twice is one item."""
+    def _inside(self, source: Inside, row: int) -> Candidate:
+        """A picture inside a file is kept too, and known by the file and its name there."""
+        path, name = source.place(row)
+        key = f"{os.path.abspath(path)}{ITEM}{name}"
+        content = source.content(row)
+        if not isinstance(content, bytes):
+            return self._kept(content, key=key)
+        suffix = os.path.splitext(name)[1].lower()
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape") + content).hexdigest()
+        kept = picture_path(digest, suffix if suffix in IMAGE_SUFFIXES else "")
+        return self._copied(key, kept, lambda: content)
+
+    def _kept(self, picture: Any, *, key: str | None = None) -> Candidate:
+        """A picture without a file is kept in the gallery; the same picture twice is one item,
+        unless a key tells them apart.
+        """
         image = to_image(picture)
-        digest = hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()
-        path = picture_path(digest, ".png")
-        full = parts.item_file(self.folder, path)
-        if not full.exists():
+        said = f"{key or ''}{image.mode}{image.size}".encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(said + image.tobytes()).hexdigest()
+
+        def png() -> bytes:
             buffer = io.BytesIO()
             image.save(buffer, "PNG", compress_level=1)
-            put_picture(full, buffer.getvalue())
-        status = full.stat()
+            return buffer.getvalue()
+
+        return self._copied(key or f"picture:{digest}", picture_path(digest, ".png"), png)
+
+    def _copied(self, key: str, path: str, content: Callable[[], bytes]) -> Candidate:
+        """A copy in the gallery, written unless it is there."""
+        full = parts.item_file(self.folder, path)
+        if not full.exists():
+            put_picture(full, content())
         # The time of the copy says nothing about the picture, its digest everything.
-        return Candidate(f"picture:{digest}", path, status.st_size, 0)
+        return Candidate(key, path, full.stat().st_size, 0)
 
     def _of_urls(self, path: Path) -> Iterator[Candidate]:
         number = 0

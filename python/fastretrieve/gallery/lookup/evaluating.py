@@ -10,9 +10,12 @@ from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.opened import Opened
 
 
-def evaluate_labels(opened: Opened, queries: Any, options: dict[str, Any]) -> Any:
+def evaluate_labels(
+    opened: Opened, queries: Any, options: dict[str, Any], *, split: str | None = None
+) -> Any:
     """Figures of retrieval by label."""
-    from fastretrieve.data import open_dataset
+    from fastretrieve.data.open import open_split
+    from fastretrieve.data.splits import HELD_OUT
     from fastretrieve.encoders.encoding import encode_dataset
     from fastretrieve.evaluation import evaluate
 
@@ -27,8 +30,10 @@ def evaluate_labels(opened: Opened, queries: Any, options: dict[str, Any]) -> An
     if not any(label is not None for label in labels):
         raise GalleryError(f"no item of {folder} has a label, so nothing can be evaluated")
     options = {"metric": manifest.metric, **options}
+    if queries is None and split is not None:
+        raise GalleryError(f"split={split!r} chooses among queries, and none were given")
     if queries is None:
         return evaluate(vectors, labels=labels, **options)
-    dataset = open_dataset(queries, modality=manifest.modality)  # type: ignore[arg-type]
+    dataset = open_split(queries, split=split, otherwise=HELD_OUT, modality=manifest.modality)
     found = encode_dataset(opened.queries.encoder, dataset)
     return evaluate(found.vectors, dataset.subset(found.rows), gallery=(vectors, labels), **options)

@@ -98,13 +98,15 @@ def ids_of(storage: Storage, what: Any, *, hidden: bool = False) -> list[int]:
 
 
 def ids_named(storage: Storage, name: str, *, hidden: bool = False) -> list[int]:
-    """The items of a file (more than one if it has boxes), of a URL, or of a folder; with
+    """The items of a file (several if it has boxes, or holds many), of a URL, or of a folder; with
     ``hidden`` those too that were removed or could not be read.
     """
     is_url = name.lower().startswith(("http://", "https://"))
     key = name if is_url else os.path.abspath(name)
     with storage.database.reading() as connection:
-        for first, end in ((f"{key}#box=", f"{key}#box>"), (f"{key}/", f"{key}0")):
+        for inner in ("#box=", "#item=", "/"):
+            first = f"{key}{inner}"
+            end = first[:-1] + chr(ord(first[-1]) + 1)
             rows = connection.execute(
                 "SELECT id FROM item "
                 "WHERE (deleted = 0 OR ?) AND (key = ? OR (key >= ? AND key < ?))",
