@@ -3,8 +3,8 @@
     python benchmarks/drawings.py FOLDER_A FOLDER_B      # pictures with equal names are pairs
 
 Half of the symbols are there to fit and to train on. A's drawings of the other half search B's.
-``openmoji`` (CC BY-SA 4.0; SVG) and ``emoji-datasource-emojione`` of the npm registry are such sets;
-render both on white, 128 pixels a side, and name each file by its code point.
+``openmoji`` (CC BY-SA 4.0; SVG) and ``emoji-datasource-emojione`` of the npm registry are such;
+draw both on white, 128 pixels a side, and name each file by its code point.
 """
 
 from __future__ import annotations
