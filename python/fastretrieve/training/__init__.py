@@ -8,9 +8,9 @@ adds generated ones; ``rehearsal.py`` holds items out by turns. What an encoder 
 (``encoders/recipe.py``); its ``views``, if it makes changed views itself; ``needs_class_mates``,
 where its loss compares items of one class; the methods ``before_training(batches)`` and
 ``after_training(batches)``, which see training items before the first step and after every epoch;
-``choose(items)``, which sees training batches with labels before the first step; and
-``share_scores(gallery, held_out)`` with ``adopt(scores)``: how well held-out batches with labels
-find their neighbours by each of its choices, and the choice by scores (added up, of rehearsals).
+and, where ``weighs_parts`` is true, ``choose(items)``, which sees training batches with labels
+before the first step, ``share_scores(gallery, held_out)``, how well held-out batches with labels
+find their neighbours by each of its choices, and ``adopt(scores)`` (added up, of rehearsals).
 """
 
 from fastretrieve._common.needs import wanting

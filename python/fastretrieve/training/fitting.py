@@ -155,7 +155,7 @@ def _train(
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
-    if hasattr(encoder, "choose") and dataset.is_labelled:
+    if getattr(encoder, "weighs_parts", False) and dataset.is_labelled:
         encoder.choose(gallery.labelled())
     facts = _facts(encoder, plan, options, views) | {
         "classes": dataset.classes,

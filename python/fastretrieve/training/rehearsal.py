@@ -1,7 +1,7 @@
 """Rehearsals: how much of a vector should be learned, where there are too few items to hold out.
 
-An encoder with ``share_scores`` weighs its parts by how well items find their neighbours that its
-training has not seen. Of few items none is held out. So copies of it are trained beforehand, each
+An encoder that ``weighs_parts`` goes by how well items find their neighbours that its training has
+not seen. Of few items none is held out. So copies of it are trained beforehand, each
 without some of the items; their scores are added, and the encoder that is trained on all items
 adopts the best.
 """
@@ -33,7 +33,7 @@ def rehearse(
 ) -> None:
     """Let the encoder adopt shares; where items are held out, it does so after every epoch."""
     folds = fold_numbers(dataset.labels, N_FOLDS, seed=options.seed)
-    is_asked = hasattr(encoder, "share_scores") and held_out is None
+    is_asked = getattr(encoder, "weighs_parts", False) and held_out is None
     if not is_asked or len(dataset) >= FEWEST_ITEMS or (folds >= 0).sum() < N_FOLDS:
         return
     alone = replace(options, out=None, progress=False)

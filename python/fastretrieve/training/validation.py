@@ -140,7 +140,7 @@ class Validator:
         if self.held_out is None:
             return {}
         weighing: Any = self.encoder  # where it has parts to weigh
-        if self.has_labels and hasattr(weighing, "share_scores"):
+        if self.has_labels and getattr(weighing, "weighs_parts", False):
             scores = weighing.share_scores(self.gallery.labelled(), self.held_out.labelled())
             weighing.adopt(scores)
         figures = self._losses(device)

@@ -115,7 +115,7 @@ class RnnEncoder(PrototypeClassifier):
         self.objective, self.noise, self.max_length = objective, noise, max_length
         self.frame_size = None if frame_size is None else checked_size(as_size(frame_size))
         self.n_features = n_features
-        self.is_fused = form == "fused"
+        self.is_fused = self.weighs_parts = form == "fused"
         with seeded(seed):
             if self.frame_size is not None:
                 self.n_features = self.channels * self.frame_size[0] * self.frame_size[1]
@@ -226,7 +226,7 @@ class RnnEncoder(PrototypeClassifier):
         labels = torch.cat([known for _, known in listed])
         known = (labels >= 0).nonzero()[:, 0]
         rows = known[spread_evenly(len(known), FIT_ITEMS)]
-        if self.is_fused and len(rows) > 1:
+        if len(rows) > 1:
             plain = joined(self._plain(self.on_device(batch)) for batch, _ in listed)
             self.static.choose(picked(plain, rows.to(self.device)), labels[rows].to(self.device))
 
@@ -242,8 +242,6 @@ class RnnEncoder(PrototypeClassifier):
         """Take the pooling and the share of the best of ``share_scores``; of equals the smaller
         share.
         """
-        if not self.is_fused:
-            return
         share, pooling = divmod(int(scores.T.flatten().argmax()), len(POOLINGS))
         self.pooling.fill_(pooling)
         self.network_share.fill_(SHARES[share])
