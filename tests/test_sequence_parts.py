@@ -152,6 +152,8 @@ def test_every_item_with_class_mates_is_held_out_once() -> None:
 class Rehearsed:
     """Notes which items its copies were trained on and asked for, by their values."""
 
+    rehearses = True
+
     def __init__(self) -> None:
         self.seen: list[float] = []
         self.asked: list[list[float]] = []
@@ -189,6 +191,8 @@ def test_copies_rehearse_on_the_items_that_they_are_not_asked_for() -> None:
     assert encoder.adopted.tolist() == [[N_FOLDS, N_FOLDS]]
     copies.clear()
     rehearse(encoder, data, data, TrainingOptions(), train)  # these are held out already
+    encoder.rehearses = False
+    rehearse(encoder, data, None, TrainingOptions(), train)
     assert not copies
 
 

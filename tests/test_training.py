@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastretrieve.data import open_dataset
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
@@ -132,6 +133,17 @@ def test_an_rnn_weighs_its_parts_by_copies_though_items_are_broken() -> None:
     assert [bad.key for bad in result.skipped] == ["#3"]
     assert float(encoder.network_share) != before
     assert all(torch.isfinite(encoder.encode(encoder.preprocess(items[:3]))).flatten())
+
+
+@pytest.mark.parametrize("form", ["fused", "last"])
+def test_an_rnn_of_either_form_trains_with_items_held_out(form: str) -> None:
+    rng = np.random.default_rng(0)
+    items = [np.cumsum(rng.normal(i % 2, 1, (9, 1)), axis=0) for i in range(24)]
+    labels = [i % 2 for i in range(24)]
+    encoder = RnnEncoder(dim=6, n_features=1, hidden=4, form=form)
+    held_out = open_dataset(items[:8], labels=labels[:8], modality="sequence")
+    options = {"labels": labels, "validation": held_out, "epochs": 1, "progress": False}
+    assert "recall@1" in train(encoder, items, **options).figures
 
 
 def test_a_game_keeps_its_last_epoch() -> None:

@@ -16,10 +16,10 @@ things are known here:
 - ``frozen`` and ``head``: only the head learns, from vectors that ``frozen`` makes once;
 - the methods ``before_training(batches)`` and ``after_training(batches)``, which see training items
   before the first step and after every epoch;
-- ``choose(items)``, which sees training batches with labels before the first step;
-- ``share_scores(gallery, held_out)`` with ``adopt(scores)``: how well held-out batches with labels
-  find their neighbours by each of its choices, and the choice by scores; ``rehearses``, where
-  copies give the scores if too few items are there to hold some out.
+- ``weighs_parts``: where it is true, ``share_scores(gallery, held_out)`` says how well held-out
+  batches with labels find their neighbours by each choice, and ``adopt(scores)`` takes the best;
+  ``choose(items)``, if it is there, sees training batches with labels before the first step;
+- ``rehearses``: copies give these scores where too few items are there to hold some out.
 """
 
 from fastretrieve._common.needs import wanting

@@ -261,7 +261,8 @@ def _run(
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
         encoder.before_training(gallery.limited(GALLERY_ITEMS))
-    if hasattr(encoder, "choose") and dataset.is_labelled:
+    weighs = getattr(encoder, "weighs_parts", False) and dataset.is_labelled
+    if weighs and hasattr(encoder, "choose"):
         encoder.choose(gallery.labelled())
     facts = (
         _facts(encoder, plan, options, views)

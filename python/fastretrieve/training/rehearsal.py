@@ -57,7 +57,7 @@ def fold_numbers(labels: NDArray[np.int64], n_folds: int, *, seed: int) -> NDArr
     An item alone with its label, or without one, could find nothing that it should.
 
     >>> fold_numbers(np.array([0, 0, 0, 1, -1]), 3, seed=0).tolist()
-    [2, 0, 1, -1, -1]
+    [1, 2, 0, -1, -1]
     """
     rng = np.random.default_rng(seed)
     folds = np.full(len(labels), -1, np.int64)

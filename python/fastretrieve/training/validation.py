@@ -170,7 +170,8 @@ class Validator:
     def measure(self, *, device: torch.device) -> dict[str, float]:
         """Figures of the encoder as it is; ``validation <name>`` are its losses."""
         encoder: Any = self.encoder
-        if self.held_out is not None and self.has_labels and hasattr(encoder, "share_scores"):
+        weighs = self.has_labels and getattr(encoder, "weighs_parts", False)
+        if self.held_out is not None and weighs:
             known = (self.gallery.labelled(), self.held_out.labelled())
             encoder.adopt(encoder.share_scores(*known))
         self.refit()

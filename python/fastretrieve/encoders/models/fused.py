@@ -63,6 +63,11 @@ class FusedEncoder(TorchEncoder):
             self.fusion = LayerFusion({**layers, CODE: Layer(code_dim)}, self.dim)
             self.register_buffer("choice", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def weighs_parts(self) -> bool:
+        """Whether held-out items choose how the vector is made."""
+        return self.fusion is not None
+
     def code(self, images: Batch) -> torch.Tensor:
         """The code of images that are on the device, with gradients."""
         return self.code_of(self.body(images))

@@ -82,7 +82,6 @@ class RnnEncoder(PrototypeClassifier):
     # A recurrence of small steps spends more on converting to bfloat16 than it gains.
     recipe = Recipe(lr=3e-3, weight_decay=1e-2, batch_size=32, steps=300, clip=1.0, half=False)
     unnamed_options: ClassVar[Mapping[str, Any]] = {"form": "last"}
-    rehearses = True  # to choose shares where too few items are there to hold some out
     augmentable = False  # it adds noise and drops features itself, in units of their own spread
 
     mean: torch.Tensor
@@ -115,7 +114,7 @@ class RnnEncoder(PrototypeClassifier):
         self.objective, self.noise, self.max_length = objective, noise, max_length
         self.frame_size = None if frame_size is None else checked_size(as_size(frame_size))
         self.n_features = n_features
-        self.is_fused = form == "fused"
+        self.is_fused = self.weighs_parts = self.rehearses = form == "fused"
         with seeded(seed):
             if self.frame_size is not None:
                 self.n_features = self.channels * self.frame_size[0] * self.frame_size[1]
@@ -220,7 +219,7 @@ class RnnEncoder(PrototypeClassifier):
         labels = torch.cat([known for _, known in listed])
         known = (labels >= 0).nonzero()[:, 0]
         rows = known[spread_evenly(len(known), FIT_ITEMS)]
-        if self.is_fused and len(rows) > 1:
+        if len(rows) > 1:
             plain = joined(self._plain(self.on_device(batch)) for batch, _ in listed)
             self.static.choose(picked(plain, rows.to(self.device)), labels[rows].to(self.device))
 
@@ -236,8 +235,6 @@ class RnnEncoder(PrototypeClassifier):
         """Take the pooling and the share of the best of ``share_scores``; of equals the smaller
         share.
         """
-        if not self.is_fused:
-            return
         share, pooling = divmod(int(scores.T.flatten().argmax()), len(POOLINGS))
         self.pooling.fill_(pooling)
         self.network_share.fill_(SHARES[share])
