@@ -27,7 +27,8 @@ from fastretrieve._common.needs import wanting
 with wanting("networks", "training"):
     from fastretrieve.encoders.blocks.views import Views
     from fastretrieve.training.checkpoint import CheckpointError
-    from fastretrieve.training.fitting import TrainingResult, train
+    from fastretrieve.training.fitting import train
+    from fastretrieve.training.result import TrainingResult
     from fastretrieve.training.stepping import DivergedError
     from fastretrieve.training.synthetic import Synthesis
 

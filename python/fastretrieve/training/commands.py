@@ -11,7 +11,7 @@ import typer
 from fastretrieve.gallery.terminal import AsJson, sentences, tell
 
 if TYPE_CHECKING:
-    from fastretrieve.training.fitting import TrainingResult
+    from fastretrieve.training.result import TrainingResult
 
 
 def train(

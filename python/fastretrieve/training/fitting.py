@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastretrieve.data import Dataset, Skipped
@@ -28,59 +27,17 @@ from fastretrieve.training.journal import Journal
 from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
 from fastretrieve.training.pace import Pace, choose_pace
 from fastretrieve.training.rehearsal import rehearse
+from fastretrieve.training.result import TrainingResult
 from fastretrieve.training.run import Run, nothing_read
 from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
-from fastretrieve.training.synthetic import Synthesis, add_synthetic, compare
+from fastretrieve.training.synthetic import add_synthetic, compare
 from fastretrieve.training.validation import (
-    EASY,
     GALLERY_ITEMS,
     Items,
     Validator,
     sampled,
     split_off,
 )
-
-
-@dataclass
-class TrainingResult:
-    """What ``fr.train`` did. The encoder is the one that was given, trained in place.
-
-    ``best_epoch`` 0 says that no epoch was better than an encoder that was useful before, such as
-    an adapter, by more than luck: it is as it was.
-    """
-
-    encoder: Any
-    epochs: list[dict[str, Any]]  # the figures of each epoch, as in the log
-    best_epoch: int | None  # the encoder has its weights; None: those of the last epoch
-    seconds: float
-    n_items: int  # trained on, without those held out
-    n_held_out: int
-    skipped: list[Skipped] = field(default_factory=list)
-    views: Views | None = None  # how images were changed
-    synthetic: Synthesis | None = None  # the effect of generated images
-    start: dict[str, Any] = field(default_factory=dict)  # before the first step, where measured
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """The figures of the epoch whose weights the encoder has."""
-        if self.best_epoch == 0:
-            return self.start
-        if not self.epochs:
-            return {}
-        return self.epochs[-1 if self.best_epoch is None else self.best_epoch - 1]
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the figures should know."""
-        found = []
-        if self.best_epoch == 0:
-            found.append("no epoch was better than the start by more than luck, so it is kept")
-        if self.figures.get("view recall@1", 0.0) >= EASY:
-            found.append(
-                "view recall@1 says that views of an image are alike, not that a search finds what "
-                "people want: compare encoders on labelled items (fastretrieve evaluate)"
-            )
-        return found
 
 
 def train(
@@ -249,10 +206,6 @@ def _run(
     device = resolve_device(options.device)
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
-        if hasattr(encoder, "class_shares"):
-            counts = np.bincount(dataset.labels[dataset.labels >= 0], minlength=1)
-            known = tuple((counts / counts.sum()).tolist())
-            encoder.class_shares = known if options.balanced else ()
     plan = make_plan(encoder, options, n_items=n_items)
     gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
     first = gallery.first()

@@ -21,7 +21,7 @@ from fastretrieve.encoders.protocol import Trainable
 from fastretrieve.training.options import Plan
 from fastretrieve.training.stepping import Stepper
 
-FEWEST_STEPS = 100  # of a run; a shorter one ends before a choice pays
+FEWEST_STEPS = 200  # of a run; a shorter one ends before a choice pays
 _TRIALS = 3  # steps of each kind; the fastest counts, since other programs only delay
 _MOST_SECONDS = 2.0  # for the steps of one kind
 _WORTH = 1.5  # how much faster another way must be: measured times differ by luck

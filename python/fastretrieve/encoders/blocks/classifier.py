@@ -17,7 +17,6 @@ from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.protocol import Batch
 
 _SHARPNESS = 16.0  # scales cosines, so that a softmax can become certain
-_HANDICAP = 1.0  # of the logarithm of a class's share
 _SMOOTHING = 0.05  # some labels of real folders are wrong
 
 
@@ -26,7 +25,6 @@ class PrototypeClassifier(TorchEncoder):
 
     prototypes: nn.Linear | None
     objective: str
-    class_shares: tuple[float, ...] = ()  # of the training items, set by balanced training
 
     @property
     def needs_class_mates(self) -> bool:
@@ -72,20 +70,9 @@ class PrototypeClassifier(TorchEncoder):
         """Cross entropy and accuracy over the items that have a label."""
         logits, n_known = self.logits(vectors), (labels >= 0).sum().clamp(min=1)
         summed = F.cross_entropy(
-            logits + self._handicap(logits),
-            labels,
-            ignore_index=-1,
-            label_smoothing=_SMOOTHING,
-            reduction="sum",
+            logits, labels, ignore_index=-1, label_smoothing=_SMOOTHING, reduction="sum"
         )
         return {"loss": summed / n_known, "accuracy": (logits.argmax(1) == labels).sum() / n_known}
-
-    def _handicap(self, logits: torch.Tensor) -> torch.Tensor | float:
-        """What rare classes must make up for: a frequent class has more items near any query."""
-        if len(self.class_shares) != logits.shape[1]:
-            return 0.0
-        shares = torch.tensor(self.class_shares, device=logits.device).clamp(min=1e-6)
-        return _HANDICAP * (shares / shares.max()).log()
 
     def labelled_objective(self, labels: torch.Tensor | None) -> str | None:
         """ "softmax" or "metric" for these labels, or None where the labels are not to be used.
