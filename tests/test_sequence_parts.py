@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastretrieve.data import open_dataset
 from fastretrieve.encoders.blocks.convolutions import QUANTILES, TAPS, RandomConvolutions
 from fastretrieve.encoders.blocks.curves import Curves, Look
-from fastretrieve.encoders.blocks.reduction import principal_axes
+from fastretrieve.encoders.blocks.reduction import spectrum_of
 from fastretrieve.encoders.blocks.sequences import Sequences, joined, resampled, shortened
 from fastretrieve.encoders.blocks.shares import among_themselves, neighbour_score
 from fastretrieve.encoders.blocks.static import StaticParts
@@ -103,11 +103,11 @@ def test_a_curve_searches_as_its_resampled_values_do() -> None:
 def test_axes_of_few_rows_are_those_of_the_covariance() -> None:
     rows = torch.randn(6, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows -= rows.mean(0)
-    variances, axes = principal_axes(rows, 8)
-    expected = torch.linalg.eigvalsh(rows.T @ rows / 5).flip(0)[:8]
-    assert torch.allclose(variances, expected, atol=1e-9)
-    assert torch.allclose(axes[:5] @ axes[:5].T, torch.eye(5, dtype=torch.float64), atol=1e-9)
-    assert not axes[5:].any()  # five axes are all that six centred rows span
+    found = spectrum_of(rows, most=8)
+    expected = torch.linalg.eigvalsh(rows.T @ rows / 5).flip(0)[:5]
+    assert torch.allclose(found.variances, expected, atol=1e-9)
+    assert len(found.axes) == 5  # all that six centred rows span
+    assert torch.allclose(found.axes @ found.axes.T, torch.eye(5, dtype=torch.float64), atol=1e-9)
 
 
 def test_the_choice_finds_what_tells_classes_apart() -> None:

@@ -23,6 +23,7 @@ from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.npz import open_splits
 from fastretrieve.data.parquet import open_parquet
 from fastretrieve.data.parts import Inside, Volume
+from fastretrieve.data.readers import IMAGE_SUFFIXES, has_suffix
 from fastretrieve.data.shards import open_shard, refuse_packed
 from fastretrieve.data.splits import SPLIT, TRAIN, split_in_path
 from fastretrieve.data.walking import is_file, walk
@@ -75,7 +76,11 @@ def find_archives(root: Path, *, recursive: bool, named_alone: bool = False) -> 
     ignored: list[Skipped] = []
     every: list[Path] = []
     for folder, found in walk(root, recursive=recursive, skipped=ignored):
-        every += [folder / entry.name for entry in found if is_file(entry, ignored)]
+        every += [
+            folder / entry.name
+            for entry in found
+            if not has_suffix(entry.name, IMAGE_SUFFIXES) and is_file(entry, ignored)
+        ]
     for row in FORMATS:
         if named_alone and not row.is_named_alone:
             continue

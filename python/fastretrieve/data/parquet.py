@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve._common.needs import wanting
 from fastretrieve.data.arrays import MAX_BYTES, refuse_growth
 from fastretrieve.data.errors import DataError, TooLarge, readable
@@ -34,7 +34,7 @@ class _Groups:
     """The pictures of the row groups that were read last, by file and group."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._kept: OrderedDict[Any, list[bytes | None]] = OrderedDict()
         self._n_bytes = 0
 

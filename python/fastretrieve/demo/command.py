@@ -25,7 +25,7 @@ from fastretrieve.demo.sheet import Group, SheetTile
 if TYPE_CHECKING:
     from fastretrieve.demo.learning import Learned
 
-COLUMNS = 10  # neighbours of a query on the sheet
+COLUMNS, FEWEST = 10, 4  # neighbours of a query on the sheet: of all kinds, of one at least
 PIXELS = "raw pixels"
 TORCH = f"{remedy('networks')}, then run this again"
 
@@ -129,7 +129,7 @@ def pixels_of(pictures: Pictures) -> Space:
 def draw(pictures: Pictures, found: list[Found], learned: "list[Learned]") -> Image.Image:
     """The first query of each kind, and what was found by each kind of vectors."""
     asked = np.unique(pictures.queries.labels, return_index=True)[1].tolist()
-    n = COLUMNS // len(found)
+    n = max(COLUMNS // len(found), FEWEST)
 
     def picture(space: Space, row: int) -> Image.Image:
         owner = next((one for one in learned if space is one.space), None)
@@ -142,7 +142,8 @@ def draw(pictures: Pictures, found: list[Found], learned: "list[Learned]") -> Im
             for query in asked
         ]
         dim = space.data.rows.shape[1]
-        note = f"{dim} numbers; the nearest is right for {one.recall:.1%} of all queries"
+        asking = f"{len(space.data.queries):,} queries"
+        note = f"{dim} numbers; the nearest is right for {one.recall:.1%} of {asking}"
         return Group(f"nearest by {space.name}", note, rows)
 
     wanted = found[0].space.wanted

@@ -89,7 +89,8 @@ def learn_pretrained(
         told = gallery.add(shown.images, labels=names[shown.labels].tolist(), progress=False)
         queries = encode(gallery.encoder, asked.images)
     about = f"{len(shown.labels):,} of the pictures, {len(asked.labels):,} of the queries"
-    say(console, PRETRAINED, f"{folder}: {told}; it takes longer, so only {about}")
+    say(console, "beside", f"{folder}: {told}")
+    say(console, "", f"{PRETRAINED} takes longer: only {about}")
     items = gallery.items()
     known = np.array([str(item.label) for item in items])
     name = f"fitted {PRETRAINED}" if "fit" in gallery.encoder.capabilities else PRETRAINED

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fastretrieve.data import Dataset, Skipped
+from fastretrieve.data import Dataset
 from fastretrieve.data.open import open_split
 from fastretrieve.data.splits import HELD_OUT, TRAIN
 from fastretrieve.encoders.blocks.views import Views
