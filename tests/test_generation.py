@@ -229,7 +229,7 @@ def test_perception_is_zero_for_equal_images_and_grows_with_the_difference() -> 
     look = Perception(PretrainedEncoder(imagenet=False))
     images = torch.rand(3, 3, 40, 30)
     assert float(look(images, images)) == 0
-    a_little, much = (look((images + by).clamp(0, 1), images) for by in (0.05, 0.5))
+    a_little, much = (look((images + by).clamp(0, 1), images).detach() for by in (0.05, 0.5))
     assert 0 < float(a_little) < float(much)
 
 
@@ -263,6 +263,32 @@ def test_the_result_says_whether_drawings_help(
     assert verdict in str(made)
     made.n_held_out = 0
     assert verdict not in str(made)
+
+
+def test_gan_loss_is_finite_for_one_image_and_for_equal_ones() -> None:
+    gan = small(GanEncoder).eval()
+    for batch in (torch.rand(1, 1, 10, 10), torch.zeros(4, 1, 10, 10)):
+        losses = gan.loss(batch)
+        assert all(bool(torch.isfinite(value)) for value in losses.values())
+        for name, group in gan.parameter_groups().items():
+            found = torch.autograd.grad(losses[name], group, allow_unused=True, retain_graph=True)
+            assert all(bool(g.isfinite().all()) for g in found if g is not None)
+
+
+def test_gan_generator_learns_to_draw_the_images_that_it_is_shown() -> None:
+    torch.manual_seed(0)
+    gan = small(GanEncoder)
+    features = gan.discriminator.features(torch.rand(6, 1, 10, 10))
+    bright, dark = torch.ones(6, 1, 10, 10), torch.zeros(6, 1, 10, 10)
+    first = float(gan._redrawing_error(bright, features).detach())
+    optimizer = torch.optim.Adam(gan.generator.parameters(), lr=0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        gan._redrawing_error(bright, features).backward()
+        optimizer.step()
+    assert float(gan._redrawing_error(bright, features).detach()) < 0.5 * first
+    assert float(gan._redrawing_error(dark, features).detach()) > first
+    assert all(p.grad is None for p in gan.inverter.parameters())
 
 
 def test_both_encoders_take_equally_many_steps() -> None:

@@ -9,20 +9,17 @@ Those tasks are also what makes its layers worth searching.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.data.images import Size
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
-from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, UpConv, make_decoder
+from fastretrieve.encoders.blocks.critic import Discriminator
+from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
 from fastretrieve.encoders.blocks.networks import (
-    Stage,
-    centred,
     checked_size,
     grid_pool,
     initialise,
@@ -30,7 +27,6 @@ from fastretrieve.encoders.blocks.networks import (
 )
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
-from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
 from fastretrieve.encoders.blocks.views import Views, whole_shifts
 from fastretrieve.encoders.protocol import Batch, Figure
 
@@ -38,74 +34,9 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # The layers that are fused, counted from the last: its share of the dimensions and its weight.
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
-_SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
 GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
-_REBUILDING = 10.0  # weight of the error of a rebuilt pixel
+_REDRAWING, _BLUR = 20.0, 0.3  # weight of the error of a redrawn pixel, noise on its latents
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
-
-
-class Discriminator(nn.Module):
-    """Strided convolutions, a score, and a projection in which views are compared."""
-
-    def __init__(self, channels: int, size: Size, *, width: int, rebuilds: bool) -> None:
-        super().__init__()
-        stages = plan_stages(size, width=max(width // 2, 1), max_width=4 * width)
-        widths = [channels, *(stage.width for stage in stages)]
-        self.widths = widths[1:]
-        self.blocks = nn.ModuleList(
-            SpectralConv2d(n_in, n_out, 4, stride=2, padding=1) for n_in, n_out in pairwise(widths)
-        )
-        height, width_ = stages[-1].size
-        self.n_features = widths[-1] * height * width_
-        self.score = SpectralLinear(self.n_features, 1)
-        self.compare = nn.Sequential(nn.Linear(self.n_features, 128), nn.ReLU(), nn.Linear(128, 64))
-        self.rebuild = Rebuilder(channels, stages) if rebuilds else None
-        initialise(self)
-        for layer in (*self.blocks, self.score):
-            cast(SpectralConv2d | SpectralLinear, layer).start()
-
-    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The maps after each convolution, largest first."""
-        found = [centred(images)]
-        for block in self.blocks:
-            height, width = found[-1].shape[2:]
-            even = F.pad(found[-1], (0, width % 2, 0, height % 2))
-            found.append(F.leaky_relu(block(even), 0.2))
-        return found[1:]
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.maps(images)[-1].flatten(1)
-
-    def rebuilding_error(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """How far the images are from what the last maps tell of them."""
-        if self.rebuild is None:
-            return maps.new_zeros(())
-        return _REBUILDING * self.rebuild(maps, images)  # type: ignore[no-any-return]
-
-    def judge(self, features: torch.Tensor) -> torch.Tensor:
-        """How real each image looks."""
-        return _SHARPNESS * self.score(features).float()  # type: ignore[no-any-return]
-
-
-class Rebuilder(nn.Module):
-    """The image at half its size from the last maps, which must therefore describe all of it."""
-
-    def __init__(self, channels: int, stages: Sequence[Stage]) -> None:
-        super().__init__()
-        self.sizes = [stage.size for stage in reversed(stages)]
-        widths = [stages[-1].width, *(max(32 >> i, 8) for i in range(len(stages) - 1))]
-        self.steps = nn.ModuleList(
-            UpConv(n_in, n_out, size)
-            for (n_in, n_out), size in zip(pairwise(widths), self.sizes[1:], strict=True)
-        )
-        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
-
-    def forward(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """The mean squared error of a pixel."""
-        for step in self.steps:
-            maps = F.leaky_relu(step(maps), 0.2)
-        wanted = F.adaptive_avg_pool2d(images, self.sizes[-1])
-        return F.mse_loss(self.last(maps).float().sigmoid(), wanted)
 
 
 class GanEncoder(TorchEncoder):
@@ -198,11 +129,13 @@ class GanEncoder(TorchEncoder):
         with torch.no_grad():
             features = critic.features(drawn)
         found = self.inverter(features).float()
+        some = max(n // 2, 1)  # of the batch, to save time
+        redrawing = self._redrawing_error(shown[:some], seen[:some])
         if self.training:
             self._average()
         return {
             "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
-            "generator": _matching_error(seen_drawn, seen[:n]) - drawn_score.mean(),
+            "generator": _matching_error(seen_drawn, seen[:n]) + redrawing - drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
         }
@@ -251,6 +184,20 @@ class GanEncoder(TorchEncoder):
                 reduction = found[0][i][0]
                 reduction.fit(torch.cat([pairs[i][1].cpu() for pairs in found]))
 
+    def _redrawing_error(self, real: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """How far real images are from what the generator draws from their latents.
+
+        It learns the shapes of real images long before the game would teach them. The latents are
+        standardised and blurred by noise, to be like those that ``generate`` draws.
+        """
+        with torch.no_grad():
+            found = self.inverter(features).float()
+            found = (found - found.mean(0)) / _spread(found)
+            noise = torch.randn_like(found)
+            latents = (1 - _BLUR**2) ** 0.5 * found + _BLUR * noise
+        errors = F.mse_loss(self.generator(latents).float().sigmoid(), real)
+        return _REDRAWING * errors
+
     def _draw(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
 
@@ -293,7 +240,12 @@ def _matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     It tells the generator where to go before the score does, and that one image is not enough.
     """
     drawn, real = drawn.float(), real.detach().float()
-    scale = real.std(0).mean() + 1e-4
+    wanted = _spread(real)
     means = (drawn.mean(0) - real.mean(0)).square().mean()
-    spreads = (drawn.std(0) - real.std(0)).square().mean()
-    return (means + spreads) / scale.square()
+    spreads = (_spread(drawn) - wanted).square().mean()
+    return (means + spreads) / wanted.mean().square()
+
+
+def _spread(features: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of each column; its gradient is finite where all rows are equal."""
+    return (features.var(0, correction=0) + 1e-6).sqrt()
