@@ -26,11 +26,18 @@ def has_head(encoder: Any) -> bool:
 def fit_frozen(encoder: Any, dataset: Dataset, options: TrainingOptions) -> None:
     """Fit the frozen encoder to the training items first, where it still may be fitted."""
     frozen = encoder.frozen
-    if getattr(frozen, "is_fitted", True) or "fit" not in frozen.capabilities:
-        return
-    _, most = getattr(frozen, "fit_items", (0, len(dataset)))
-    items = Items(frozen, sampled(dataset, most, seed=options.seed), options.workers)
-    frozen.fit(items.limited(most))
+    if "fit" in frozen.capabilities and not getattr(frozen, "is_fitted", True):
+        fit_to_sample(frozen, dataset, options)
+
+
+def fit_to_sample(encoder: Any, dataset: Dataset, options: TrainingOptions) -> list[Skipped]:
+    """Fit an encoder to all items, or to as many random ones as help it; returns what could not be
+    read.
+    """
+    _, most = getattr(encoder, "fit_items", (0, len(dataset)))
+    items = Items(encoder, sampled(dataset, most, seed=options.seed), options.workers)
+    encoder.fit(items.limited(most))
+    return items.skipped
 
 
 def as_vectors(

@@ -7,35 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastretrieve.data import Dataset
 from fastretrieve.data.open import open_split
 from fastretrieve.data.splits import HELD_OUT, TRAIN
-from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
-from fastretrieve.training.augmentation import choose_views
-from fastretrieve.training.checkpoint import run_fingerprint
 from fastretrieve.training.features import (
     as_vectors,
     fit_frozen,
+    fit_to_sample,
     has_head,
     without_pictures,
 )
-from fastretrieve.training.journal import Journal
-from fastretrieve.training.options import Augment, Plan, Precision, TrainingOptions, make_plan
-from fastretrieve.training.pace import Pace, choose_pace
+from fastretrieve.training.launching import run_on
+from fastretrieve.training.options import Augment, Precision, TrainingOptions
 from fastretrieve.training.rehearsal import rehearse
 from fastretrieve.training.result import TrainingResult
-from fastretrieve.training.run import Run, nothing_read
-from fastretrieve.training.stepping import own_randomness, resolve_device, uses_bfloat16
+from fastretrieve.training.run import nothing_read
+from fastretrieve.training.stepping import own_randomness, resolve_device
 from fastretrieve.training.synthetic import add_synthetic, compare
 from fastretrieve.training.validation import (
-    GALLERY_ITEMS,
-    Items,
-    Validator,
-    sampled,
     split_off,
 )
 
@@ -167,7 +158,7 @@ def _train(
     n_items = n_items or len(dataset)
     if has_head(encoder):
         return _train_head(encoder, dataset, held_out, options, n_items=n_items)
-    return _run(encoder, dataset, held_out, options, whole=encoder, n_items=n_items)
+    return run_on(encoder, dataset, held_out, options, whole=encoder, n_items=n_items)
 
 
 def _train_head(
@@ -188,118 +179,8 @@ def _train_head(
         asked, unread = as_vectors(encoder, held_out, options)
         skipped += unread
     vectors_only = without_pictures(options)
-    result = _run(encoder.head, rows, asked, vectors_only, whole=encoder, n_items=n_items)
+    result = run_on(encoder.head, rows, asked, vectors_only, whole=encoder, n_items=n_items)
     result.skipped = skipped
-    return result
-
-
-def _run(
-    encoder: Any,
-    dataset: Dataset,
-    held_out: Dataset | None,
-    options: TrainingOptions,
-    *,
-    whole: Any,
-    n_items: int,
-) -> TrainingResult:
-    """Train ``encoder``, which is ``whole`` or its head; ``whole`` is what is saved."""
-    device = resolve_device(options.device)
-    if "classify" in encoder.capabilities and dataset.is_labelled:
-        encoder.set_classes(dataset.classes)
-    plan = make_plan(encoder, options, n_items=n_items)
-    gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
-    first = gallery.first()
-    if first is None:
-        raise nothing_read(dataset, gallery.skipped)
-    views = choose_views(encoder, first, options.augment)
-    if hasattr(encoder, "before_training"):
-        encoder.before_training(gallery.limited(GALLERY_ITEMS))
-    weighs = getattr(encoder, "weighs_parts", False) and dataset.is_labelled
-    if weighs and hasattr(encoder, "choose"):
-        encoder.choose(gallery.labelled())
-    facts = (
-        _facts(encoder, plan, options, views)
-        | _below(whole)
-        | {
-            "classes": dataset.classes,
-            "n_held_out": 0 if held_out is None else len(held_out),
-        }
-    )
-    half = uses_bfloat16(device, options.precision, wanted=plan.recipe.half)
-    pace = Pace(torch.get_num_threads(), half)
-    if device.type == "cpu" and options.precision == "auto":
-        pace = choose_pace(encoder, plan, next(iter(gallery)), half=half)
-    run = Run(
-        encoder=encoder,
-        dataset=dataset,
-        plan=plan,
-        options=options,
-        device=device,
-        views=views,
-        validator=Validator(
-            encoder,
-            held_out=None if held_out is None else Items(encoder, held_out, options.workers),
-            gallery=gallery,
-        ),
-        journal=Journal(options.folder and options.folder / "training", start=facts | pace.facts()),
-        pace=pace,
-        fingerprint=run_fingerprint(**facts, labels=dataset.labels.tolist()),
-    )
-    run.go()
-    return _finished(run, held_out, whole)
-
-
-def _below(whole: Any) -> dict[str, Any]:
-    """The frozen encoder of one that has a head, for the log and the fingerprint."""
-    if not has_head(whole):
-        return {}
-    return {"frozen": [whole.frozen.name, dict(getattr(whole.frozen, "config", {}))]}
-
-
-def _facts(
-    encoder: Any, plan: Plan, options: TrainingOptions, views: Views | None
-) -> dict[str, Any]:
-    """Encoder, plan and options of a run, for its log and the fingerprint of its checkpoint."""
-    return {
-        "encoder": encoder.name,
-        "config": dict(getattr(encoder, "config", {})),
-        "seed": options.seed,
-        "epochs": plan.epochs,
-        "batch_size": plan.batch_size,
-        "n_items": plan.n_items,
-        "recipe": plan.recipe._asdict(),
-        "views": None if views is None else views._asdict(),
-        "balanced": options.balanced,
-    }
-
-
-def _finished(run: Run, held_out: Dataset | None, whole: Any) -> TrainingResult:
-    encoder, folder = run.encoder, run.journal.folder
-    encoder.is_trained = whole.is_trained = True
-    encoder.eval()
-    whole.eval()
-    result = TrainingResult(
-        encoder=whole,
-        epochs=run.progress.epochs,
-        best_epoch=run.progress.best_epoch if run.best else None,
-        seconds=run.progress.seconds,
-        n_items=len(run.dataset),
-        n_held_out=0 if held_out is None else len(held_out),
-        skipped=run.skipped,
-        views=run.views,
-        start=run.progress.start,
-    )
-    if run.options.folder is not None and folder is not None:
-        whole.save(run.options.folder)
-        end = {
-            **({"start": result.start} if result.start else {}),
-            "seconds": result.seconds,
-            "best_epoch": result.best_epoch,
-            "notes": result.notes,
-            "skipped": [item._asdict() for item in result.skipped],
-        }
-        run.journal.write(result.epochs, end=end)
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # the encoder is saved now
     return result
 
 
@@ -330,10 +211,8 @@ def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Datase
 
 
 def _fit(encoder: Any, dataset: Dataset, options: TrainingOptions) -> TrainingResult:
-    """An encoder that learns in closed form sees all items once, or as many as help it."""
-    _, most = getattr(encoder, "fit_items", (0, len(dataset)))
-    items = Items(encoder, sampled(dataset, most, seed=options.seed), options.workers)
-    encoder.fit(items.limited(most))
+    """Train an encoder that learns in closed form."""
+    skipped = fit_to_sample(encoder, dataset, options)
     if options.folder is not None:
         encoder.save(options.folder)
     return TrainingResult(
@@ -343,7 +222,7 @@ def _fit(encoder: Any, dataset: Dataset, options: TrainingOptions) -> TrainingRe
         seconds=0.0,
         n_items=len(dataset),
         n_held_out=0,
-        skipped=items.skipped,
+        skipped=skipped,
     )
 
 

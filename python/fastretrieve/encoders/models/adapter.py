@@ -29,6 +29,7 @@ from fastretrieve.encoders.base import (
 from fastretrieve.encoders.blocks.contrast import same_label_loss
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.recipe import Recipe
+from fastretrieve.encoders.defaults import FITTED_PRETRAINED
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch, Encoder, Figure, Items, Modality
@@ -110,8 +111,9 @@ class AdapterEncoder(TorchEncoder):
     """A linear map, or one hidden layer, added to the vectors of any trained encoder.
 
     ``frozen`` is an encoder, a name, or the directory of a saved one. ``options`` are those of an
-    encoder that is made here by its name. ``hidden`` is the width of a hidden layer, 0 for none.
-    The vectors have the frozen encoder's ``dim``, and unit length before training.
+    encoder that is made here by its name; without any, ``pretrained`` is the one that is fitted.
+    ``hidden`` is the width of a hidden layer, 0 for none. The vectors have the frozen encoder's
+    ``dim``, and unit length before training.
 
     >>> adapter = AdapterEncoder(frozen="pixels", options={"image_size": 4, "channels": 1})
     >>> adapter.encode(adapter.preprocess([torch.ones(1, 8, 8)])).shape
@@ -218,6 +220,8 @@ class AdapterEncoder(TorchEncoder):
 def _frozen(frozen: Any, options: dict[str, Any] | None) -> Encoder:
     """The encoder below an adapter: trained, and not too wide."""
     if isinstance(frozen, str) and not Path(frozen).exists():
+        if options is None and frozen == "pretrained":
+            options = FITTED_PRETRAINED
         made = create_encoder(frozen, **(options or {}))
     elif options:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastretrieve._common.needs import is_installed, remedy
 from fastretrieve.encoders import as_encoder, create_encoder, load_encoder
+from fastretrieve.encoders.defaults import FITTED_PRETRAINED
 from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
@@ -34,7 +35,7 @@ def default_encoder() -> tuple[str, dict[str, Any]]:
     """What finds most without training, of what is installed: a name and options."""
     if not is_installed("pretrained"):
         return "pixels", {}
-    return "pretrained", {"image_size": 128, "dim": 512}
+    return "pretrained", FITTED_PRETRAINED
 
 
 def advice_on_default() -> str:
