@@ -1,12 +1,12 @@
 """Fit an encoder to data: ``fr.train``.
 
 ``fitting.py`` holds ``train``; ``launching.py`` sets up a run; ``run.py`` is the loop,
-``stepping.py`` one step; ``pace.py`` chooses threads and precision; ``validation.py`` has the figures
-after an epoch; ``checkpoint.py`` the saved state; ``journal.py`` and ``pictures.py`` the log, curves
-and sheets; ``augmentation.py`` decides how images may be changed; ``synthetic.py`` adds generated
-ones; ``rehearsal.py`` holds items out by turns; ``features.py`` trains the head of a frozen encoder
-on its vectors. What an encoder must offer is in ``encoders/protocol.py``. Optional things are known
-here:
+``stepping.py`` one step; ``pace.py`` chooses threads and precision; ``validation.py`` has the
+figures after an epoch; ``checkpoint.py`` the saved state; ``journal.py`` and ``pictures.py`` the
+log, curves and sheets; ``augmentation.py`` decides how images may be changed; ``synthetic.py`` adds
+generated ones; ``rehearsal.py`` holds items out by turns; ``features.py`` trains the head of a
+frozen encoder on its vectors. What an encoder must offer is in ``encoders/protocol.py``. Optional
+things are known here:
 
 - ``recipe`` (``encoders/blocks/recipe.py``);
 - ``views``, if it makes changed views itself;
