@@ -11,6 +11,7 @@ from fastretrieve.data import open_dataset
 from fastretrieve.encoders import EncoderError, create_encoder
 from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.evaluation import classify, evaluate
+from fastretrieve.evaluation.directions import n_directions, warning
 from wrong_encoders import RightEncoder
 
 rng = np.random.default_rng(20261121)
@@ -274,3 +275,16 @@ def test_the_worst_class_stands_beside_the_mean() -> None:
     assert value < found["accuracy"]
     assert f"worst class   {value:.4f} (accuracy of tail)" in str(found)
     assert found.to_dict()["worst_class"] == ("tail", value)
+
+
+def test_directions_are_those_that_hold_the_variance():
+    rng = np.random.default_rng(3)
+    turned = np.linalg.qr(rng.standard_normal((64, 64)))[0]
+    rows = (rng.standard_normal((3000, 6)) @ turned[:6]).astype(np.float32)
+    assert n_directions(rows) == 6
+    assert n_directions(rows + 0.001 * rng.standard_normal(rows.shape)) == 6
+    assert 55 < n_directions(rng.standard_normal((3000, 64))) <= 64
+    assert n_directions(np.ones((5, 3))) == n_directions(np.zeros((1, 3))) == 0
+    assert "6 of 64" in str(warning(6, 64))
+    assert warning(9, 64) is None
+    assert warning(0, 64) is None

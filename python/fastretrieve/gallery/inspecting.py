@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.terminal import AsJson, console, open_gallery, sentences, tell
 
 
@@ -59,6 +61,9 @@ def _facts(path: Path, check: bool, unreadable: bool) -> dict[str, Any]:
         facts = opened.info()
         if check:
             facts["faults"] = opened.check()
+        if not facts.get("faults"):
+            with contextlib.suppress(GalleryError, ValueError):  # of damage, which --check names
+                facts["directions"] = opened.directions()
         if unreadable:
             facts["unreadable_items"] = {i.path: i.error for i in opened.unreadable()}
     return facts

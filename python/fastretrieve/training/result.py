@@ -7,6 +7,7 @@ from typing import Any
 
 from fastretrieve.data import Skipped
 from fastretrieve.encoders.blocks.views import Views
+from fastretrieve.evaluation.directions import warning
 from fastretrieve.training.synthetic import Synthesis
 from fastretrieve.training.validation import EASY
 
@@ -50,4 +51,5 @@ class TrainingResult:
                 "view recall@1 says that views of an image are alike, not that a search finds what "
                 "people want: compare encoders on labelled items (fastretrieve evaluate)"
             )
-        return found
+        few = warning(int(self.figures.get("directions", 0)), self.encoder.dim)
+        return found + ([few] if few else [])

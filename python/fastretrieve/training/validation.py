@@ -22,6 +22,7 @@ from fastretrieve.encoders.blocks.steps import losses_of
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Batch, Trainable
+from fastretrieve.evaluation.directions import n_directions
 
 if TYPE_CHECKING:
     from fastretrieve.evaluation import Evaluation
@@ -224,7 +225,8 @@ class Validator:
             depth=max(_KS),
         )
         kept = ("recall@1", "recall@10", "precision@10", "ndcg@10")
-        return {name: float(found.metrics[name]) for name in kept} | _worst_class(found)
+        figures = {name: float(found.metrics[name]) for name in kept} | _worst_class(found)
+        return figures | {"directions": float(n_directions(rows))}
 
     def _by_views(self) -> dict[str, float]:
         assert self.held_out is not None
@@ -237,6 +239,7 @@ class Validator:
         return {
             "view recall@1": float((mild == 1).mean()),
             "view mrr": float((1 / strong).mean()),
+            "directions": float(n_directions(others)),
         }
 
     def _views(self, views: Views, n: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.arguments import shown
+from fastretrieve.evaluation.directions import MOST_ROWS, n_directions
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.conditions import Where
 from fastretrieve.gallery.lookup.opened import Opened
@@ -57,6 +58,14 @@ def vectors(opened: Opened, ids: Sequence[int] | None) -> NDArray[Any]:
         wanted = np.sort(view.index.ids) if ids is None else np.asarray(ids, np.int64)
         found: NDArray[Any] = view.index.get(wanted)
         return found
+
+
+def directions(opened: Opened) -> int:
+    """In how many directions the vectors of a random sample of the items vary."""
+    with opened.view() as view:
+        ids = view.index.ids
+        sample = np.random.default_rng(0).permutation(len(ids))[:MOST_ROWS]
+        return n_directions(view.index.get(ids[sample])) if len(ids) else 0
 
 
 def path_of(storage: Storage, one: Item) -> Path:
