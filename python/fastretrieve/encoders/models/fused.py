@@ -46,8 +46,8 @@ class FusedEncoder(TorchEncoder):
     choice: torch.Tensor
 
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
-        """The code [n, code_dim] from the body's last maps, with gradients. To be written."""
-        raise NotImplementedError
+        """The code [n, code_dim] from the body's last maps, with gradients. The method to write."""
+        raise TypeError(f"{type(self).__name__} must define code_of(maps) -> [n, code_dim]")
 
     def make_fusion(self, form: Form, *, code_dim: int) -> None:
         """Make the fusion of a form."""

@@ -20,8 +20,8 @@ from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.intake import first_fit
 from fastretrieve.gallery.intake.added import Added, AddOptions
+from fastretrieve.gallery.intake.candidates import Candidate
 from fastretrieve.gallery.intake.comparing import Comparison, about_item
-from fastretrieve.gallery.intake.listing import Candidate
 from fastretrieve.gallery.intake.reading import Pending, Queue
 from fastretrieve.gallery.progress import Report, in_megabytes, show_progress
 from fastretrieve.gallery.store import database as db

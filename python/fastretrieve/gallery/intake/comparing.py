@@ -13,7 +13,7 @@ from typing import Any
 
 from fastretrieve.data import Skipped
 from fastretrieve.gallery.intake.added import Added, AddOptions
-from fastretrieve.gallery.intake.listing import Candidate
+from fastretrieve.gallery.intake.candidates import Candidate
 from fastretrieve.gallery.intake.reading import Pending
 from fastretrieve.gallery.progress import Report
 from fastretrieve.gallery.store import database as db

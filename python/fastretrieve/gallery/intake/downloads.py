@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 
 from fastretrieve.data import DataError
 from fastretrieve.data.opening import open_picture
-from fastretrieve.gallery.intake.listing import put_picture
+from fastretrieve.gallery.intake.candidates import put_picture
 
 _CHUNK = 1 << 16
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastretrieve.data import DataError, Dataset, Skipped, open_dataset, walking
 from fastretrieve.data.archives import find_archives, is_archive, matching
@@ -22,32 +21,27 @@ from fastretrieve.data.images import to_image
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.opening import open_file
 from fastretrieve.data.parts import ITEM, Inside
-from fastretrieve.data.readers import IMAGE_SUFFIXES, Box, has_suffix
+from fastretrieve.data.readers import IMAGE_SUFFIXES
 from fastretrieve.data.sources import Files
 from fastretrieve.data.tables import TABLE_SUFFIXES
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import manifest, parts
-from fastretrieve.gallery.store.items import MAX_INTEGER, storable
+from fastretrieve.gallery.intake.candidates import (
+    Candidate,
+    at_url,
+    is_text,
+    measured,
+    named_box,
+    picture_path,
+    put_picture,
+    size_and_time,
+)
+from fastretrieve.gallery.intake.scanning import scan
+from fastretrieve.gallery.store import parts
+from fastretrieve.gallery.store.items import storable
 
 MAX_LINE = 1 << 16  # bytes of a URL
 URL_SUFFIXES = frozenset({".txt", ".urls"})
 _CAPTIONS = ("caption", "text", "description")
-
-
-class Candidate(NamedTuple):
-    """Something that could be an item."""
-
-    key: str  # the absolute path, with the box if it has one; or the URL
-    path: str  # absolute, or relative to the gallery if the gallery keeps the picture
-    size: int | None  # None where it has to be fetched first
-    mtime_ns: int | None
-    label: str | None = None
-    label_is_given: bool = False  # else it is the name of a folder and gives way to a given one
-    caption: str | None = None
-    box: Box | None = None
-    url: str | None = None
-    metadata: dict[str, Any] = {}  # noqa: RUF012  (never changed) by the names of the source
-    is_named: bool = False  # by the caller, not found in a folder or a table
 
 
 class Listing:
@@ -199,7 +193,7 @@ class Listing:
         if isinstance(dataset.source, Files):
             row = int(dataset.rows[i])
             url = dataset.source.url(row)
-            candidate = self._file(dataset.source.paths[row]) if url is None else _at_url(url)
+            candidate = self._file(dataset.source.paths[row]) if url is None else at_url(url)
             box = dataset.source.box(row)
             if box is None:
                 return candidate
@@ -264,84 +258,7 @@ class Listing:
                 elif "\ufffd" in url:
                     self._skip(f"{path}:{number}", f"not UTF-8: {url[:80]}")
                 else:
-                    yield _at_url(url)
-
-
-def is_text(*values: str | None) -> bool:
-    """Whether these can be kept as text: half a surrogate pair stands for a byte that is none."""
-    try:
-        "".join(value for value in values if value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _at_url(url: str) -> Candidate:
-    """What has to be fetched first."""
-    digest = hashlib.sha256(url.encode()).hexdigest()
-    return Candidate(url, picture_path(digest, ""), None, None, url=url)
-
-
-def scan(
-    root: Path,
-    *,
-    recursive: bool,
-    skipped: list[Skipped] | None = None,
-    suffixes: frozenset[str] = IMAGE_SUFFIXES,
-) -> Iterator[os.DirEntry[str]]:
-    """The files of a folder with these suffixes, in order of name, without hidden ones and
-    galleries. ``skipped`` receives the entries that cannot be looked into.
-    """
-    noted = [] if skipped is None else skipped
-    waiting = [iter(_but_galleries(str(root), noted))]
-    while waiting:
-        entry = next(waiting[-1], None)
-        if entry is None:
-            waiting.pop()
-        elif entry.name.startswith("."):
-            continue
-        elif has_suffix(entry.name, suffixes) and walking.is_file(entry, noted):
-            yield entry
-        elif recursive and walking.is_folder(entry, noted):
-            waiting.append(iter(_but_galleries(entry.path, noted)))
-
-
-def _but_galleries(folder: str, skipped: list[Skipped]) -> list[os.DirEntry[str]]:
-    listed = walking.entries(folder, skipped)
-    return [] if any(entry.name == manifest.FILE for entry in listed) else listed
-
-
-def measured(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds, of a file or of a folder of frames."""
-    if not path.is_dir():
-        return size_and_time([path.stat()])
-    with os.scandir(path) as entries:
-        return size_and_time([entry.stat() for entry in entries if entry.is_file()])
-
-
-def size_and_time(found: Sequence[os.stat_result]) -> tuple[int, int]:
-    """The size of files together, and the last time that one changed, as far as 64 bits hold it."""
-    size = sum(status.st_size for status in found)
-    time = max((status.st_mtime_ns for status in found), default=0)
-    return size, min(max(time, -MAX_INTEGER), MAX_INTEGER)
-
-
-def named_box(box: Iterable[float]) -> str:
-    """A box as part of a key."""
-    return ",".join(f"{edge:g}" for edge in box)
-
-
-def picture_path(digest: str, suffix: str) -> str:
-    """Where the gallery keeps a picture, relative to itself."""
-    return f"pictures/{digest[:2]}/{digest}{suffix}"
-
-
-def put_picture(path: Path, data: bytes) -> None:
-    """Write a picture whole or not at all; it is flushed with all others before a commit."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+                    yield at_url(url)
 
 
 def _are_paths(source: Any) -> bool:

@@ -14,8 +14,8 @@ from fastretrieve.data import DataError, Dataset
 from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.opening import open_file
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.intake.candidates import Candidate, measured, size_and_time
 from fastretrieve.gallery.intake.downloads import DownloadLimits, fetch
-from fastretrieve.gallery.intake.listing import Candidate, measured, size_and_time
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Known
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastretrieve.gallery.intake.listing import Candidate, measured
+from fastretrieve.gallery.intake.candidates import Candidate, measured
 from fastretrieve.gallery.store import schema
 from fastretrieve.gallery.store.storage import Storage
 

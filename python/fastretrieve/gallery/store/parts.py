@@ -33,7 +33,7 @@ FOLDERS = (ENCODER, FITTED, VECTORS, PICTURES)
 ALL = frozenset({*FILES, *FOLDERS})
 
 INDEX_FILE = re.compile(r"[0-9]{10,19}\.index", re.ASCII)
-# Debris of a process that was killed: of ``atomic.replacing``, and of pictures (listing.py).
+# Debris of a process that was killed: of ``atomic.replacing``, and of pictures (candidates.py).
 _TEMPORARY = re.compile(r"\..*\.tmp", re.DOTALL)
 _KINDS = {
     stat.S_ISLNK: "a link",
