@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 import fastretrieve as fr
 from fastretrieve import cli
+from fastretrieve._common import needs
 from fastretrieve.benchmarking import oracle
 from fastretrieve.data import fashion_mnist as datasets
 from fastretrieve.data.fashion_mnist import Pictures, Split
@@ -82,25 +83,22 @@ def test_a_row_of_pretrained_joins_where_it_is_installed(
 ) -> None:
     learning = pytest.importorskip("fastretrieve.demo.learning")
     monkeypatch.setattr(learning, "PRETRAINED", "pixels")  # stands for it
-    monkeypatch.setitem(learning.NEEDS, "pixels", {"numpy": "numpy"})
-    monkeypatch.setattr(learning, "PRETRAINED_SIDE", 8)
+    monkeypatch.setitem(needs.NEEDS, "pixels", {"numpy": "numpy"})
+    monkeypatch.setattr(learning, "PRETRAINED_OPTIONS", {"image_size": 8})
     monkeypatch.setattr(learning, "PRETRAINED_SHOWN", 200)
     monkeypatch.setattr(learning, "PRETRAINED_ASKED", 3)  # fewer than there are kinds
-    fitted = []
-    monkeypatch.setattr(learning, "fit_on", lambda encoder, _: fitted.append(encoder.name))
     console = command.Console(record=True, width=200)
     for added in ("200 added", "200 unchanged"):  # a second run finds it done
         learned = learning.learn_pretrained(pictures(), tmp_path, console=console)
         told = console.export_text()
         assert added in told
         assert "only 200 of the pictures, 10 of the queries" in told
-    assert fitted == ["pixels"]
-    assert learned.space.name == "fitted pixels"
+    assert learned.space.name == "pixels"  # which has nothing to fit
     found = [comparing.compare(space) for space in (learned.space, command.pixels_of(pictures()))]
     drawn = command.draw(pictures(), found, [learned])
     assert drawn.width > 10 * sheet.PITCH
     learned.gallery.close()
-    monkeypatch.setitem(learning.NEEDS, "pixels", {"no_such_module": "none"})
+    monkeypatch.setitem(needs.NEEDS, "pixels", {"no_such_module": "none"})
     assert learning.learn_pretrained(pictures(), tmp_path, console=console) is None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from fastretrieve._common.needs import NEEDS
+from fastretrieve._common.needs import is_installed
 from fastretrieve.data import read_image
 from fastretrieve.data.fashion_mnist import Pictures, Split
 from fastretrieve.demo.comparing import Space, space_of
 from fastretrieve.demo.lines import say
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder
+from fastretrieve.encoders.defaults import FITTED_PRETRAINED
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved.files import is_saved_encoder, read_encoder
@@ -32,8 +32,9 @@ from fastretrieve.gallery.store import manifest
 from fastretrieve.training import train
 
 NAME = "the trained cnn"
-PRETRAINED = "pretrained"  # by its own name; fitted, where it can be
-PRETRAINED_SIDE = 64  # pixels: its network takes a hundred times the work of ours
+PRETRAINED = "pretrained"
+# Small pictures: its network takes a hundred times the work of ours.
+PRETRAINED_OPTIONS = {**FITTED_PRETRAINED, "image_size": 64}
 PRETRAINED_SHOWN, PRETRAINED_ASKED = 5_000, 1_000  # pictures: half a minute on two cores
 DIM, WIDTH = 64, 12
 EPOCHS = 3  # a minute or two on two cores
@@ -78,13 +79,13 @@ def learn_pretrained(
     pictures: Pictures, out: Path, *, console: Console, fresh: bool = False
 ) -> Learned | None:
     """A gallery of some pictures by ``pretrained``; None where its package is not installed."""
-    if any(find_spec(module) is None for module in NEEDS[PRETRAINED]):
+    if not is_installed(PRETRAINED):
         return None
     names = np.array(pictures.label_names)
     shown = _some(pictures.gallery, PRETRAINED_SHOWN)
     asked = _first(pictures.queries, PRETRAINED_ASKED)
     folder = out / f"{stem_of(pictures)}.pretrained.gallery"
-    gallery = opened_pretrained(folder, shown.images, fresh=fresh)
+    gallery = opened_pretrained(folder, fresh=fresh)
     with console.status("encoding with pretrained"):
         told = gallery.add(shown.images, labels=names[shown.labels].tolist(), progress=False)
         queries = encode(gallery.encoder, asked.images)
@@ -93,26 +94,18 @@ def learn_pretrained(
     say(console, "", f"{PRETRAINED} takes longer: only {about}")
     items = gallery.items()
     known = np.array([str(item.label) for item in items])
-    name = f"fitted {PRETRAINED}" if "fit" in gallery.encoder.capabilities else PRETRAINED
+    name = f"fitted {PRETRAINED}" if gallery.info()["fitted_to"] else PRETRAINED
     vectors, wanted = gallery.vectors(), names[asked.labels]
     return Learned(gallery, items, space_of(name, vectors, known, queries, wanted))
 
 
-def opened_pretrained(folder: Path, images: NDArray[np.uint8], *, fresh: bool) -> Gallery:
-    """The gallery of an earlier run, or a new one whose encoder is fitted, if it can be."""
+def opened_pretrained(folder: Path, *, fresh: bool) -> Gallery:
+    """The gallery of an earlier run, or a new one, which fits its encoder to what is added."""
     if (folder / manifest.FILE).exists():
         if not fresh:
             return Gallery.open(folder)
         shutil.rmtree(folder)
-    encoder = create_encoder(PRETRAINED, image_size=PRETRAINED_SIDE)
-    fit_on(encoder, images)
-    return Gallery.create(folder, encoder=encoder)
-
-
-def fit_on(encoder: Encoder, images: NDArray[np.uint8]) -> None:
-    """Fit an encoder that learns in closed form; leave any other as it is."""
-    if "fit" in encoder.capabilities:
-        train(encoder, images, progress=False)
+    return Gallery.create(folder, encoder=PRETRAINED, **PRETRAINED_OPTIONS)
 
 
 def _some(split: Split, n: int) -> Split:
