@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastretrieve.data import Loaded
-from fastretrieve.training import fitting, pace
+from fastretrieve.training import launching, pace
 from fastretrieve.training.options import TrainingOptions, make_plan
 from fastretrieve.training.pace import Pace
 from fastretrieve.training.run import Run
@@ -66,7 +66,7 @@ def test_bfloat16_that_is_slower_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_given_precision_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr(fitting, "choose_pace", lambda *args, **kw: pytest.fail("it measures"))
+    monkeypatch.setattr(launching, "choose_pace", lambda *args, **kw: pytest.fail("it measures"))
     fit(small(), precision="float32")
 
 
@@ -99,7 +99,8 @@ def test_a_run_that_goes_on_computes_as_it_did(
         with pytest.raises(KeyboardInterrupt):
             fit(small(), out=tmp_path)
     first = log_of(tmp_path)[0]
-    monkeypatch.setattr(fitting, "choose_pace", lambda *args, **kw: Pace(2, not first["bfloat16"]))
+    other = Pace(2, not first["bfloat16"])
+    monkeypatch.setattr(launching, "choose_pace", lambda *args, **kw: other)
     fit(small(), out=tmp_path)
     again = log_of(tmp_path)[0]
     assert (again["threads"], again["bfloat16"]) == (first["threads"], first["bfloat16"])

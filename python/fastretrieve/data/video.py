@@ -7,7 +7,9 @@ nothing else is opened.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -30,13 +32,14 @@ def read_video(
     try:
         # Frame counts in headers are often missing or wrong, so the packets are counted first:
         # demuxing costs a hundredth of decoding.
-        with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
+        with open_file(path) as file, av.open(file, "r", options=_OPTIONS) as container:
             n_frames = sum(packet.size > 0 for packet in container.demux(video=0))
         budget, wanted = PixelBudget(path), set(frame_numbers(n_frames, max_frames))
-        with open_file(path) as file, av.open(file, options=_OPTIONS) as container:
+        with open_file(path) as file, av.open(file, "r", options=_OPTIONS) as container:
             stream = container.streams.video[0]
             refuse_pixels(path, stream.width * stream.height, pixel_limit())
-            for number, frame in enumerate(container.decode(video=0)):
+            decoded: Iterable[Any] = container.decode(video=0)  # typed by some versions only
+            for number, frame in enumerate(decoded):
                 refuse_pixels(path, frame.width * frame.height, pixel_limit())
                 if number in wanted:
                     image = fitted(frame.to_image(), n_frames=len(wanted), size=size)
