@@ -33,7 +33,7 @@ def chosen_encoder(chosen: Any, options: dict[str, Any], *, device: str) -> Enco
 
 def default_encoder() -> tuple[str, dict[str, Any]]:
     """What finds most without training, of what is installed: a name and options."""
-    if not is_installed("pretrained"):
+    if not (is_installed("pretrained") and is_installed("networks")):
         return "pixels", {}
     return "pretrained", FITTED_PRETRAINED
 
