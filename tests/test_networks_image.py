@@ -18,6 +18,7 @@ from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
 from fastretrieve.encoders.models.cnn import CnnEncoder
+from fastretrieve.encoders.models.fused import ALONE, CHOICES
 from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.encoders.models.rnn import RnnEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder
@@ -288,3 +289,22 @@ def test_autoencoder_learns_to_rebuild_the_clean_image() -> None:
     for _ in range(40):
         training_step(encoder, batch, None, optimizers)
     assert float(F.mse_loss(encoder.eval().reconstruct(batch), batch)) < 0.8 * float(before)
+
+
+def test_labels_choose_how_much_of_the_vector_is_code() -> None:
+    """What was scored is what is fitted: no choice by labels leaves the power to views."""
+    encoder, pictures = small("cnn", dim=16).eval(), images(60)
+    labels = torch.arange(60) % 30
+    scores = encoder.share_scores([(pictures, labels)], [(pictures[:20] + 0.01, labels[:20])])
+    assert scores.shape == (ALONE + 1,)
+    assert scores[0] == float("-inf")
+    assert torch.isfinite(scores[1:]).all()
+    for number, (power, weight) in enumerate(CHOICES[1:], start=1):
+        encoder.adopt(torch.eye(ALONE + 1)[number])
+        encoder.after_training([pictures])
+        assert (encoder.fusion.parts["code"].whiten, float(encoder.fusion.weights[-1])) == (
+            power,
+            weight,
+        )
+    encoder.adopt(torch.eye(ALONE + 1)[ALONE])
+    assert torch.equal(encoder.encode(pictures), encoder.code(pictures))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 
 from fastretrieve.encoders.blocks.networks import unit_rows
+from fastretrieve.encoders.protocol import Batch
 
+Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 _SHARPNESS = 10.0  # of the softmax over cosines
 _LEAST = -10.0  # nats: one lost item must not outweigh all others

@@ -15,11 +15,10 @@ import torch
 from fastretrieve.encoders.base import TorchEncoder
 from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to, together
 from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool, unit_rows
-from fastretrieve.encoders.blocks.shares import neighbour_score
+from fastretrieve.encoders.blocks.shares import Labelled, neighbour_score
 from fastretrieve.encoders.protocol import Batch
 
 Form: TypeAlias = Literal["fused", "code"]
-Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
 CODE = "code"
 FIT_ROWS = 2000  # to which a choice is fitted when it is tried
 
@@ -31,9 +30,9 @@ class Choice(NamedTuple):
     weight: float  # of the code beside each stage
 
 
-# With labels, the one by which held-out items find their neighbours; without, the first. After the
-# last comes the code alone.
-CHOICES = (Choice(None, 1.0), Choice(0.5, 3.0), Choice(1.0, 1.0))
+# Without labels the first. With labels, the one of the others by which held-out items find their
+# neighbours; after the last comes the code alone.
+CHOICES = (Choice(None, 1.0), Choice(0.5, 1.0), Choice(0.5, 3.0), Choice(1.0, 1.0))
 ALONE = len(CHOICES)
 
 
@@ -101,13 +100,15 @@ class FusedEncoder(TorchEncoder):
     def share_scores(
         self, gallery: Iterable[Labelled], held_out: Iterable[Labelled]
     ) -> torch.Tensor:
-        """How well held-out items find their neighbours by each choice."""
+        """How well held-out items find their neighbours by each choice. The first is none of them:
+        views, not labels, would choose its power.
+        """
         if self.fusion is None:
             return torch.zeros(ALONE + 1)
         (rows, row_labels), (asked, labels) = map(self._seen, (gallery, held_out))
         sample = {name: some[:: -(-len(some) // FIT_ROWS)] for name, some in rows.items()}
-        scores = []
-        for choice in CHOICES:
+        scores = [torch.tensor(float("-inf"))]
+        for choice in CHOICES[1:]:
             fusion = copy.deepcopy(self.fusion)
             fusion.weigh(CODE, choice.weight)
             fusion.fit(sample, power=choice.power)

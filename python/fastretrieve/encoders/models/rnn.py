@@ -10,7 +10,7 @@ items of the batch do not matter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -45,12 +45,11 @@ from fastretrieve.encoders.blocks.sequences import (
     spread_evenly,
     steps_that_keep,
 )
-from fastretrieve.encoders.blocks.shares import SHARES, joined_parts, share_grid
+from fastretrieve.encoders.blocks.shares import SHARES, Labelled, joined_parts, share_grid
 from fastretrieve.encoders.blocks.static import FIT_ITEMS, StaticParts, part_dims
 from fastretrieve.encoders.protocol import Batch, Figure, Items, Modality
 
 Objective = Literal["auto", "softmax", "metric", "next"]
-Labelled: TypeAlias = tuple[Batch, torch.Tensor]  # a batch and its labels, -1 where one has none
 _OBJECTIVES = ("auto", "softmax", "metric", "next")
 STEPS = (32, 64, 128)  # that a recurrence may take
 GRID = 4  # to which frames are averaged for the parts without gradients
