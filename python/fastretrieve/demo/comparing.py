@@ -96,7 +96,7 @@ def best_peer(timings: Mapping[str, Timing]) -> Timing | None:
 def table_of(everything: list[Found]) -> Table:
     """A line for each space."""
     has_peer = all(best_peer(found.timings) for found in everything)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold cyan")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold cyan")  # in 80 columns
     table.add_column("nearest by", no_wrap=True)
     headings = ("numbers", "recall@1", f"precision@{K}", "one search")
     for heading in (*headings, *(["FAISS"] if has_peer else [])):
