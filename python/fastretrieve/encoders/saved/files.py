@@ -159,10 +159,27 @@ def write_encoder(
         config_file.write(text)
 
 
-def read_encoder(directory: str | Path) -> SavedEncoder:
-    """Read and verify what ``write_encoder`` wrote; the tensors are read on demand."""
+def read_encoder(directory: str | Path, *, verify: bool = True) -> SavedEncoder:
+    """Read and verify what ``write_encoder`` wrote; the tensors are read on demand. Without
+    ``verify`` the config is read alone, for facts: hashing large weights takes longer.
+    """
     folder = Path(directory)
     header = _read_header(folder)
+    if verify:
+        _verify(folder, header["weights_sha256"])
+    return SavedEncoder(
+        encoder=header["encoder"],
+        config=header["config"],
+        trained=header["trained"],
+        extra=header["extra"],
+        provider=header["provider"],
+        weights_sha256=header["weights_sha256"],
+        directory=folder,
+    )
+
+
+def _verify(folder: Path, wanted: str) -> None:
+    """Raise where the weights are not those of the config."""
     weights = folder / WEIGHTS
     try:
         with ordinary_file(weights) as file:
@@ -171,21 +188,12 @@ def read_encoder(directory: str | Path) -> SavedEncoder:
         raise EncoderError(
             f"{folder} has {CONFIG} but no {WEIGHTS}; save the encoder again"
         ) from None
-    if found != header["weights_sha256"]:
+    if found != wanted:
         raise EncoderError(
             f"{weights} does not belong to its {CONFIG}: its SHA-256 is {found[:12]}..., not "
-            f"{header['weights_sha256'][:12]}...; a save was cut off or the file is damaged, "
+            f"{wanted[:12]}...; a save was cut off or the file is damaged, "
             "so save the encoder again or restore both files"
         )
-    return SavedEncoder(
-        encoder=header["encoder"],
-        config=header["config"],
-        trained=header["trained"],
-        extra=header["extra"],
-        provider=header["provider"],
-        weights_sha256=found,
-        directory=folder,
-    )
 
 
 def is_saved_encoder(directory: str | Path) -> bool:

@@ -44,7 +44,7 @@ def info(storage: Storage) -> dict[str, Any]:
 def _fitted_to(storage: Storage) -> int | None:
     """How many items the encoder was fitted to; None where nothing is to be fitted."""
     try:
-        return storage.saved_encoder().fitted_to
+        return storage.saved_encoder(verify=False).fitted_to
     except EncoderError:  # ``check`` says what is wrong
         return None
 

@@ -109,13 +109,14 @@ class Storage:
             finally:
                 connections.put_away(connection, forks)
 
-    def saved_encoder(self) -> files.SavedEncoder:
+    def saved_encoder(self, *, verify: bool = True) -> files.SavedEncoder:
         """The encoder that the manifest names, or what lies in its place."""
+        folder = parts.folder(self.folder / ENCODER)
         with contextlib.suppress(EncoderError):  # none, or a part that a killed writer left
-            fitted = files.read_encoder(parts.folder(self.folder / parts.FITTED))
+            fitted = files.read_encoder(parts.folder(self.folder / parts.FITTED), verify=False)
             if fitted.weights_sha256 == self.manifest.weights_sha256:
-                return fitted
-        return files.read_encoder(parts.folder(self.folder / ENCODER))
+                folder = fitted.directory
+        return files.read_encoder(folder, verify=verify)
 
     def replace_encoder(self, encoder: Encoder) -> None:
         """Keep another encoder while no vectors are there; the caller holds the writer's lock.
