@@ -21,6 +21,7 @@ _PUBLIC = {
     "InRange": "_queries.results",
     "Pairs": "_queries.results",
     "Graph": "_queries.results",
+    "Optimized": "_state.optimizing",
     "Searchable": "_queries.searchable",
     "merge": "_queries.searchable",
     "StorageError": "_common.errors",

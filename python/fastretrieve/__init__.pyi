@@ -15,6 +15,7 @@ from fastretrieve._queries.results import InRange as InRange
 from fastretrieve._queries.results import Pairs as Pairs
 from fastretrieve._queries.searchable import Searchable as Searchable
 from fastretrieve._queries.searchable import merge as merge
+from fastretrieve._state.optimizing import Optimized as Optimized
 from fastretrieve.data import DataError as DataError
 from fastretrieve.data import Dataset as Dataset
 from fastretrieve.data import open_dataset as open_dataset

@@ -33,6 +33,10 @@ class Segment:
         owner: object,
     ) -> None: ...
 
+class Screen:
+    # The arrays of _state/screen.py, which stay alive with it; a wrong one is a ValueError.
+    def __init__(self, *, metric: str, dim: int, arrays: dict[str, NDArray[Any]]) -> None: ...
+
 class Segments:
     def __init__(self, metric: str, dim: int, segments: Sequence[Segment]) -> None: ...
     @property
@@ -43,6 +47,12 @@ class Segments:
     def n_strips(self) -> int: ...
     def masked(
         self, where: Sequence[int], strides: Sequence[int], owner: object, bytes: bool = False
+    ) -> Segments: ...
+
+    # For each segment the slot of its first row, and the address of words of the rows that the
+    # screen covers (0: none).
+    def screened(
+        self, screen: Screen, slots: Sequence[int], covered: Sequence[int]
     ) -> Segments: ...
 
 class CpuBackend:
@@ -56,6 +66,7 @@ class CpuBackend:
     def search(
         self, queries: _Matrix, segments: Segments, k: int, counters: Counters, float64: bool
     ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    def check_screen(self, segments: Segments, screen: Screen) -> int: ...
     def range(
         self,
         queries: _Matrix,

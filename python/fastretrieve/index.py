@@ -46,6 +46,7 @@ from fastretrieve._state.locating import (
     row_ids,
     stored_rows,
 )
+from fastretrieve._state.optimizing import Optimized, optimized
 from fastretrieve._state.slabs import Format
 from fastretrieve._state.state import State
 
@@ -104,7 +105,7 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the index holds: vectors, codes and ids."""
+        """Bytes that the index holds: vectors, codes, ids and what :meth:`optimize` made."""
         return self._state.nbytes
 
     @property
@@ -132,7 +133,8 @@ class Index:
 
         ``rows_scored_per_query`` counts the rows that int8 codes could not rule out. ``overflows``
         counts queries that had more of them than their buffer holds, which costs time and never
-        changes an answer.
+        changes an answer. ``optimized_rows`` is how many rows :meth:`optimize` has seen and are
+        still there.
 
         >>> index = fr.Index(2)
         >>> _ = index.add([[1, 0], [0, 1]]), index.search([[1, 1], [2, 1]], k=1)
@@ -140,6 +142,7 @@ class Index:
         2
         """
         counts: dict[str, float] = dict(self._counters.read())
+        counts["optimized_rows"] = self._state.optimized_rows
         counts["rows_scored_per_query"] = counts["rows_scored"] / max(counts["queries"], 1)
         return counts
 
@@ -376,7 +379,8 @@ class Index:
 
     def extend(self, other: Index) -> None:
         """Add the rows of another index under their ids, without copying them: both indexes use the
-        same memory, which for a loaded index is its file.
+        same memory, which for a loaded index is its file. If both are optimized, it is the larger
+        one that stays so: call :meth:`optimize` again for all rows.
 
         >>> old, new = fr.Index(2, metric="ip"), fr.Index(2, metric="ip")
         >>> _ = old.add([[1, 0], [0, 1]]), new.add([[2, 2]], ids=[9])
@@ -468,6 +472,28 @@ class Index:
         with self._writing:
             self._state = compacted(self._state)
 
+    def optimize(self, *, progress: Progress | None = None) -> Optimized:
+        """Make searches of this index faster, with the same answers in every bit.
+
+        It looks for a few numbers of each row, its *head*, which prove that most rows cannot place,
+        and puts rows that lie close together into leaves that a search can skip. Data that such
+        heads cannot tell apart, and few rows, get none: the result says why. It holds about
+        ``dim`` bytes a row more. Ids and their order do not change.
+
+        Searches go on meanwhile; changes wait. Rows that are added later are searched as before,
+        until the next call. Files keep what it made. ``progress`` is called with how much is done,
+        and how much there is.
+
+        >>> index = fr.Index(2)
+        >>> _ = index.add(np.eye(2))
+        >>> made = index.optimize()
+        >>> made.rows, made.head
+        (0, 0)
+        """
+        with self._writing:
+            self._state, made = optimized(self._state, progress)
+        return made
+
     # --- files ------------------------------------------------------------------------------------
 
     def save(
@@ -481,8 +507,9 @@ class Index:
         complete on the disk.
 
         Others may change the index meanwhile; the file holds it as it was when the call began.
-        Without ``codes`` the file is a fifth smaller and loading computes them. ``progress`` is
-        called with how many bytes are done, and how many there are.
+        Without ``codes`` the file is a fifth smaller and loading computes them; what
+        :meth:`optimize` made is then left out too. ``progress`` is called with how many bytes are
+        done, and how many there are.
         """
         saving.save(file_name(path), self._state, codes=codes, progress=progress)
 
@@ -503,9 +530,9 @@ class Index:
 
         Sizes, the header and ids are always checked. ``verify=True`` compares every byte with its
         checksum, which finds damage, and refuses rows that are not finite. ``verify="codes"`` also
-        encodes all rows again and compares every bit: a file from somebody else may have matching
-        checksums and wrong codes, so that searches miss rows. ``progress`` is called with how many
-        bytes of these checks are done, and how many there are.
+        encodes all rows again and compares every bit, and what :meth:`optimize` made: a file from
+        somebody else may have matching checksums and wrong codes, so that searches miss rows.
+        ``progress`` is called with how many bytes of these checks are done, and how many there are.
 
         >>> import tempfile
         >>> index = fr.Index(2)

@@ -26,6 +26,7 @@ class CpuBackend(_core.CpuBackend):
     memory: HostMemory = HOST
     reads_booleans = True
     answers_at_once = True
+    reads_screens = True
 
     def counters(self) -> _core.Counters:
         """Counters for the searches of an index."""
@@ -68,6 +69,12 @@ class CpuBackend(_core.CpuBackend):
         """Every row within a radius of each query."""
         return super().range(queries, snapshot.native, radius, counters, float64, **own)
 
+    def check_screen(self, snapshot: Snapshot) -> int:  # type: ignore[override]
+        """The first position of its screen that is not what its row gives, or -1."""
+        if snapshot.screen is None:
+            return -1
+        return super().check_screen(snapshot.native, snapshot.screen.native)
+
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> NDArray[np.uint8]:
         """An empty array: each thread has memory of its own for its part of a search."""
         return np.empty(0, np.uint8)
@@ -79,9 +86,10 @@ class CpuBackend(_core.CpuBackend):
         """A description of how a search of this size is shared out: panels of queries, chunks of
         rows.
         """
-        return _core.cpu_plan(
+        plan = _core.cpu_plan(
             n_queries, snapshot.native.n_strips, snapshot.native.dim, _core.num_threads()
         )
+        return plan if snapshot.screen is None else f"{plan}, {snapshot.screen!r}"
 
 
 _search = _core.CpuBackend.search  # looked up once: the call is a hundredth of a small search

@@ -58,6 +58,7 @@ class CudaBackend:
 
     reads_booleans = False
     answers_at_once = False
+    reads_screens = False  # its kernels scan whole codes
 
     def __init__(
         self,
@@ -172,6 +173,10 @@ class CudaBackend:
     def prepare(self, snapshot: Snapshot) -> None:
         """Do now what the first search of this snapshot on this stream would do."""
         self._table(snapshot)
+
+    def check_screen(self, snapshot: Snapshot) -> int:
+        """-1: no search reads a screen."""
+        return -1
 
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size: O(queries x k), whatever the number of rows."""

@@ -44,6 +44,7 @@ class Backend(Protocol):
     memory: HostMemory  # where rows and codes are kept
     reads_booleans: bool  # a search reads a mask of booleans for each query where it is
     answers_at_once: bool  # a search waits for its answer, so that doubtful ones can be checked
+    reads_screens: bool  # a search reads the screen that optimize() makes
 
     @property
     def name(self) -> str:
@@ -93,6 +94,11 @@ class Backend(Protocol):
 
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
         """A description of how a search of this size is cut into parts."""
+
+    def check_screen(self, snapshot: Snapshot) -> int:
+        """The first position of a screen whose head and record are not those of its row; -1 if
+        there is none, or no screen that a search reads.
+        """
 
     def range(
         self,

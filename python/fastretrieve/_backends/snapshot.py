@@ -58,12 +58,14 @@ class Snapshot:
         *,
         is_doubtful: bool = False,
         mask: Mask | None = None,
+        screen: Any = None,
         kept: Sequence[Any] = (),
     ) -> None:
         self.native = native
         self.segments = segments
         self.metric = metric
         self.mask = mask
+        self.screen = screen  # what the search reads first: _state/screen.py
         self.kept = kept  # memory of the device that its kernels read
         self.is_doubtful = is_doubtful  # its answers are checked: _queries/doubting.py
 
@@ -79,5 +81,6 @@ class Snapshot:
             self.metric,
             is_doubtful=self.is_doubtful,
             mask=mask,
+            screen=self.screen,
             kept=[*self.kept, *kept],
         )

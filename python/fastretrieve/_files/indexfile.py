@@ -17,6 +17,7 @@ from fastretrieve._common.metric import METRICS
 from fastretrieve._files.parts import PARTS, newest_version, of_version
 from fastretrieve._files.tensorfile import Header
 from fastretrieve._state.ids import MAX_ID
+from fastretrieve._state.screen import HEAD_UNIT, MAX_HEAD, sizes
 
 FORMAT = "fastretrieve.index"
 TENSORS = {"rows", "codes", "ids", "id_order"}  # of version 1; parts.py has the others
@@ -64,7 +65,7 @@ class IndexFacts:
         self.n_rows = self._count_rows()
         self.layout = header.metadata.get("codes")  # None: the file holds no codes
         self.first_id: int | None = None  # None: the file holds the ids
-        self.parts = [name for name in header.tensors if name in of_version(version)]
+        self.parts = sorted(of_version(version)) if of_version(version) & {*header.tensors} else []
         known = {"rows", *self.parts}
         if self.layout is not None:
             known.add("codes")  # of this shape for readers that know the layout
@@ -77,10 +78,9 @@ class IndexFacts:
             self.first_id = self._number("first_id", 0, max(self.next_id - self.n_rows, 0))
             if self.n_rows > self.next_id:
                 raise _wrong("next_id", f"at least {self.n_rows}", str(self.next_id))
+        self._check_parts()
         if set(header.tensors) != known:
             raise _wrong("tensors", ", ".join(sorted(known)), ", ".join(sorted(header.tensors)))
-        for name in self.parts:
-            self._check_part(name)
 
     def require(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Raise unless the file has this tensor."""
@@ -95,10 +95,24 @@ class IndexFacts:
         at = self.header.data + self.header.tensors[name].begin + offset
         return StorageError(f"at byte {at}: expected {expected}, found {found}")
 
-    def _check_part(self, name: str) -> None:
-        part, found = PARTS[name], self.header.tensors[name]
-        if not part.fits(found.dtype, found.shape, n_rows=self.n_rows, dim=self.dim):
-            raise _wrong(name, str(part), f"{found.dtype} {found.shape}")
+    def _check_parts(self) -> None:
+        """All parts or none, each of the shape that follows from the others."""
+        if not self.parts:
+            return
+        for name in self.parts:
+            if name not in self.header.tensors:
+                raise _wrong(name, "a tensor of that name, as there is one of a screen", None)
+        head, leaves = (self._rows_of(name) for name in ("screen_basis", "screen_heads"))
+        if head % HEAD_UNIT or not HEAD_UNIT <= head <= MAX_HEAD:
+            wanted = f"a multiple of {HEAD_UNIT} rows, up to {MAX_HEAD}"
+            raise _wrong("screen_basis", wanted, str(head))
+        found = sizes(self.metric, self.dim, head=head, leaves=leaves)
+        for name in self.parts:
+            self.require(name, PARTS[name].dtype, PARTS[name].shape_of(found))
+
+    def _rows_of(self, name: str) -> int:
+        shape = self.header.tensors[name].shape
+        return shape[0] if shape else 0
 
     def _checked_version(self) -> int:
         found = self.header.metadata.get("format")
@@ -117,8 +131,7 @@ class IndexFacts:
     def _count_rows(self) -> int:
         if "rows" not in self.header.tensors:
             raise _wrong("rows", "a tensor of that name", None)
-        shape = self.header.tensors["rows"].shape
-        n_rows = shape[0] if shape else 0
+        n_rows = self._rows_of("rows")
         self.require("rows", TYPES[self.dtype], (n_rows, self.dim))
         return n_rows
 

@@ -1,13 +1,15 @@
-"""Optional tensors of index files: what is learned about all rows, each a row of ``PARTS``.
+"""Optional tensors of index files: those of the screen that ``Index.optimize`` makes.
 
-A file has the version of its newest part, so an older reader refuses it and names the part that it
-does not know. A file without parts has version 1. The arrays are those of ``State.learned``.
+A file has the version of its newest part, so an older reader refuses it and names a part that it
+does not know. A file without parts has version 1. ``_state/screen.py`` says what the arrays are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+from fastretrieve._state.screen import TENSORS
 
 FIRST_VERSION = 1
 
@@ -16,23 +18,15 @@ class Part(NamedTuple):
     """The type and shape of an optional tensor, and the first version of the format that has it."""
 
     dtype: str  # as tensorfile.py names it
-    shape: tuple[int | str, ...]  # "rows", "dim", a number, or a name for any other size
+    shape: tuple[int | str, ...]  # numbers, or names of sizes
     version: int
 
-    def fits(self, dtype: str, shape: tuple[int, ...], *, n_rows: int, dim: int) -> bool:
-        """Whether a tensor may be this part of an index."""
-        known: dict[int | str, int] = {"rows": n_rows, "dim": dim}
-        wanted = [known.get(size, size) for size in self.shape]
-        return (dtype, len(shape)) == (self.dtype, len(wanted)) and all(
-            isinstance(size, str) or size == found
-            for size, found in zip(wanted, shape, strict=True)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+    def shape_of(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Its shape where the named sizes are these."""
+        return tuple(size if isinstance(size, int) else sizes[size] for size in self.shape)
 
 
-PARTS: dict[str, Part] = {}  # by name; 0.1.0 has none
+PARTS = {name: Part(dtype, shape, version=2) for name, (dtype, shape) in TENSORS.items()}
 
 
 def newest_version() -> int:

@@ -1,8 +1,8 @@
 """Save and load the state of an index: to a file, and back.
 
 ``indexfile.py`` says what such a file holds, ``tensorfile.py`` owns the bytes and the checksums.
-A file holds no removed rows. It holds codes unless the caller declines them; if it has none, or
-those of another backend, loading computes them again.
+A file holds no removed rows. It holds codes and the screen unless the caller declines them; if it
+has no codes, or those of another backend, loading computes them again.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve._backends.memory import HOST, empty
+from fastretrieve._backends.memory import HOST
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.errors import StorageError
 from fastretrieve._common.ordering import order_of
 from fastretrieve._common.progress import Progress
-from fastretrieve._files import formats, indexfile, parts
+from fastretrieve._files import formats, indexfile, parts, screens
 from fastretrieve._files.indexfile import IndexFacts
-from fastretrieve._files.tensorfile import NewTensor, array, is_of, read_header, verify, write
+from fastretrieve._files.tensorfile import (
+    ALIGNMENT,
+    PART_BYTES,
+    NewTensor,
+    array,
+    copied,
+    read_header,
+    verify,
+    write,
+)
 from fastretrieve._state.changes import consecutive, live_rows
 from fastretrieve._state.checking import first_fault
 from fastretrieve._state.ids import IdMap
-from fastretrieve._state.learned import Learned, frozen
 from fastretrieve._state.locating import ids_as_added
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import STRIP_ROWS, Format, Slab, new_slab
 from fastretrieve._state.state import State
-
-PART_BYTES = 16 << 20
 
 
 class Read(NamedTuple):
@@ -102,13 +108,17 @@ def load(
         # Encoding reads all rows anyway. So does a device, and its results would come too late.
         if check or segment.slab.has_own_codes or form.memory is not HOST:
             _prove(facts, segment, check == "codes", steps)
+    if check == "codes":
+        screens.prove(facts, state)
     return state
 
 
 def trust(state: State) -> None:
-    """Take the codes of a state for those of its rows."""
+    """Take the codes and the screen of a state for those of its rows."""
     for segment in state.segments:
         segment.slab.has_own_codes = True
+    if state.screen is not None:
+        state.screen.is_proved = True
 
 
 class _Steps:
@@ -136,6 +146,8 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor
     if layout is not None:
         shape = (n // STRIP_ROWS, form.strip_bytes)
         sources.append(NewTensor("codes", "U8", shape, lambda: _code_parts(state)))
+    screen = screens.tensors(state) if codes else []
+    sources.extend(tensor for tensor in screen if tensor.n_bytes % ALIGNMENT == 0)
     if first_id is None:
         sources.append(NewTensor("ids", "I64", (n,), lambda: [ids]))
         if not bool((ids[1:] > ids[:-1]).all()):
@@ -143,9 +155,9 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor
             sources.append(NewTensor("id_order", "I64", (n,), lambda: [order]))
     kind = indexfile.TYPES[form.dtype]
     sources.append(NewTensor("rows", kind, (n, form.dim), lambda: _row_parts(state)))
-    sources.extend(_part(state, name) for name in state.learned)
+    sources.extend(tensor for tensor in screen if tensor.n_bytes % ALIGNMENT)
     said = indexfile.Said(
-        version=parts.version_of(state.learned),
+        version=parts.version_of(tensor.name for tensor in screen),
         dim=form.dim,
         metric=form.metric,
         dtype=form.dtype,
@@ -154,15 +166,6 @@ def _contents(state: State, codes: bool) -> tuple[dict[str, str], list[NewTensor
         codes=layout,
     )
     return said.metadata(), sources
-
-
-def _part(state: State, name: str) -> NewTensor:
-    """An array that was learned, if it is what files hold under its name."""
-    part, found = parts.PARTS[name], state.learned[name]
-    fits = part.fits(part.dtype, found.shape, n_rows=len(state), dim=state.form.dim)
-    if not (fits and is_of(found, part.dtype)):
-        raise ValueError(f"{name} must be {part} in a file, got {found.dtype} {found.shape}")
-    return NewTensor(name, part.dtype, found.shape, lambda: [found])
 
 
 def _row_parts(state: State) -> Iterator[NDArray[Any]]:
@@ -202,14 +205,14 @@ def _code_parts(state: State) -> Iterator[NDArray[np.uint8]]:
 def _state(facts: IndexFacts, form: Format, buffer: Any, *, copy: bool) -> State:
     """The state that a file holds; with ``copy`` nothing of it stays in the buffer."""
     n_rows, n_strips = facts.n_rows, facts.n_rows // STRIP_ROWS
-    learned = _learned(facts, buffer, copy=copy)
+    screen = screens.read(facts, buffer, copy=copy)
     if n_rows == 0:
-        return State(form, (), IdMap(), facts.next_id, learned)
+        return State(form, (), IdMap(), facts.next_id)
 
     def taken(name: str) -> Any:
         part = array(buffer, facts.header, name)
         placed = form.memory.placed(part)
-        return _copied(part) if copy and placed is part else placed
+        return copied(part) if copy and placed is part else placed
 
     ids, id_map = (None, IdMap()) if facts.first_id is not None else _ids(facts, buffer, copy=copy)
     has_codes = facts.layout == form.backend.layout
@@ -221,13 +224,7 @@ def _state(facts: IndexFacts, form: Format, buffer: Any, *, copy: bool) -> State
         slab.encode(0, n_rows)
     slab.is_finite, slab.has_own_codes = False, not has_codes
     segment = Segment(slab, n_rows, n_strips, None, n_rows)
-    return State(form, (segment,), id_map, facts.next_id, learned)
-
-
-def _learned(facts: IndexFacts, buffer: Any, *, copy: bool) -> Learned:
-    """The arrays of the file that were learned about all its rows."""
-    arrays = {name: array(buffer, facts.header, name) for name in facts.parts}
-    return frozen({name: _copied(a) if copy else a for name, a in arrays.items()})
+    return State(form, (segment,), id_map, facts.next_id, screen)
 
 
 def _prove(facts: IndexFacts, segment: Segment, codes: bool, steps: _Steps) -> None:
@@ -250,7 +247,7 @@ def _prove(facts: IndexFacts, segment: Segment, codes: bool, steps: _Steps) -> N
 def _ids(facts: IndexFacts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int64], IdMap]:
     """The ids, which must be different, in range and below the next one; and where they are."""
     ids = array(buffer, facts.header, "ids")
-    ids = _copied(ids) if copy else ids
+    ids = copied(ids) if copy else ids
     order: NDArray[np.int64] = np.arange(facts.n_rows)
     ascending = ids
     if "id_order" in facts.header.tensors:
@@ -258,7 +255,7 @@ def _ids(facts: IndexFacts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int6
         if int(order.min()) < 0 or int(order.max()) >= facts.n_rows:
             wanted = f"row numbers below {facts.n_rows}"
             raise facts.wrong_numbers("id_order", wanted, "others")
-        order = _copied(order) if copy else order
+        order = copied(order) if copy else order
         ascending = ids[order]
     if not bool((ascending[1:] > ascending[:-1]).all()):
         wanted = "different ids, in order of id_order if there is one"
@@ -267,14 +264,6 @@ def _ids(facts: IndexFacts, buffer: Any, *, copy: bool) -> tuple[NDArray[np.int6
         wanted = f"ids from 0 to below the next, {facts.next_id}"
         raise facts.wrong_numbers("ids", wanted, f"{ascending[0]} to {ascending[-1]}")
     return ids, IdMap(((ascending, order),))
-
-
-def _copied(part: NDArray[Any]) -> NDArray[Any]:
-    result = empty(part.shape, part.dtype)
-    step = max(PART_BYTES // max(part[:1].nbytes, 1), 1)
-    for begin in range(0, len(part), step):
-        result[begin : begin + step] = part[begin : begin + step]
-    return result
 
 
 def _read(file: IO[bytes]) -> bytearray:

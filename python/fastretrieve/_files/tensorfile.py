@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._backends.memory import empty
 from fastretrieve._common.errors import StorageError
 from fastretrieve._common.progress import Progress
 from fastretrieve._files import checksums
@@ -36,8 +37,10 @@ MAX_HEADER_BYTES = 1 << 16  # and as much again for every:
 BYTES_PER_HEADER = 1 << 34
 MAX_TENSORS = 64
 MAX_RANK = 8
-ITEM_BYTES = {"U8": 1, "I32": 4, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_NUMPY = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+ITEM_BYTES = {"U8": 1, "I32": 4, "I64": 8, "F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NUMPY = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F64": "<f8", "F32": "<f4"}
+_NUMPY |= {"F16": "<f2", "BF16": "<u2"}
+PART_BYTES = 16 << 20  # that are copied at a time
 
 
 class Tensor(NamedTuple):
@@ -103,9 +106,18 @@ def array(buffer: Any, header: Header, name: str) -> NDArray[Any]:
     result: NDArray[Any] = np.ndarray(
         tensor.shape, _NUMPY[tensor.dtype], buffer=buffer, offset=header.data + tensor.begin
     )
-    # Kernels read codes as float32. Our files begin codes, ids and rows at multiples of 8; others
-    # may not.
+    # Kernels read codes as float32. Our files begin large tensors at multiples of 8, as others may
+    # not.
     return result if result.__array_interface__["data"][0] % 8 == 0 else result.copy()
+
+
+def copied(part: NDArray[Any]) -> NDArray[Any]:
+    """A tensor in memory of our own."""
+    result = empty(part.shape, part.dtype)
+    step = max(PART_BYTES // max(part[:1].nbytes, 1), 1)
+    for begin in range(0, len(part), step):
+        result[begin : begin + step] = part[begin : begin + step]
+    return result
 
 
 def verify(buffer: Any, header: Header, tell: Callable[[int], object] | None = None) -> None:
@@ -222,11 +234,6 @@ def _check_header_sum(metadata: dict[str, str], raw: dict[str, Any]) -> None:
             f"a header with the checksum {_plain(metadata[HEADER_SUM][:8])}",
             f"{wanted}; the file is damaged",
         )
-
-
-def is_of(array: NDArray[Any], dtype: str) -> bool:
-    """Whether an array in memory holds what a tensor of this type does."""
-    return array.dtype == np.dtype(_NUMPY[dtype])
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Answers that cannot be true: a search of unverified rows that found odd scores or too few rows.
 
 ``_state/checking.py`` describes the faults of files. Only ``Index.load(verify="codes")``
-finds wrong codes that hide rows behind others.
+finds wrong codes and screens that hide rows behind others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALL = 64  # scores
 
 def refuse_doubtful(snapshot: Snapshot, scores: NDArray[Any], ids: NDArray[np.int64]) -> None:
     """Raise if results of unverified rows cannot be true: rows that are not finite have odd scores,
-    and wrong codes may hide rows, so that too few are found.
+    and wrong codes or screens may hide rows, so that too few are found.
     """
     if scores.size <= SMALL:  # in a third of the time that NumPy takes for so few
         values = scores.ravel().tolist()
@@ -41,7 +41,7 @@ def refuse_doubtful(snapshot: Snapshot, scores: NDArray[Any], ids: NDArray[np.in
             for row in _rows_of(segment, suspects).tolist():
                 finite_rows(segment, row, row + 1)
     if scores.ndim == 2 and _lacks_rows(snapshot, ids):
-        _raise_cause(_segments(snapshot))
+        _raise_cause(snapshot)
 
 
 def _rows_of(segment: Segment, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,8 +90,9 @@ def _n_allowed(snapshot: Snapshot, query: int) -> int:
     return total
 
 
-def _raise_cause(segments: tuple[Segment, ...]) -> None:
-    """Check every unverified row and code, and raise for the first that is wrong."""
+def _raise_cause(snapshot: Snapshot) -> None:
+    """Check every unverified row, code and screen, and raise for the first that is wrong."""
+    segments = _segments(snapshot)
     for segment in segments:
         if segment.slab.is_finite and segment.slab.has_own_codes:
             continue
@@ -106,6 +107,13 @@ def _raise_cause(segments: tuple[Segment, ...]) -> None:
                 f"so that a search misses rows; load their file with verify='codes', replace it, "
                 f"or let compact() make the codes anew"
             )
+    position = segments[0].slab.form.backend.check_screen(snapshot)
+    if position >= 0:
+        raise StorageError(
+            f"the screen at its position {position} is not that of a vector of the index, so that "
+            f"a search misses rows; load its file with verify='codes', replace it, or let "
+            f"optimize() make the screen anew"
+        )
     raise RuntimeError("a search found fewer rows than there are; please report this")
 
 

@@ -2,23 +2,30 @@
 
 Every function returns a new :class:`State` and leaves the given one as it is. It writes only memory
 that no state counts yet, so a failure half-way changes nothing. The caller holds the
-index's lock and publishes the result by one assignment. What is learned about the rows stays only
-where the rows do: ``learned.py``.
+index's lock and publishes the result by one assignment. A screen speaks of slots: changes that give
+rows other slots move it, and it goes with the last of its rows (``screen.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.arrays import Rows
-from fastretrieve._state.checking import finite_rows, row_fault
+from fastretrieve._state.checking import finite_rows, row_fault, screen_fault
 from fastretrieve._state.ids import MAX_ID, IdMap, Int64s
-from fastretrieve._state.learned import NOTHING
-from fastretrieve._state.locating import ids_as_added, origins, require, rows_at, slots_as_added
+from fastretrieve._state.locating import (
+    ids_as_added,
+    new_slots,
+    origins,
+    require,
+    rows_at,
+    slots_as_added,
+)
+from fastretrieve._state.screen import Screen
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import MIN_SLAB_ROWS, STRIP_ROWS, new_capacity, new_slab
 from fastretrieve._state.state import State
@@ -65,19 +72,19 @@ def appended(
         id_map = _remember(id_map, last, n - begin)
         segments = (*segments, last)
     next_id = state.next_id + n if given is None else max(state.next_id, int(ids.max()) + 1)
-    return State(state.form, segments, id_map, next_id), ids
+    return State(state.form, segments, id_map, next_id, state.screen), ids
 
 
 def extended(state: State, other: State) -> State:
     """The state with the live rows of another at its end, in the memory where they are.
 
-    Published rows are never written again, so both may go on: what either adds goes elsewhere.
+    Published rows are never written again, so both may go on: what either adds goes elsewhere. Of
+    two screens the one that covers more rows stays.
     """
     segments, id_map = state.segments, state.id_map
     base = _next_slot(segments)  # all slots move by as much, and origins with them
-    for segment in other.segments:
-        if segment.n_live == 0:
-            continue
+    taken = [segment for segment in other.segments if segment.n_live]
+    for segment in taken:
         slot, n_rows = base + segment.slab.slot, segment.n_rows
         slab = segment.slab.first_rows(n_rows, segment.n_strips, slot)
         live = None if segment.live is None else segment.live[: -(-n_rows // STRIP_ROWS)]
@@ -86,8 +93,8 @@ def extended(state: State, other: State) -> State:
         if slab.ids is not None:
             rows = np.flatnonzero(segment.live_mask())
             id_map = id_map.put_at(slab.ids[rows], slot + rows)
-    learned = state.learned if segments is state.segments else NOTHING
-    return State(state.form, segments, id_map, max(state.next_id, other.next_id), learned)
+    screen = _larger(state, other, taken, base)
+    return State(state.form, segments, id_map, max(state.next_id, other.next_id), screen)
 
 
 def without(state: State, ids: Int64s) -> State:
@@ -108,7 +115,8 @@ def _dropped(state: State, slots: Int64s) -> State:
     for segment in state.segments:
         here = slots[segment.holds(slots)]
         segments.append(segment.without(here - segment.slab.slot) if len(here) else segment)
-    return State(state.form, tuple(segments), state.id_map, state.next_id)
+    screen = _of_live_rows(state.screen, segments)
+    return State(state.form, tuple(segments), state.id_map, state.next_id, screen)
 
 
 def reserved(state: State, n_rows: int) -> State:
@@ -120,7 +128,7 @@ def reserved(state: State, n_rows: int) -> State:
         state.form, n_rows, slot=_next_slot(segments), first_id=state.next_id, own_ids=False
     )
     segments = (*segments, Segment(slab, 0, 0, None, 0))
-    return State(state.form, segments, state.id_map, state.next_id, state.learned)
+    return State(state.form, segments, state.id_map, state.next_id, state.screen)
 
 
 def compacted(state: State) -> State:
@@ -129,7 +137,7 @@ def compacted(state: State) -> State:
     """
     ids = ids_as_added(state)
     if len(ids) == 0:
-        return State(state.form, (), IdMap(), state.next_id, state.learned)
+        return State(state.form, (), IdMap(), state.next_id)
     own_ids = not consecutive(ids)
     slab = new_slab(
         state.form, len(ids), slot=0, first_id=0 if own_ids else int(ids[0]), own_ids=own_ids
@@ -139,7 +147,11 @@ def compacted(state: State) -> State:
         begin = segment.n_rows
         segment = _copied(segment, rows, ids[begin : begin + len(rows)])
     id_map = IdMap().put(ids, 0) if own_ids else IdMap()
-    return State(state.form, (segment,), id_map, state.next_id, state.learned)
+    screen = None if state.screen is None else state.screen.moved(new_slots(state))
+    after = State(state.form, (segment,), id_map, state.next_id, screen)
+    if screen is not None and not screen.is_proved:  # its records may be of the codes before
+        return after if screen_fault(after) < 0 else after.with_screen(None)
+    return after
 
 
 def live_rows(state: State, n_bytes: int) -> Iterator[Rows]:
@@ -214,6 +226,26 @@ def _remember(id_map: IdMap, segment: Segment, n_new: int) -> IdMap:
         return id_map
     begin = segment.n_rows - n_new
     return id_map.put(segment.slab.ids[begin : segment.n_rows], segment.slab.slot + begin)
+
+
+def _larger(state: State, other: State, taken: Sequence[Segment], base: int) -> Screen | None:
+    """The screen of a state, or that of another of which these segments move by ``base`` slots."""
+    ours, theirs = state.screen, other.screen
+    if theirs is None or (ours is not None and ours.n_rows >= theirs.n_rows):
+        return ours
+    moved = np.full(_next_slot(other.segments), -1, np.int64)
+    for segment in taken:  # slots of the others are given to rows that are added later
+        slots = segment.slab.slots(0, segment.n_rows)
+        moved[slots] = base + slots
+    return theirs.moved(moved)
+
+
+def _of_live_rows(screen: Screen | None, segments: Sequence[Segment]) -> Screen | None:
+    """The screen, unless its last row is gone."""
+    if screen is None:
+        return None
+    gone = sum(segment.n_rows - segment.n_live for segment in segments)
+    return screen if gone < screen.n_rows or screen.n_live(segments) else None
 
 
 def _next_slot(segments: tuple[Segment, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Faults of files: rows that are not finite, codes that do not belong to their rows.
+"""Faults of files: rows that are not finite, codes and screens that do not belong to their rows.
 
 Rows that were added are finite, and their codes are made from them. A file loaded without
 ``verify`` may break both, and a check would read all of it. So the first call that reads a row that
@@ -17,6 +17,7 @@ from fastretrieve._common.arrays import Rows, not_finite
 from fastretrieve._common.errors import StorageError
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import STRIP_ROWS, new_slab
+from fastretrieve._state.state import State
 
 PART_BYTES = 16 << 20
 Tell = Callable[[int], object]  # of how many more rows are done
@@ -55,6 +56,18 @@ def first_fault(segment: Segment, *, codes: bool, tell: Tell | None = None) -> F
         if tell is not None:
             tell(end - begin)
     return Fault()
+
+
+def screen_fault(state: State) -> int:
+    """The first position of the screen whose head and record are not those of its row, or -1; then
+    they are proved. Only where searches read it.
+    """
+    screen, backend = state.screen, state.form.backend
+    if screen is None or not backend.reads_screens:
+        return -1
+    position = backend.check_screen(state.with_screen(screen).snapshot)  # which others do not keep
+    screen.is_proved |= position < 0
+    return position
 
 
 def row_fault(row_id: int) -> StorageError:

@@ -13,6 +13,7 @@ from fastretrieve._common.ordering import PIECE, PIECE_BYTES, taken
 from fastretrieve._state.checking import row_fault
 from fastretrieve._state.ids import Int64s, first_duplicate, named
 from fastretrieve._state.segments import Segment
+from fastretrieve._state.slabs import STRIP_ROWS
 from fastretrieve._state.state import State
 
 
@@ -31,6 +32,20 @@ def slots_as_added(state: State) -> Int64s:
     """The slots of all rows, in the order in which their ids were first added."""
     slots = state.listed(lambda segment: segment.slab.slots(0, segment.n_rows))
     return slots if state.order is None else taken(slots, state.order)
+
+
+def new_slots(state: State) -> Int64s:
+    """The number that the row at each slot gets when all rows are written one after the other, as
+    ``compact`` and files do; -1 for rows that are removed, and for those after the last whole
+    strip, which have no codes.
+    """
+    slots = slots_as_added(state)
+    slots = slots[: len(slots) // STRIP_ROWS * STRIP_ROWS]
+    segments = state.segments
+    n_slots = segments[-1].slab.slot + segments[-1].slab.capacity if segments else 0
+    moved = np.full(n_slots, -1, np.int64)
+    moved[slots] = np.arange(len(slots))
+    return moved
 
 
 def locate(state: State, ids: Int64s) -> Int64s:

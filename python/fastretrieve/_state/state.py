@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fastretrieve import _core
 from fastretrieve._backends.snapshot import Snapshot
+from fastretrieve._common.arrays import address
 from fastretrieve._common.locks import once
 from fastretrieve._common.ordering import order_of
 from fastretrieve._state.ids import IdMap
-from fastretrieve._state.learned import NOTHING, Learned
+from fastretrieve._state.screen import Screen
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import Format
 
@@ -30,13 +31,13 @@ class State:
         segments: tuple[Segment, ...],
         id_map: IdMap,
         next_id: int,
-        learned: Learned = NOTHING,
+        screen: Screen | None = None,
     ) -> None:
         self.form = form
         self.segments = segments
         self.id_map = id_map  # of the rows with ids of their own
         self.next_id = next_id  # the next automatic id
-        self.learned = learned  # about all rows; learned.py says what keeps it
+        self.screen = screen  # changes.py says what keeps it
 
     def __len__(self) -> int:
         return sum(segment.n_live for segment in self.segments)
@@ -47,10 +48,34 @@ class State:
         parts = [segment.part() for segment in self.segments]
         native = _core.Segments(self.form.metric, self.form.dim, [native for native, _ in parts])
         kept = [array for _, placed in parts for array in placed if array is not None]
-        is_doubtful = self.form.backend.answers_at_once and not all(
-            segment.is_proved for segment in self.segments
+        is_proved = all(segment.is_proved for segment in self.segments)
+        if (screen := self._read_screen) is not None:
+            covered = [screen.covered(segment) for segment in self.segments]
+            slots = [segment.slab.slot for segment in self.segments]
+            native = native.screened(screen.native, slots, [address(words) for words in covered])
+            kept += [screen, covered]
+            is_proved &= screen.is_proved
+        return Snapshot(
+            native,
+            self.segments,
+            self.form.metric,
+            is_doubtful=self.form.backend.answers_at_once and not is_proved,
+            screen=screen,
+            kept=kept,
         )
-        return Snapshot(native, self.segments, self.form.metric, is_doubtful=is_doubtful, kept=kept)
+
+    @once
+    def optimized_rows(self) -> int:
+        """How many rows a search judges by the screen first."""
+        return 0 if self._read_screen is None else self._read_screen.n_live(self.segments)
+
+    @property
+    def _read_screen(self) -> Screen | None:
+        return self.screen if self.form.backend.reads_screens else None
+
+    def with_screen(self, screen: Screen | None) -> State:
+        """The same rows with this screen."""
+        return State(self.form, self.segments, self.id_map, self.next_id, screen)
 
     @once
     def order(self) -> NDArray[np.int64] | None:
@@ -72,8 +97,8 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the rows hold: vectors, codes, ids, marks of removal; and what is learned."""
-        total = sum(array.nbytes for array in self.learned.values())
+        """Bytes of the rows (vectors, codes, ids, marks of removal) and of the screen."""
+        total = 0 if self.screen is None else self.screen.nbytes
         for segment in self.segments:
             total += segment.n_rows * self.form.row_bytes + segment.n_strips * self.form.strip_bytes
             total += 8 * segment.n_rows if segment.slab.ids is not None else 0
