@@ -17,6 +17,7 @@ import numpy as np
 
 import fastretrieve as fr
 from fastretrieve._files.tensorfile import StorageError
+from screens import screened
 
 Blob = bytes
 WORDS = (
@@ -54,7 +55,8 @@ def seeds(folder: Path) -> list[Blob]:
         index.add(rows[:n], ids=np.random.default_rng(n).permutation(n) * 2 if own else None)
         index.save(folder / "seed", codes=codes)
         made.append((folder / "seed").read_bytes())
-    return made
+    screened(index).save(folder / "seed")
+    return [*made, (folder / "seed").read_bytes()]
 
 
 def parts(blob: Blob) -> tuple[dict[str, Any], Blob]:
@@ -71,6 +73,11 @@ def joined(header: dict[str, Any], data: Blob, *, fit: bool = True) -> Blob:
         header["__metadata__"]["crc32.header"] = f"{zlib.crc32(text):08x}"
     text = json.dumps(header, separators=(",", ":")).encode()
     return len(text).to_bytes(8, "little") + text + data
+
+
+def checksums(part: Blob) -> str:
+    """The checksums of a tensor, if they fit one chunk."""
+    return f"{zlib.crc32(part):08x}" if part else ""
 
 
 def damaged(blob: Blob, chance: random.Random) -> Blob:
@@ -161,7 +168,7 @@ def _lies(blob: Blob, chance: random.Random) -> Blob:
         for name, tensor in header.items():
             if name != "__metadata__":
                 part = data[slice(*tensor["data_offsets"])]
-                header["__metadata__"][f"crc32.{name}"] = f"{zlib.crc32(part):08x}"
+                header["__metadata__"][f"crc32.{name}"] = checksums(part)
         return joined(header, data)
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return blob
@@ -223,6 +230,7 @@ def _used(index: fr.Index, path: Path) -> str:
     if (index.search(queries, max(min(3, len(index)), 1)).ids[:, -1] < 0).any() and len(index):
         raise AssertionError("fewer rows than there are")
     index.range_search(queries, 1.0)
+    index.stats()
     if not set(hits.ids.ravel().tolist()) <= {-1, *index.ids.tolist()}:
         raise AssertionError(f"ids that are not in the index: {hits.ids}")
     index.remove(index.ids[:5])
@@ -241,6 +249,7 @@ def is_an_answer(outcome: str) -> bool:
     """Whether the file was loaded, or refused as it should be."""
     known = (
         r"loaded$|loaded, then the row with id \d+ |loaded, then the codes of 64 rows |"
+        r"loaded, then the screen at its position |"
         r"at byte \d+: expected |the file has version "
     )
     return bool(re.match(known, outcome))

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import fastretrieve as fr
 import oracle
+from screens import covered_ids, screened
 
 DIM = 3
 
@@ -120,6 +121,11 @@ class Changes(RuleBasedStateMachine):
         self.index.compact()
         np.testing.assert_array_equal(self.index.ids, before)
 
+    @precondition(lambda self: self.model)
+    @rule(seed=SEEDS)
+    def screen(self, seed: int) -> None:
+        screened(self.index, seed=seed)
+
     @rule(n=st.integers(1, 300))
     def reserve(self, n: int) -> None:
         self.index.reserve(n)
@@ -140,6 +146,7 @@ class Changes(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         self.model.check(self.index)
+        assert set(covered_ids(self.index)) <= set(self.model)
 
 
 Changes.TestCase.settings = settings(

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 import fastretrieve as fr
 import oracle
+from screens import covered_ids, screened
 
 DIM = 3
 SEEDS = st.integers(0, 1000)
@@ -122,6 +123,10 @@ class Life(RuleBasedStateMachine):
     def compact(self) -> None:
         self.index.compact()
 
+    @rule(seed=SEEDS)
+    def screen(self, seed: int) -> None:
+        screened(self.index, seed=seed)
+
     @rule(n=st.integers(1, 300))
     def reserve(self, n: int) -> None:
         self.index.reserve(n)
@@ -182,6 +187,7 @@ class Life(RuleBasedStateMachine):
         assert ids.tolist() == list(self.model)  # a dictionary keeps the order of first additions
         rows = np.array([self.model[i] for i in ids.tolist()], np.float32).reshape(-1, DIM)
         np.testing.assert_array_equal(self.index.get(ids), rows)
+        assert set(covered_ids(self.index)) <= set(self.model)
         self.check_search()
 
 

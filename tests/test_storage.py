@@ -289,7 +289,7 @@ def facts(**values: Any) -> Callable[[dict[str, Any]], object]:
 
 HEADERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another format": (facts(format="x"), "header's format to be 'fastretrieve.index', found 'x'"),
-    "a newer version": (facts(version="2"), "version 2 of the format .* reads up to 1"),
+    "a newer version": (facts(version="3"), "version 3 of the format and .* reads up to 2"),
     "no dim": (lambda h: h["__metadata__"].pop("dim"), "dim to be a whole number .* found none"),
     "a dim with spaces": (facts(dim=" 5"), "dim to be a whole number"),
     "a huge dim": (facts(dim="9" * 5000), "dim to be a whole number"),
@@ -300,7 +300,7 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a fact that is no string": (facts(dim=5), "object of strings"),
     "metadata that is a list": (lambda h: h.update(__metadata__=[]), "object of strings"),
     "no rows": (lambda h: h.pop("rows"), "to begin at|expected the end of the file"),
-    "an unknown dtype": (lambda h: h["rows"].update(dtype="F64"), "a dtype of U8"),
+    "an unknown dtype": (lambda h: h["rows"].update(dtype="F8"), "a dtype of U8"),
     "a negative size": (lambda h: h["rows"].update(shape=[-100, -5]), "sizes and two offsets"),
     "a size that is a bool": (lambda h: h["rows"].update(shape=[True, 5]), "sizes and two offsets"),
     "offsets of another size": (lambda h: h["rows"].update(shape=[99, 5]), "to take 1980 bytes"),
@@ -477,7 +477,7 @@ def test_whatever_a_file_holds_it_loads_or_is_refused(seed: int, tmp_path: Path)
         for _ in range(150)
     ]
     assert [o for o in outcomes if not storage_fuzz.is_an_answer(o)] == []
-    assert 10 < outcomes.count("loaded") < 140  # both kinds are reached
+    assert 5 < outcomes.count("loaded") < 140  # both kinds are reached
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parent.glob("fuzz/corpus/*")), ids=str)

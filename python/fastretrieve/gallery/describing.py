@@ -35,6 +35,7 @@ def index_file(path: Path, *, check: bool = False) -> dict[str, Any]:
         "ids": f"{ids.min()} to {ids.max()}" if len(ids) else "none",
         "next_id": int(header.metadata["next_id"]),
         "codes": header.metadata.get("codes", "none: computed when it is loaded"),
+        "optimized_rows": int(index.stats()["optimized_rows"]),
         "bytes": n_bytes,
         "format_version": int(header.metadata["version"]),
     }

@@ -9,6 +9,7 @@ there are few and no gallery is too large to be changed.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -198,18 +199,28 @@ class Vectors:
         gone: NDArray[np.int64],
         commit: int,
         progress: Progress | None = None,
+        *,
+        optimize: bool = True,
     ) -> IndexFile:
-        """One file for several that follow each other, without the deleted rows.
+        """One file for several that follow each other, without the deleted rows, and optimized.
 
-        The rows go from file to file; only their ids are held.
+        The rows go from file to file; only their ids are held, and what ``optimize`` makes: about
+        a byte for each number of a vector, so it is left out where the vectors exceed the memory
+        of the machine.
         """
         merged = new_index(self._manifest, "cpu")
         for file in old:
             apply(merged, self.load(file, device="cpu"))
         drop(merged, gone)
+        if optimize and self._fits_memory(len(merged)):
+            merged.optimize()  # anew, as an older screen shows where deleted rows lay
         return self._save(
             merged, first=old[0].first, last=old[-1].last, commit=commit, progress=progress
         )
+
+    def _fits_memory(self, n_rows: int) -> bool:
+        row_bytes = self._manifest.dim * (4 if self._manifest.dtype == "float32" else 2)
+        return n_rows * row_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def holds(self, file: IndexFile, ids: NDArray[np.int64]) -> bool:
         """Whether an index file has a row of one of these items."""

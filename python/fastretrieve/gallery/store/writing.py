@@ -55,7 +55,8 @@ class Writer:
             return
         with self.transaction() as generation:
             gone = vector_files.deleted(self.connection, since=0)
-            merged = self._vectors.merge(old, gone, generation, progress)
+            is_first = old[0] == listed[0]  # the largest, and an index keeps the largest screen
+            merged = self._vectors.merge(old, gone, generation, progress, optimize=is_first)
             self.connection.executemany(
                 "DELETE FROM segment WHERE last = ?", [(file.last,) for file in old]
             )
