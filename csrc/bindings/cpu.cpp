@@ -25,17 +25,25 @@ using cpu::CpuBackend;
 // Totals for index.stats(). Many threads add to them.
 struct Counters {
   std::atomic<int64_t> queries{0}, rows_scanned{0}, rows_scored{0}, overflows{0};
+  std::atomic<int64_t> rows_screened{0}, leaves_skipped{0}, rows_compared{0}, fell_back{0};
 
   void add(const SearchStats& stats) {
     queries += stats.queries;
     rows_scanned += stats.rows_scanned;
     rows_scored += stats.rows_scored;
     overflows += stats.overflows;
+    rows_screened += stats.rows_screened;
+    leaves_skipped += stats.leaves_skipped;
+    rows_compared += stats.rows_compared;
+    fell_back += stats.fell_back;
   }
   py::dict read() const {
     return py::dict(
         py::arg("queries") = queries.load(), py::arg("rows_scanned") = rows_scanned.load(),
-        py::arg("rows_scored") = rows_scored.load(), py::arg("overflows") = overflows.load());
+        py::arg("rows_scored") = rows_scored.load(), py::arg("overflows") = overflows.load(),
+        py::arg("rows_screened") = rows_screened.load(),
+        py::arg("leaves_skipped") = leaves_skipped.load(),
+        py::arg("rows_compared") = rows_compared.load(), py::arg("fell_back") = fell_back.load());
   }
 };
 
@@ -63,7 +71,8 @@ py::tuple search(const CpuBackend& backend, const py::handle& queries, const Seg
                         segments.size(),
                         segments.metric(),
                         {scores.mutable_data(), ids.mutable_data(), k},
-                        &stats};
+                        &stats,
+                        segments.screening()};
   try {
     unlocked([&](Cancel& cancel) { backend.search(args, cancel); });
   } catch (const std::bad_alloc&) {

@@ -11,6 +11,7 @@
 #include "bindings/cuda.hpp"
 #include "bindings/inspect.hpp"
 #include "bindings/masks.hpp"
+#include "bindings/screen.hpp"
 #include "bindings/segments.hpp"
 #include "core/strip.hpp"
 #include "cpu/isa.hpp"
@@ -40,6 +41,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("STRIP_ROWS") = kStripRows;
   m.attr("MAX_DIM") = kMaxDim;
 
+  bind_screen(m);
   bind_segments(m);
   bind_masks(m);
   bind_cpu(m);

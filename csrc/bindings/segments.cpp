@@ -49,6 +49,31 @@ int64_t Segments::n_strips() const {
   return n;
 }
 
+Segments Segments::screened(const OwnedScreen& screen, const std::vector<int64_t>& slots,
+                            const std::vector<int64_t>& covered, const py::object& owner) const {
+  FR_CHECK(slots.size() == segments_.size() && covered.size() == segments_.size(),
+           "need a slot and covered rows for each of ", segments_.size(), " segments");
+  FR_CHECK(screen.screen.map.dim == dim_ && screen.screen.map.metric == metric_,
+           "the screen is for other vectors");
+  Segments copy(*this);
+  copy.screen_ = &screen.screen;
+  copy.slots_ = slots;
+  copy.rest_ = segments_;
+  for (size_t i = 0; i < covered.size(); ++i) {
+    const uint64_t* const words = as_address<const uint64_t>(covered[i]);
+    if (!words) continue;
+    Segment& rest = copy.rest_[i];
+    const size_t n = static_cast<size_t>((rest.rows.n_rows + 63) / 64);
+    auto live = std::make_shared<std::vector<uint64_t>>(n);
+    for (size_t w = 0; w < n; ++w)
+      (*live)[w] = (rest.live ? rest.live[w] : ~uint64_t{0}) & ~words[w];
+    rest.live = live->data();
+    copy.rest_live_.push_back(std::move(live));
+  }
+  copy.owner_ = py::make_tuple(owner_, owner);
+  return copy;
+}
+
 Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
                           const py::object& owner, bool bytes) const {
   FR_CHECK(where.size() == segments_.size() && strides.size() == segments_.size(),
@@ -60,6 +85,10 @@ Segments Segments::masked(const std::vector<int64_t>& where, const std::vector<i
     segment.where_bytes = bytes ? as_address<const uint8_t>(where[i]) : nullptr;
     segment.where_stride = strides[i];
     FR_CHECK(!bytes || !segment.live, "booleans are for segments whose rows all live");
+    if (!copy.screen_) continue;
+    copy.rest_[i].where = segment.where;
+    copy.rest_[i].where_bytes = segment.where_bytes;
+    copy.rest_[i].where_stride = segment.where_stride;
   }
   copy.owner_ = py::make_tuple(owner_, owner);
   return copy;
@@ -76,6 +105,8 @@ void bind_segments(py::module_& m) {
       .def_property_readonly("dim", &Segments::dim)
       .def_property_readonly("n_rows", &Segments::n_rows)
       .def_property_readonly("n_strips", &Segments::n_strips)
+      .def("screened", &Segments::screened, py::arg("screen"), py::arg("slots"), py::arg("covered"),
+           py::arg("owner"))
       .def("masked", &Segments::masked, py::arg("where"), py::arg("strides"), py::arg("owner"),
            py::arg("bytes") = false);
 }

@@ -2,9 +2,12 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "bindings/screen.hpp"
+#include "core/calls.hpp"
 #include "core/types.hpp"
 
 namespace fastretrieve::bindings {
@@ -25,10 +28,21 @@ class Segments {
   int64_t n_rows() const;
   int64_t n_strips() const;
   const Segment* data() const { return segments_.data(); }
+  // For the arguments of a search. Valid as long as this object.
+  Screening screening() const {
+    return screen_ ? Screening{screen_, rest_.data(), &slots_} : Screening{};
+  }
+
+  // The same segments with a screen. `slots` holds the slot of each segment's first row, `covered`
+  // the address of words for each: the rows that the screen covers (0: none). `owner` keeps the
+  // screen alive.
+  Segments screened(const OwnedScreen& screen, const std::vector<int64_t>& slots,
+                    const std::vector<int64_t>& covered, const pybind11::object& owner) const;
 
   // The same segments with row masks for one search: for each segment the address of its words,
   // with `stride` words between the masks of two queries (0: one mask for all). With `bytes`,
   // addresses of booleans in bytes, if all rows live. `owner` keeps them alive.
+
   Segments masked(const std::vector<int64_t>& where, const std::vector<int64_t>& strides,
                   const pybind11::object& owner, bool bytes) const;
 
@@ -37,6 +51,10 @@ class Segments {
   int64_t dim_;
   std::vector<Segment> segments_;
   pybind11::object owner_;
+  const Screen* screen_ = nullptr;
+  std::vector<Segment> rest_;
+  std::vector<int64_t> slots_;
+  std::vector<std::shared_ptr<std::vector<uint64_t>>> rest_live_;  // the masks of `rest_`
 };
 
 void bind_segments(pybind11::module_& m);

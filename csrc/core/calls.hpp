@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/order.hpp"
+#include "core/screen.hpp"
 #include "core/types.hpp"
 
 namespace fastretrieve {
@@ -17,6 +18,13 @@ struct EncodeArgs {
   uint8_t* codes;  // n_strips records of strip_bytes()
 };
 
+// A screen over some rows of the segments of a search.
+struct Screening {
+  const Screen* screen = nullptr;               // null: none
+  const Segment* rest = nullptr;                // the same segments, with only the other rows alive
+  const std::vector<int64_t>* slots = nullptr;  // of the first row of each segment
+};
+
 struct SearchArgs {
   Matrix queries;
   const Segment* segments;
@@ -24,6 +32,7 @@ struct SearchArgs {
   Metric metric;
   TopK out;
   SearchStats* stats;
+  Screening screening = {};
 };
 
 // All rows within a radius: score at least `radius` for similarities, at most for distances.

@@ -63,12 +63,21 @@ struct SearchStats {
   int64_t rows_scanned = 0;  // pairs of query and row whose codes were multiplied
   int64_t rows_scored = 0;   // pairs scored in float64
   int64_t overflows = 0;     // times a query's full buffer of survivors was scored early
+  // Of searches through a screen:
+  int64_t rows_screened = 0;   // pairs judged by their heads
+  int64_t leaves_skipped = 0;  // pairs of query and leaf that a box ruled out
+  int64_t rows_compared = 0;   // pairs whose record was read
+  int64_t fell_back = 0;       // queries for which scanning all strips was cheaper
 
   void operator+=(const SearchStats& other) {
     queries += other.queries;
     rows_scanned += other.rows_scanned;
     rows_scored += other.rows_scored;
     overflows += other.overflows;
+    rows_screened += other.rows_screened;
+    leaves_skipped += other.leaves_skipped;
+    rows_compared += other.rows_compared;
+    fell_back += other.fell_back;
   }
 };
 

@@ -34,6 +34,13 @@ class Collector {
     promise(lower);
   }
 
+  // Forgets all rows. That k of them reach the threshold stays true.
+  void restart() {
+    survivors_.clear();
+    promises_.clear();
+    scored_.clear();
+  }
+
   // Call it after adding rows. If there are many, it drops those that cannot place. If still too
   // many are left, it scores them.
   void bound_size(const Problem& problem, const QueryRow& query, ScoreScratch& scratch,

@@ -22,25 +22,31 @@ class HitHandler {
   ~HitHandler() = default;
 };
 
-// One strip and a panel of queries. A scan computes the integer products, applies the float32
-// filter of core/bound.hpp, and calls `survivors` for every query with rows that pass. That call
-// may raise `threshold`; the next strip reads it.
-struct StripArgs {
+// The codes of 64 rows, and those of a panel of queries.
+struct CodeArgs {
   const uint8_t* codes;  // kBlocks blocks of `groups` groups
-  const float* scale;    // planes of the strip, 64 numbers each
-  const float* error;
-  const float* norm;
-  const float* half_square;  // null for similarities
-  const uint8_t* next;       // the codes of the next strip, or null
+  const uint8_t* next;   // those that are read next, or null
   int64_t groups;
 
   const int8_t* queries;  // [n_queries, kGroupDims * groups]
-  const int32_t* bias;    // -kCodeOffset * sum of the codes of a query
+  const int32_t* bias;    // the start of a query's products
+  int64_t n_queries;
+};
+
+// One strip and a panel of queries. `bias` is -kCodeOffset * sum of a query's codes. A scan
+// computes the integer products, applies the float32 filter of core/bound.hpp, and calls
+// `survivors` for every query with rows that pass. That call may raise `threshold`; the next strip
+// reads it.
+struct StripArgs : CodeArgs {
+  const float* scale;  // planes of the strip, 64 numbers each
+  const float* error;
+  const float* norm;
+  const float* half_square;  // null for similarities
+
   const float* reach;
   const float* fall;
   const float* threshold;
   float ratio;
-  int64_t n_queries;
 
   uint64_t allowed;       // rows that any query may return
   const uint64_t* where;  // further masks, one word a query, or null
@@ -59,6 +65,33 @@ constexpr int64_t scan_scratch(int64_t groups, int64_t n_queries) {
   const int64_t whole_tiles = (n_queries + kTileQueries - 1) / kTileQueries * kTileQueries;
   return (groups > kSliceGroups ? whole_tiles : kStreamQueries) * kStripRows;
 }
+
+// One leaf of a screen: a row survives for a query if bias + start + product >= 0.
+struct HeadArgs : CodeArgs {
+  const int32_t* starts;  // [64]
+  uint64_t* survivors;    // [n_queries], rows as bits
+  int32_t* dots;          // [n_queries, 64] if `keep_dots`, else scratch for a tile
+  bool keep_dots;
+};
+
+// Which of 16 leaves may hold a row near a point: bit i of out[g] is leaf i of group g.
+struct BoxArgs {
+  const float* boxes;  // [n_groups, kBoxAxes, 2, 16]
+  int64_t n_groups;
+  const float* point;  // [kBoxAxes]
+  float limit;         // squared distance
+  uint16_t* out;
+};
+
+// The products of a query's codes with rows anywhere in memory.
+struct RecordArgs {
+  const int8_t* query;
+  int32_t bias;
+  const uint8_t* const* codes;
+  int64_t n_rows;
+  int64_t dim;  // a multiple of four
+  int32_t* dots;
+};
 
 enum class Sums { product, product_and_square, squared_difference };
 
@@ -89,6 +122,10 @@ struct Kernels {
   const char* name;
   bool (*supported)();
   void (*scan)(const StripArgs&);
+  void (*heads)(const HeadArgs&);
+  void (*boxes)(const BoxArgs&);
+  void (*records)(const RecordArgs&);
+  double products_per_ns;  // of `scan` on one thread, roughly: for plans
   void (*score)(const ScoreArgs&);
   Survey (*survey)(const float* x, int64_t dim);
   // codes[i] = nearest(x[i] * to_code), clamped to kMaxCode. The error is measured against `scale`
@@ -110,14 +147,20 @@ struct Kernels {
   int64_t (*multiply_all)(int64_t rounds, int32_t* sink);
 };
 
-// The scan of an instruction set has a file of its own beside its table.
+// The scans of an instruction set have files of their own beside its table.
 namespace avx512 {
 void scan(const StripArgs& strip);
+void heads(const HeadArgs& leaf);
+void boxes(const BoxArgs& args);
+void records(const RecordArgs& args);
 uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx512
 namespace avx2 {
 void scan(const StripArgs& strip);
+void heads(const HeadArgs& leaf);
+void boxes(const BoxArgs& args);
+void records(const RecordArgs& args);
 uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx2

@@ -34,6 +34,15 @@ class Panel {
   void set_threshold(int64_t query, double value) {
     threshold_[static_cast<size_t>(query)] = filter_threshold(metric_, bound(query), value);
   }
+  // The codes of a query, padded with zeros to whole groups, and the start of its products.
+  struct Codes {
+    const int8_t* values;
+    int32_t bias;
+  };
+  Codes codes(int64_t query) const {
+    return {queries_.codes.data() + (first_ + query) * queries_.padded_dim,
+            queries_.bias[of_search(query)]};
+  }
   // Points the arguments of a kernel at the queries.
   void lend_to(StripArgs& args) const;
 

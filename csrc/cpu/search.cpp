@@ -1,10 +1,10 @@
 #include "cpu/search.hpp"
 
 #include <algorithm>
-#include <mutex>
 
+#include "cpu/finish.hpp"
+#include "cpu/screen/search.hpp"
 #include "cpu/tasks.hpp"
-#include "cpu/topk.hpp"
 
 namespace fastretrieve::cpu {
 
@@ -12,35 +12,16 @@ namespace fastretrieve::cpu {
 // enough for the cache: new pages took a fifth of the time of a million queries.
 constexpr int64_t kBatchQueriesPerThread = 8192;
 
-// Queries that one task scores. Scoring waits for rows anywhere in memory, so threads that shared
-// the rows share this work too.
-constexpr int64_t kFinishQueries = 4;
-
-static void finish(TopKScan& scan, const TopK& out, int threads, Cancel& cancel) {
-  std::mutex counting;
-  const auto task = [&](int64_t index, int) {
-    ScoreScratch scratch;
-    SearchStats counts;
-    const int64_t end = std::min((index + 1) * kFinishQueries, scan.panel.n_queries());
-    for (int64_t q = index * kFinishQueries; q < end; ++q) {
-      cancel.check_now();
-      const int64_t at = (scan.panel.first() + q) * out.k;
-      scan.survivors.finish(q, scratch, counts, out.scores + at, out.ids + at);
-    }
-    std::lock_guard<std::mutex> lock(counting);
-    scan.stats += counts;
-  };
-  parallel((scan.panel.n_queries() + kFinishQueries - 1) / kFinishQueries, threads, task, cancel);
-}
-
 static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t first_query,
                          Cancel& cancel) {
   const Problem problem{kernels,     args.segments, args.n_segments, args.queries.dim,
                         args.metric, args.out.k,    cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
+  args.stats->queries += queries.n_queries;
+  if (args.screening.screen && may_pay(kernels, args))
+    return search_screened(problem, args, queries);
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
-  args.stats->queries += panels.n_queries;
 
   SharedThresholds* shared = nullptr;
   const ScanKind<TopKScan> kind{
@@ -61,16 +42,20 @@ static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t
 
 void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
   const int64_t step = kBatchQueriesPerThread * num_threads();
-  std::vector<Segment> segments(args.segments, args.segments + args.n_segments);
+  std::vector<Segment> segments(args.segments, args.segments + args.n_segments), rest;
+  if (args.screening.screen)
+    rest.assign(args.screening.rest, args.screening.rest + args.n_segments);
   for (int64_t first = 0; first < args.queries.n_rows; first += step) {
     SearchArgs batch = args;
     batch.queries.data = args.queries.row(first);
     batch.queries.n_rows = std::min(step, args.queries.n_rows - first);
     batch.segments = segments.data();
+    batch.screening.rest = rest.data();
     batch.out.scores = args.out.scores + first * args.out.k;
     batch.out.ids = args.out.ids + first * args.out.k;
     search_batch(kernels, batch, first, cancel);
     for (Segment& segment : segments) skip_masks(segment, step);
+    for (Segment& segment : rest) skip_masks(segment, step);
   }
 }
 

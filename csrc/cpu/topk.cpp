@@ -45,8 +45,20 @@ void TopKSurvivors::hit(const StripReader& strip, int64_t query, uint64_t rows,
     collector.add(interval(problem_.metric, q, x, dots[row]), strip.segment(),
                   strip.first_row() + row);
   }
+  added(query, before);
+}
+
+void TopKSurvivors::added(int64_t query, double before) {
+  Collector& collector = of(query);
   collector.bound_size(problem_, panel_.row(query), scratch_, stats_);
   if (collector.threshold() > before) publish(query);
+}
+
+void TopKSurvivors::restart() {
+  for (int64_t q = 0; q < panel_.n_queries(); ++q) {
+    of(q).restart();
+    publish(q);
+  }
 }
 
 void TopKSurvivors::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) {

@@ -24,6 +24,19 @@ class TopKSurvivors {
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
 
+  // A row with codes whose interval is known, outside a walk over strips; then call `added`.
+  void add(int64_t query, const Interval& interval, int64_t segment, int64_t row) {
+    of(query).add(interval, segment, row);
+  }
+  void added(int64_t query, double before);
+  double threshold(int64_t query) const {
+    return collectors_[static_cast<size_t>(query)].threshold();
+  }
+  // Takes over the thresholds that other threads have reached, if any.
+  void receive();
+  // Forgets all rows, and keeps what they proved: the thresholds.
+  void restart();
+
   // Takes the rows that another thread collected for the same queries.
   void absorb(TopKSurvivors& other);
   // Several threads may finish different queries at once.
@@ -33,8 +46,6 @@ class TopKSurvivors {
  private:
   Collector& of(int64_t query) { return collectors_[static_cast<size_t>(query)]; }
   void publish(int64_t query);
-  // Takes over the thresholds that other threads have reached, if any.
-  void receive();
 
   const Problem& problem_;
   Panel& panel_;

@@ -150,8 +150,9 @@ Quantised quantise(const float* x, int64_t dim, float to_code, double inverse, d
 
 const Kernels* avx2_kernels() {
   static const Kernels table = {
-      "avx2", supported,  avx2::scan, score,      survey,         quantise,          widen,
-      centre, square_sum, weigh,      divide_row, avx2::read_all, avx2::multiply_all};
+      "avx2",     supported,      avx2::scan,        avx2::heads, avx2::boxes, avx2::records, 50.0,
+      score,      survey,         quantise,          widen,       centre,      square_sum,    weigh,
+      divide_row, avx2::read_all, avx2::multiply_all};
   return &table;
 }
 

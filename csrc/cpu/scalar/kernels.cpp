@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/number.hpp"
+#include "core/screen.hpp"
 #include "core/strip.hpp"
 
 namespace fastretrieve::cpu {
@@ -39,16 +40,40 @@ uint64_t filter(const StripArgs& strip, int64_t query, const int32_t* dots) {
   return rows;
 }
 
+void dot_strip(const CodeArgs& strip, int64_t query, int32_t* dots) {
+  for (int64_t row = 0; row < kStripRows; ++row) dots[row] = strip.bias[query];
+  for (int64_t block = 0; block < kBlocks; ++block) {
+    dot_block(strip.codes + block * strip.groups * kGroupBytes,
+              strip.queries + query * strip.groups * kGroupDims, strip.groups,
+              dots + block * kBlockRows);
+  }
+}
+
 void scan(const StripArgs& strip) {
   for (int64_t query = 0; query < strip.n_queries; ++query) {
-    int32_t* dots = strip.dots;
-    for (int64_t row = 0; row < kStripRows; ++row) dots[row] = strip.bias[query];
-    for (int64_t block = 0; block < kBlocks; ++block) {
-      dot_block(strip.codes + block * strip.groups * kGroupBytes,
-                strip.queries + query * strip.groups * kGroupDims, strip.groups,
-                dots + block * kBlockRows);
-    }
-    hand_over(strip, query, filter(strip, query, dots), dots);
+    dot_strip(strip, query, strip.dots);
+    hand_over(strip, query, filter(strip, query, strip.dots), strip.dots);
+  }
+}
+
+#include "cpu/generic/boxes.inl"
+
+void heads(const HeadArgs& leaf) {
+  for (int64_t query = 0; query < leaf.n_queries; ++query) {
+    int32_t* dots = leaf.dots + (leaf.keep_dots ? query * kStripRows : 0);
+    dot_strip(leaf, query, dots);
+    uint64_t rows = 0;
+    for (int64_t row = 0; row < kStripRows; ++row)
+      rows |= uint64_t{dots[row] + leaf.starts[row] >= 0} << row;
+    leaf.survivors[query] = rows;
+  }
+}
+
+void records(const RecordArgs& args) {
+  for (int64_t row = 0; row < args.n_rows; ++row) {
+    int32_t dot = args.bias;
+    for (int64_t d = 0; d < args.dim; ++d) dot += args.codes[row][d] * args.query[d];
+    args.dots[row] = dot;
   }
 }
 
@@ -165,9 +190,9 @@ int64_t multiply_all(int64_t rounds, int32_t* sink) {
 }  // namespace
 
 const Kernels* scalar_kernels() {
-  static const Kernels table = {"scalar",   supported, scan,        score,      survey,
-                                quantise,   widen,     centre,      square_sum, weigh,
-                                divide_row, read_all,  multiply_all};
+  static const Kernels table = {"scalar",   supported, scan,       heads,    test_boxes,  records,
+                                2.0,        score,     survey,     quantise, widen,       centre,
+                                square_sum, weigh,     divide_row, read_all, multiply_all};
   return &table;
 }
 

@@ -1,0 +1,22 @@
+// A screen in C++, and the calls that make one.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include "core/screen.hpp"
+
+namespace fastretrieve::bindings {
+
+// A map with the arrays that it reads.
+struct OwnedMap {
+  HeadMap map;
+  pybind11::object owner;
+};
+
+struct OwnedScreen {
+  Screen screen;
+  pybind11::object owner;
+};
+
+void bind_screen(pybind11::module_& m);
+
+}  // namespace fastretrieve::bindings

@@ -1,0 +1,52 @@
+// The heads of a panel's queries, and the leaves nearest to each. Threads that share the rows share
+// this.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/cancel.hpp"
+#include "core/screen.hpp"
+#include "cpu/encode.hpp"
+#include "cpu/kernels.hpp"
+
+namespace fastretrieve::cpu {
+
+constexpr int64_t kSeedLeaves = 8;  // whose rows give a query its first threshold
+
+class HeadPanel {
+ public:
+  HeadPanel(const Kernels& kernels, const Screen& screen, const EncodedQueries& queries,
+            int64_t first, int64_t n_queries, Cancel& cancel);
+
+  int64_t n_queries() const { return static_cast<int64_t>(heads_.size()); }
+  const int8_t* codes(int64_t query) const { return codes_.data() + query * head_dim_; }
+  const float* point(int64_t query) const { return points_.data() + query * kBoxAxes; }
+  // The nearest leaves, by the distance of codes; nearest first.
+  const std::vector<int32_t>& seeds(int64_t query) const {
+    return seeds_[static_cast<size_t>(query)];
+  }
+
+  // What a query's sums must reach, and how far a box may be, if heads of rows that count lie
+  // within `reach` of the query's.
+  int32_t start(int64_t query, double reach) const;
+  float box_limit(int64_t query, double reach) const;
+
+ private:
+  struct Head {
+    int64_t code_square, code_sum;
+    double error;      // |z - step * codes|, and what rounding may have moved z
+    double box_slack;  // what rounding may have moved the point
+  };
+
+  void encode(const Screen& screen, int64_t query, const double* z, double slack);
+  void find_seeds(const Kernels& kernels, const Screen& screen, Cancel& cancel);
+
+  const Screen& screen_;
+  const int64_t head_dim_;
+  std::vector<Head> heads_;
+  std::vector<int8_t> codes_;
+  std::vector<float> points_;
+  std::vector<std::vector<int32_t>> seeds_;
+};
+
+}  // namespace fastretrieve::cpu

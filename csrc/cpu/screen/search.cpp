@@ -1,0 +1,174 @@
+#include "cpu/screen/search.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+
+#include "cpu/finish.hpp"
+#include "cpu/screen/walk.hpp"
+#include "cpu/tasks.hpp"
+
+namespace fastretrieve::cpu {
+
+namespace {
+
+// Nanoseconds that a query costs before its first leaf: its head, the nearest leaves, their rows.
+double fixed_cost(const Screen& screen) {
+  const HeadMap& map = screen.map;
+  return 4000 + static_cast<double>(map.head_dim * map.lifted) / 12 +
+         static_cast<double>(screen.n_leaves);
+}
+
+// The scan of one thread for one panel: leaves first, then the rows that are in none. Or, if the
+// leaves do not pay, all strips.
+class ScreenedScan {
+ public:
+  ScreenedScan(const Problem& problem, const Problem& rest, const Screening& screening,
+               const EncodedQueries& queries, const HeadPanel& heads, int64_t first,
+               SharedThresholds* shared)
+      : panel(problem, queries, first, heads.n_queries()),
+        survivors(problem, panel, stats, shared),
+        n_leaves_(screening.screen->n_leaves),
+        leaves_(problem, *screening.screen, *screening.slots, panel, heads, survivors, stats),
+        rest_(rest, panel, survivors, stats),
+        all_(problem, panel, survivors, stats) {}
+  ScreenedScan(const ScreenedScan&) = delete;
+  ScreenedScan& operator=(const ScreenedScan&) = delete;
+
+  // Gives every query a threshold, and decides what to walk.
+  bool decide(Cancel& cancel) {
+    rest_.score_tails(cancel);
+    leaves_.search_seeds(cancel);
+    if (leaves_.pays()) return true;
+    survivors.restart();
+    all_.score_tails(cancel);
+    stats.fell_back += panel.n_queries();
+    return false;
+  }
+  // Part [begin, end) of `parts` equal ones of the leaves, and of `n_strips` strips of the rest.
+  void walk_leaves(int64_t part, int64_t parts, int64_t n_strips, Cancel& cancel) {
+    const int64_t groups = (n_leaves_ + kBoxLeaves - 1) / kBoxLeaves;
+    leaves_.scan(groups * part / parts * kBoxLeaves, groups * (part + 1) / parts * kBoxLeaves,
+                 cancel);
+    survivors.scan(rest_, n_strips * part / parts, n_strips * (part + 1) / parts, cancel);
+  }
+  void walk_strips(int64_t part, int64_t parts, int64_t n_strips, Cancel& cancel) {
+    survivors.scan(all_, n_strips * part / parts, n_strips * (part + 1) / parts, cancel);
+  }
+  void absorb(ScreenedScan& other) {
+    survivors.absorb(other.survivors);
+    stats += other.stats;
+  }
+
+  SearchStats stats;
+  Panel panel;
+  TopKSurvivors survivors;
+
+ private:
+  const int64_t n_leaves_;
+  LeafWalk leaves_;
+  StripWalk<TopKSurvivors> rest_, all_;
+};
+
+class ScreenedSearch {
+ public:
+  ScreenedSearch(const Problem& problem, const SearchArgs& args, const EncodedQueries& queries)
+      : problem_(problem),
+        rest_{problem.kernels, args.screening.rest, problem.n_segments, problem.dim,
+              problem.metric,  problem.k,           problem.cancel},
+        args_(args),
+        queries_(queries),
+        threads_(num_threads()) {
+    int64_t n_wanted = args.screening.screen->n_leaves;
+    for (int64_t s = 0; s < args.n_segments; ++s) {
+      n_strips_ += args.segments[s].n_strips;
+      n_wanted += wanted_strips(args.screening.rest[s]);
+    }
+    plan_ = make_cpu_plan(queries.n_queries, n_strips_, n_wanted,
+                          args.screening.screen->map.head_dim / kGroupDims, threads_);
+  }
+
+  void run() {
+    if (plan_.n_chunks == 1) {
+      const auto task = [&](int64_t panel, int) { search_alone(panel); };
+      return parallel(plan_.n_panels, threads_, task, problem_.cancel);
+    }
+    for (int64_t panel = 0; panel < plan_.n_panels; ++panel) search_together(panel);
+  }
+
+ private:
+  int64_t first(int64_t panel) const { return panel * plan_.panel_queries; }
+  int64_t size(int64_t panel) const {
+    return std::min(plan_.panel_queries, queries_.n_queries - first(panel));
+  }
+  HeadPanel heads_of(int64_t panel) const {
+    return {problem_.kernels, *args_.screening.screen, queries_, first(panel),
+            size(panel),      problem_.cancel};
+  }
+  std::unique_ptr<ScreenedScan> scan_of(int64_t panel, const HeadPanel& heads,
+                                        SharedThresholds* shared) const {
+    return std::make_unique<ScreenedScan>(problem_, rest_, args_.screening, queries_, heads,
+                                          first(panel), shared);
+  }
+  void walk(ScreenedScan& scan, bool by_leaves, int64_t part, int64_t parts) const {
+    by_leaves ? scan.walk_leaves(part, parts, n_strips_, problem_.cancel)
+              : scan.walk_strips(part, parts, n_strips_, problem_.cancel);
+  }
+
+  // One thread walks everything for a panel of its own.
+  void search_alone(int64_t panel) {
+    const HeadPanel heads = heads_of(panel);
+    const std::unique_ptr<ScreenedScan> scan = scan_of(panel, heads, nullptr);
+    walk(*scan, scan->decide(problem_.cancel), 0, 1);
+    finish(*scan, args_.out, 1, problem_.cancel);
+    const std::lock_guard<std::mutex> lock(counting_);
+    *args_.stats += scan->stats;
+  }
+
+  // All threads share the leaves for one panel.
+  void search_together(int64_t panel) {
+    SharedThresholds shared(static_cast<size_t>(size(panel)));
+    for (std::atomic<double>& t : shared) t.store(-kInfinity, std::memory_order_relaxed);
+    const HeadPanel heads = heads_of(panel);
+    std::vector<std::unique_ptr<ScreenedScan>> scans(static_cast<size_t>(threads_));
+    scans[0] = scan_of(panel, heads, &shared);
+    const bool by_leaves = scans[0]->decide(problem_.cancel);
+    const auto task = [&](int64_t part, int slot) {
+      std::unique_ptr<ScreenedScan>& scan = scans[static_cast<size_t>(slot)];
+      if (!scan) scan = scan_of(panel, heads, &shared);
+      walk(*scan, by_leaves, part, plan_.n_chunks);
+    };
+    parallel(plan_.n_chunks, threads_, task, problem_.cancel);
+    for (size_t slot = 1; slot < scans.size(); ++slot)
+      if (scans[slot]) scans[0]->absorb(*scans[slot]);
+    finish(*scans[0], args_.out, threads_, problem_.cancel);
+    *args_.stats += scans[0]->stats;
+  }
+
+  const Problem& problem_;
+  const Problem rest_;
+  const SearchArgs& args_;
+  const EncodedQueries& queries_;
+  const int threads_;
+  int64_t n_strips_ = 0;
+  CpuPlan plan_;
+  std::mutex counting_;
+};
+
+}  // namespace
+
+bool may_pay(const Kernels& kernels, const SearchArgs& args) {
+  const Screen& screen = *args.screening.screen;
+  const StripLayout strips(screen.map.dim, args.metric);
+  const int64_t n = std::min<int64_t>(args.queries.n_rows, kMaxPanel);
+  const double rows = static_cast<double>(screen.n_leaves * kStripRows);
+  const double scan = pair_cost(kernels, strips.bytes() / kStripRows, strips.padded_dim(), n);
+  return rows * scan > 2 * fixed_cost(screen);
+}
+
+void search_screened(const Problem& problem, const SearchArgs& args,
+                     const EncodedQueries& queries) {
+  ScreenedSearch(problem, args, queries).run();
+}
+
+}  // namespace fastretrieve::cpu

@@ -1,0 +1,15 @@
+// A search for the k best through a screen.
+#pragma once
+#include "core/calls.hpp"
+#include "cpu/encode.hpp"
+#include "cpu/score.hpp"
+
+namespace fastretrieve::cpu {
+
+// Whether the screen may pay for a search of this size: by what it reached on held-out queries. A
+// look at the leaves of every panel confirms it.
+bool may_pay(const Kernels& kernels, const SearchArgs& args);
+
+void search_screened(const Problem& problem, const SearchArgs& args, const EncodedQueries& queries);
+
+}  // namespace fastretrieve::cpu

@@ -1,0 +1,81 @@
+// Walks the leaves of a screen for a panel: boxes, heads, records. What is left goes to the
+// survivors, with the same intervals as in a scan of strips.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "cpu/screen/build.hpp"
+#include "cpu/screen/panel.hpp"
+#include "cpu/topk.hpp"
+
+namespace fastretrieve::cpu {
+
+class LeafWalk {
+ public:
+  LeafWalk(const Problem& problem, const Screen& screen, const std::vector<int64_t>& slots,
+           const Panel& panel, const HeadPanel& heads, TopKSurvivors& survivors,
+           SearchStats& stats);
+  LeafWalk(const LeafWalk&) = delete;
+  LeafWalk& operator=(const LeafWalk&) = delete;
+
+  // Searches the leaves nearest to each query.
+  void search_seeds(Cancel& cancel);
+  // Whether a walk costs less than a scan of all strips, by a sample of the leaves.
+  bool pays();
+  // Leaves [begin, end) without the seeds. `begin` is a multiple of kBoxLeaves.
+  void scan(int64_t begin, int64_t end, Cancel& cancel);
+
+ private:
+  // A row that passed the heads.
+  struct Passed {
+    int32_t query, segment;
+    int64_t row;
+    const uint8_t* record;
+  };
+
+  // Takes over a query's threshold.
+  void aim(int64_t query);
+  void aim_where_raised();
+  bool needs_no_scan(int64_t query) const { return panel_.needs_no_scan(query); }
+  void find_near_leaves(int64_t group);
+  // Runs the heads of a leaf against these queries; survivors are in `survived_`.
+  void judge(int64_t leaf, const std::vector<int32_t>& queries);
+  void scan_leaf(int64_t leaf);
+  void take(int64_t query, int64_t leaf, uint64_t rows);
+  // Compares the records that wait.
+  void compare();
+  void compare_run(size_t begin, size_t end);
+  RowBound bound(const uint8_t* record) const;
+  void prefetch_leaf(int64_t leaf) const;
+
+  const Problem& problem_;
+  const Screen& screen_;
+  const Places places_;
+  const Panel& panel_;
+  const HeadPanel& heads_;
+  TopKSurvivors& survivors_;
+  SearchStats& stats_;
+  const LeafLayout layout_;
+  const RecordLayout records_;
+
+  std::vector<double> known_;  // the threshold that a query aims with
+  std::vector<int32_t> starts_;
+  std::vector<float> limits_;
+  std::vector<Cut> cuts_;
+  std::vector<uint16_t> near_;               // leaves of the current group
+  std::vector<std::vector<int32_t>> seeds_;  // ascending
+
+  std::vector<int32_t> queries_;  // those to which the current leaf may matter
+  std::vector<int8_t> codes_;     // theirs, side by side
+  std::vector<int32_t> bias_;
+  std::vector<uint64_t> survived_;
+  std::vector<int32_t> dots_;
+  std::vector<Passed> passed_;
+  std::vector<const uint8_t*> addresses_;
+  std::vector<int32_t> products_;
+};
+
+// Rough costs in nanoseconds, on one thread: for plans, never for answers.
+double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_t n_queries);
+
+}  // namespace fastretrieve::cpu
