@@ -1,6 +1,6 @@
-"""A screen that proves nothing, for any rows: each of them survives, so that answers are those of
-a scan. It has the form and the life of one that ``optimize`` makes, also for the few rows of a
-test.
+"""A screen that proves nothing, for any rows of at least 15 numbers: each of them survives, so that
+answers are those of a scan. It has the form and the life of one that ``optimize`` makes, also for
+the few rows of a test.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastretrieve as fr
-from fastretrieve._state.screen import TENSORS, Screen, sizes
+from fastretrieve import _core
+from fastretrieve._state.screen import TENSORS, Screen, sizes, slots_of
 from fastretrieve._state.state import State
 
 HEAD = 16
@@ -38,12 +39,13 @@ def screen_of(state: State, seed: int) -> Screen:
     for name in ("screen_heads", "screen_centres"):
         arrays[name][:, : 64 * HEAD] = 128
         arrays[name][:, 64 * HEAD :].view(np.int32)[:] = ALWAYS
-    arrays["screen_basis"][np.arange(HEAD), np.arange(HEAD) % form.dim] = 1
+    arrays["screen_basis"][:-1, : HEAD - 1] = np.eye(HEAD - 1)
     arrays["screen_tail"][-1] = 1
     arrays["screen_axes"][:, :HEAD] = np.eye(16, HEAD)
-    arrays["screen_boxes"][:, :, 0], arrays["screen_boxes"][:, :, 1] = -1e30, 1e30
+    arrays["screen_boxes"][:, :, 0], arrays["screen_boxes"][:, :, 1] = -np.inf, np.inf
     arrays["screen_numbers"][:] = 1
-    arrays["screen_records"][:] = random.integers(0, 256, arrays["screen_records"].shape)
+    segments, slots = state.with_screen(None).snapshot.native, slots_of(state.segments)
+    _core.copy_records(segments, slots, places, arrays["screen_records"])
     return Screen(form.metric, form.dim, arrays)
 
 

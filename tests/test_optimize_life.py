@@ -16,7 +16,7 @@ from fastretrieve._backends.cpu import CpuBackend
 from fastretrieve._state import optimizing
 from screens import covered_ids, screen_of, screened
 
-DIM = 6
+DIM = 18
 N = 200
 STRIPS = 192  # rows in whole strips
 
