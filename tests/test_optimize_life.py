@@ -231,3 +231,62 @@ def test_a_backend_that_reads_no_screens_keeps_them_for_files(
     again = fr.Index.load(tmp_path / "b", verify="codes")
     assert set(covered_ids(again)) == ALL - {100}
     assert_answers(again)
+
+
+# --- the same bits --------------------------------------------------------------------------------
+
+
+def spectral(n: int, seed: int) -> np.ndarray:
+    """Rows near a plane of four dimensions, in clusters, of lengths that differ: heads tell most of
+    them apart.
+    """
+    random = np.random.default_rng([73, seed])
+    plane = np.random.default_rng(73).standard_normal((4, 64))
+    rows = random.standard_normal((n, 4)) @ plane + 0.05 * random.standard_normal((n, 64))
+    return (rows * random.uniform(0.7, 1.4, (n, 1))).astype(np.float32)
+
+
+def step_by_step(index: fr.Index, folder: Path) -> Any:
+    """An index whose rows are optimized, after each of some changes."""
+    yield index
+    index.remove(index.ids[::5])
+    yield index
+    index.add(spectral(300, 2))
+    index.update(index.ids[::31], spectral(len(index.ids[::31]), 3))
+    yield index
+    index.save(folder / "a")
+    yield fr.Index.load(folder / "a", verify="codes")
+    index.compact()
+    yield index
+    yield pickle.loads(pickle.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("metric", "dtype"),
+    [("l2", "float32"), ("cosine", "float16"), ("ip", "bfloat16"), ("sqeuclidean", "float32")],
+)
+def test_answers_stay_those_of_the_oracle(
+    metric: str, dtype: str, isa: str, tmp_path: Path
+) -> None:
+    index = fr.Index(64, metric=metric, dtype=dtype)
+    index.add(spectral(6000, 0), ids=np.random.default_rng(1).permutation(9000)[:6000])
+    queries = spectral(3, 1)
+    for now in step_by_step(screened(index), tmp_path):
+        before, ids = now.stats(), now.ids
+        rows, mask = now.get(ids), np.random.default_rng(2).random((3, len(ids))) < 0.5
+        exact = oracle.all_scores(queries, rows, metric)
+        for allowed in (None, mask[0], mask):
+            expected = oracle.best(exact, 20, metric, ids=ids, allowed=allowed)
+            found = now.search(queries, 20, where=allowed, score_dtype="float64")
+            oracle.assert_same(found, expected)
+            for i in range(3):
+                one = None if allowed is None else np.broadcast_to(allowed, mask.shape)[i]
+                found = now.search(queries[i], 20, where=one, score_dtype="float64")
+                np.testing.assert_array_equal(found.ids, expected.ids[i])
+        radius = float(oracle.best(exact, 20, metric).scores[0, -1])
+        near = now.range_search(queries[0], radius, score_dtype="float64").ids
+        reaches = exact[0] <= radius if metric in oracle.DISTANCES else exact[0] >= radius
+        assert sorted(near.tolist()) == sorted(ids[reaches].tolist())
+        after = now.stats()
+        assert after["rows_screened"] > before["rows_screened"]
+        assert after["fell_back"] - before["fell_back"] < after["queries"] - before["queries"]
