@@ -87,6 +87,17 @@ py::tuple search(const CpuBackend& backend, const py::handle& queries, const Seg
   return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
 }
 
+// The first position of a screen that does not belong to its row, or -1. The segments have it.
+int64_t check_screen(const CpuBackend& backend, const Segments& segments,
+                     const OwnedScreen& screen) {
+  FR_CHECK(segments.size() > 0 && !segments.slots().empty(), "the segments have no screen");
+  int64_t wrong = -1;
+  unlocked([&](Cancel& cancel) {
+    wrong = backend.check_screen({segments.data(), segments.slots()}, screen.screen, cancel);
+  });
+  return wrong;
+}
+
 constexpr int64_t kScoresPerLook = 65536;  // scores between two looks for Ctrl-C
 
 // Moves the found rows into arrays (offsets, scores, ids), and frees memory on the way.
@@ -235,6 +246,7 @@ void bind_cpu(py::module_& m) {
            py::arg("n_strips"), py::arg("codes"))
       .def("search", &search, py::arg("queries"), py::arg("segments"), py::arg("k"),
            py::arg("counters"), py::arg("float64"))
+      .def("check_screen", &check_screen, py::arg("segments"), py::arg("screen"))
       .def("range", &range, py::arg("queries"), py::arg("segments"), py::arg("radius"),
            py::arg("counters"), py::arg("float64"), py::kw_only(), py::arg("self_segment") = -1,
            py::arg("self_row") = 0, py::arg("limit") = std::numeric_limits<int64_t>::max())

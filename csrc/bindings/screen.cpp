@@ -15,6 +15,7 @@
 #include "cpu/backend.hpp"
 #include "cpu/screen/build.hpp"
 #include "cpu/screen/project.hpp"
+#include "cpu/screen/walk.hpp"
 
 namespace fastretrieve::bindings {
 namespace {
@@ -195,16 +196,16 @@ OwnedScreen make_screen(const std::string& metric, int64_t dim, const py::dict& 
   return {std::move(screen), py::make_tuple(map.owner, heads, centres, boxes, records, places)};
 }
 
-int64_t check_screen(const CpuBackend& backend, const Segments& segments, const OwnedScreen& screen,
-                     const std::vector<int64_t>& slots) {
-  FR_CHECK(static_cast<int64_t>(slots.size()) == segments.size() && segments.size() > 0,
-           "need the first slot of each of ", segments.size(), " segments, got ", slots.size());
-  int64_t wrong = -1;
-  unlocked([&](Cancel& cancel) {
-    const DefaultFloatEnvironment floats;
-    wrong = cpu::first_wrong(backend.kernels(), {segments.data(), slots}, screen.screen, cancel);
-  });
-  return wrong;
+// Rough nanoseconds of one thread, for a batch of queries: of a row in a leaf, of a record, of a row
+// in a scan of strips, and of a query before its first leaf.
+py::tuple screen_costs(const CpuBackend& backend, const std::string& metric, int64_t dim,
+                       int64_t head_dim, int64_t n_rows, int64_t n_queries) {
+  const StripLayout strips(dim, as_metric(metric));
+  const cpu::Kernels& kernels = backend.kernels();
+  return py::make_tuple(
+      cpu::pair_cost(kernels, head_dim + 4, head_dim, n_queries), cpu::record_cost(dim, n_queries),
+      cpu::pair_cost(kernels, strips.bytes() / kStripRows, strips.padded_dim(), n_queries),
+      cpu::seed_cost(dim, head_dim, n_rows / kStripRows));
 }
 
 }  // namespace
@@ -221,14 +222,9 @@ void bind_screen(py::module_& m) {
            py::arg("boxes").noconvert());
   py::class_<OwnedScreen>(m, "Screen")
       .def(py::init(&make_screen), py::kw_only(), py::arg("metric"), py::arg("dim"),
-           py::arg("arrays"))
-      .def(
-          "first_wrong",
-          [](const OwnedScreen& screen, const CpuBackend& backend, const Segments& segments,
-             const std::vector<int64_t>& slots) {
-            return check_screen(backend, segments, screen, slots);
-          },
-          py::arg("backend"), py::arg("segments"), py::arg("slots"));
+           py::arg("arrays"));
+  m.def("screen_costs", &screen_costs, py::arg("backend"), py::kw_only(), py::arg("metric"),
+        py::arg("dim"), py::arg("head_dim"), py::arg("n_rows"), py::arg("n_queries"));
   m.def("order_leaves", &order_leaves, py::arg("points").noconvert());
   m.def("copy_records", &copy_records, py::arg("segments"), py::arg("slots"),
         py::arg("places").noconvert(), py::arg("records").noconvert());

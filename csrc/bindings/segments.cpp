@@ -49,14 +49,14 @@ int64_t Segments::n_strips() const {
   return n;
 }
 
-Segments Segments::screened(const OwnedScreen& screen, const std::vector<int64_t>& slots,
-                            const std::vector<int64_t>& covered, const py::object& owner) const {
+Segments Segments::screened(const py::object& screen, const std::vector<int64_t>& slots,
+                            const std::vector<int64_t>& covered) const {
   FR_CHECK(slots.size() == segments_.size() && covered.size() == segments_.size(),
            "need a slot and covered rows for each of ", segments_.size(), " segments");
-  FR_CHECK(screen.screen.map.dim == dim_ && screen.screen.map.metric == metric_,
-           "the screen is for other vectors");
+  const Screen& made = screen.cast<const OwnedScreen&>().screen;
+  FR_CHECK(made.map.dim == dim_ && made.map.metric == metric_, "the screen is for other vectors");
   Segments copy(*this);
-  copy.screen_ = &screen.screen;
+  copy.screen_ = &made;
   copy.slots_ = slots;
   copy.rest_ = segments_;
   for (size_t i = 0; i < covered.size(); ++i) {
@@ -70,7 +70,7 @@ Segments Segments::screened(const OwnedScreen& screen, const std::vector<int64_t
     rest.live = live->data();
     copy.rest_live_.push_back(std::move(live));
   }
-  copy.owner_ = py::make_tuple(owner_, owner);
+  copy.owner_ = py::make_tuple(owner_, screen);
   return copy;
 }
 
@@ -105,8 +105,7 @@ void bind_segments(py::module_& m) {
       .def_property_readonly("dim", &Segments::dim)
       .def_property_readonly("n_rows", &Segments::n_rows)
       .def_property_readonly("n_strips", &Segments::n_strips)
-      .def("screened", &Segments::screened, py::arg("screen"), py::arg("slots"), py::arg("covered"),
-           py::arg("owner"))
+      .def("screened", &Segments::screened, py::arg("screen"), py::arg("slots"), py::arg("covered"))
       .def("masked", &Segments::masked, py::arg("where"), py::arg("strides"), py::arg("owner"),
            py::arg("bytes") = false);
 }

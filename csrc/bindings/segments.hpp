@@ -34,10 +34,10 @@ class Segments {
   }
 
   // The same segments with a screen. `slots` holds the slot of each segment's first row, `covered`
-  // the address of words for each: the rows that the screen covers (0: none). `owner` keeps the
-  // screen alive.
-  Segments screened(const OwnedScreen& screen, const std::vector<int64_t>& slots,
-                    const std::vector<int64_t>& covered, const pybind11::object& owner) const;
+  // the address of words for each: the rows that the screen covers (0: none).
+  Segments screened(const pybind11::object& screen, const std::vector<int64_t>& slots,
+                    const std::vector<int64_t>& covered) const;
+  const std::vector<int64_t>& slots() const { return slots_; }
 
   // The same segments with row masks for one search: for each segment the address of its words,
   // with `stride` words between the masks of two queries (0: one mask for all). With `bytes`,

@@ -49,4 +49,9 @@ int64_t CpuBackend::ingest(const IngestArgs& args, Cancel& cancel) const {
   return cpu::ingest(kernels_, args, cancel);
 }
 
+int64_t CpuBackend::check_screen(const Places& where, const Screen& screen, Cancel& cancel) const {
+  const DefaultFloatEnvironment floats;
+  return first_wrong(kernels_, where, screen, cancel);
+}
+
 }  // namespace fastretrieve::cpu

@@ -6,6 +6,7 @@
 #include "core/cancel.hpp"
 #include "core/strip.hpp"
 #include "cpu/kernels.hpp"
+#include "cpu/screen/build.hpp"
 
 namespace fastretrieve::cpu {
 
@@ -24,6 +25,9 @@ class CpuBackend {
   void cluster_sums(const ClusterArgs& args, Cancel& cancel) const;
   // Returns the first row that is not finite in the new format, or -1. May stop copying there.
   int64_t ingest(const IngestArgs& args, Cancel& cancel) const;
+
+  // The first position of a screen that does not belong to its row, or -1.
+  int64_t check_screen(const Places& where, const Screen& screen, Cancel& cancel) const;
 
   const Kernels& kernels() const { return kernels_; }
 

@@ -12,13 +12,6 @@ namespace fastretrieve::cpu {
 
 namespace {
 
-// Nanoseconds that a query costs before its first leaf: its head, the nearest leaves, their rows.
-double fixed_cost(const Screen& screen) {
-  const HeadMap& map = screen.map;
-  return 4000 + static_cast<double>(map.head_dim * map.lifted) / 12 +
-         static_cast<double>(screen.n_leaves);
-}
-
 // The scan of one thread for one panel: leaves first, then the rows that are in none. Or, if the
 // leaves do not pay, all strips.
 class ScreenedScan {
@@ -163,7 +156,7 @@ bool may_pay(const Kernels& kernels, const SearchArgs& args) {
   const int64_t n = std::min<int64_t>(args.queries.n_rows, kMaxPanel);
   const double rows = static_cast<double>(screen.n_leaves * kStripRows);
   const double scan = pair_cost(kernels, strips.bytes() / kStripRows, strips.padded_dim(), n);
-  return rows * scan > 2 * fixed_cost(screen);
+  return rows * scan > 2 * seed_cost(screen.map.dim, screen.map.head_dim, screen.n_leaves);
 }
 
 void search_screened(const Problem& problem, const SearchArgs& args,

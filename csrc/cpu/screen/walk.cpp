@@ -17,8 +17,12 @@ double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_
   return std::max(read, static_cast<double>(dims) / kernels.products_per_ns) + kFilterNs;
 }
 
-static double record_cost(int64_t dim, int64_t n_queries) {
+double record_cost(int64_t dim, int64_t n_queries) {
   return 12 + static_cast<double>(dim) / 20 + (n_queries < 4 ? 25 : 0);
+}
+
+double seed_cost(int64_t dim, int64_t head_dim, int64_t n_leaves) {
+  return 4000 + static_cast<double>(head_dim * dim) / 12 + static_cast<double>(n_leaves);
 }
 
 LeafWalk::LeafWalk(const Problem& problem, const Screen& screen, const std::vector<int64_t>& slots,

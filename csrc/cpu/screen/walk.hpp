@@ -77,5 +77,8 @@ class LeafWalk {
 
 // Rough costs in nanoseconds, on one thread: for plans, never for answers.
 double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_t n_queries);
+double record_cost(int64_t dim, int64_t n_queries);
+// What a query costs before its first leaf: its head, the nearest leaves, their rows.
+double seed_cost(int64_t dim, int64_t head_dim, int64_t n_leaves);
 
 }  // namespace fastretrieve::cpu
