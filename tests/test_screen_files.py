@@ -325,7 +325,9 @@ def hidden(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
 
 
 def changed_byte(name: str, entry: int, at: int) -> Change:
-    return lambda header, arrays: arrays[name].__setitem__((entry, at), arrays[name][entry, at] ^ 64)
+    return lambda header, arrays: arrays[name].__setitem__(
+        (entry, at), arrays[name][entry, at] ^ 64
+    )
 
 
 LIES: dict[str, Change] = {

@@ -47,7 +47,7 @@ class HeadMap:
         radius: float,
     ) -> None: ...
     def project(
-        self, backend: CpuBackend, rows: _Matrix
+        self, backend: object, rows: _Matrix
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
     def pack_leaves(
         self,
@@ -65,7 +65,6 @@ class HeadMap:
 class Screen:
     # The arrays of _state/screen.py, which it keeps alive; a wrong one is a ValueError.
     def __init__(self, *, metric: str, dim: int, arrays: dict[str, NDArray[Any]]) -> None: ...
-    def first_wrong(self, backend: CpuBackend, segments: Segments, slots: Sequence[int]) -> int: ...
 
 class Segments:
     def __init__(self, metric: str, dim: int, segments: Sequence[Segment]) -> None: ...
@@ -82,7 +81,7 @@ class Segments:
     # For each segment the slot of its first row, and the address of words of the rows that the
     # screen covers (0: none).
     def screened(
-        self, screen: Screen, slots: Sequence[int], covered: Sequence[int], owner: object
+        self, screen: Screen, slots: Sequence[int], covered: Sequence[int]
     ) -> Segments: ...
 
 class CpuBackend:
@@ -96,6 +95,7 @@ class CpuBackend:
     def search(
         self, queries: _Matrix, segments: Segments, k: int, counters: Counters, float64: bool
     ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    def check_screen(self, segments: Segments, screen: Screen) -> int: ...
     def range(
         self,
         queries: _Matrix,
@@ -129,6 +129,9 @@ def copy_records(
     places: NDArray[np.int32],
     records: NDArray[np.uint8],
 ) -> None: ...
+def screen_costs(
+    backend: object, *, metric: str, dim: int, head_dim: int, n_rows: int, n_queries: int
+) -> tuple[float, float, float, float]: ...
 def record_bytes(dim: int, metric: str) -> int: ...
 def instruction_sets() -> list[str]: ...
 def num_threads() -> int: ...

@@ -108,7 +108,7 @@ def _raise_cause(snapshot: Snapshot) -> None:
                 f"or let compact() make the codes anew"
             )
     backend, screen = segments[0].slab.form.backend, snapshot.screen
-    if screen and (position := screen.first_wrong(backend, snapshot.native, segments)) >= 0:
+    if screen and (position := screen.first_wrong(backend, snapshot.native)) >= 0:
         raise StorageError(
             f"the screen at its position {position} is not that of a vector of the index, so that "
             f"a search misses rows; load its file with verify='codes', replace it, or let "

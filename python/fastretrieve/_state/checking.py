@@ -65,8 +65,8 @@ def screen_fault(state: State) -> int:
     screen, backend = state.screen, state.form.backend
     if screen is None or not backend.reads_screens:
         return -1
-    native = state.with_screen(None).snapshot.native
-    position = screen.first_wrong(backend, native, state.segments)
+    snapshot = state.with_screen(screen).snapshot  # which no search keeps, as it is doubtful yet
+    position = screen.first_wrong(backend, snapshot.native)
     screen.is_proved |= position < 0
     return position
 

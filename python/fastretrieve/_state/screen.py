@@ -85,9 +85,11 @@ class Screen:
                 total += int(np.count_nonzero(unpack(alive, 64 * len(alive))))
         return total
 
-    def first_wrong(self, backend: Any, native: _core.Segments, segments: Sequence[Segment]) -> int:
-        """The first position whose head and record are not those of its row, or -1."""
-        return self.native.first_wrong(backend, native, slots_of(segments))
+    def first_wrong(self, backend: Any, native: _core.Segments) -> int:
+        """The first position whose head and record are not those of its row in segments with this
+        screen, or -1. Only the backend of the CPU can tell.
+        """
+        return int(backend.check_screen(native, self.native))
 
     def places_after(self, new_slots: NDArray[np.int64]) -> NDArray[np.int32]:
         """The places when the row of each slot has moved to another, or to -1, where none is."""

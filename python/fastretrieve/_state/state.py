@@ -52,7 +52,7 @@ class State:
         if (screen := self._read_screen) is not None:
             covered = [screen.covered(segment) for segment in self.segments]
             addresses = [address(words) for words in covered]
-            native = native.screened(screen.native, slots_of(self.segments), addresses, covered)
+            native = native.screened(screen.native, slots_of(self.segments), addresses)
             kept.append(screen)
             is_proved &= screen.is_proved
         return Snapshot(
