@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,74 @@ def test_answers_stay_those_of_the_oracle(
         after = now.stats()
         assert after["rows_screened"] > before["rows_screened"]
         assert after["fell_back"] - before["fell_back"] < after["queries"] - before["queries"]
+
+
+# --- with the screens that optimize makes ---------------------------------------------------------
+
+
+def large(metric: str = "l2") -> fr.Index:
+    index = fr.Index(64, metric=metric)  # type: ignore[arg-type]
+    index.add(spectral(20_000, 0))
+    return index
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_an_optimized_index_lives_on(metric: str, isa: str, tmp_path: Path) -> None:
+    index, calls = large(metric), list[tuple[int, int]]()
+    queries, n_bytes = spectral(4, 1), index.nbytes
+    exact = oracle.all_scores(queries, spectral(20_000, 0), metric)
+    done = index.optimize(progress=lambda *call: calls.append(call))
+    assert done.rows == 20_000 // 64 * 64
+    assert done.head in range(16, 257, 16)
+    assert str(done.head) in done.because
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1]
+    assert n_bytes < index.nbytes < 1.5 * n_bytes
+    assert f"head={done.head}" in repr(index.plan(4))
+    index.save(tmp_path / "a")
+    gone = np.arange(0, 20_000, 3)
+    for now in (index, fr.Index.load(tmp_path / "a", verify="codes")):
+        found = now.search(queries, 10, score_dtype="float64")
+        oracle.assert_same(found, oracle.best(exact, 10, metric))
+        now.remove(gone)
+        allowed = np.arange(20_000) % 3 != 0
+        for _ in range(2):
+            found = now.search(queries, 10, score_dtype="float64")
+            oracle.assert_same(found, oracle.best(exact, 10, metric, allowed=allowed))
+            now.compact()
+        assert now.stats()["rows_screened"] > 0
+        assert covered_ids(now) == now.ids[: len(now) // 64 * 64].tolist()
+
+
+def test_a_stop_at_any_step_leaves_the_index_as_it_was() -> None:
+    index = large()
+    before, steps = index._state, list[int]()
+    index.optimize(progress=lambda done, total: steps.append(done))
+    index._state = before
+    for step in steps:
+
+        def stop(done: int, total: int, step: int = step) -> None:
+            if done == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            index.optimize(progress=stop)
+        assert index._state is before
+
+
+def test_searches_go_on_and_changes_wait() -> None:
+    index, seen = large(), list[Any]()
+    expected = index.search(spectral(3, 1), 10)
+    adding = threading.Thread(target=lambda: seen.append(index.add(spectral(1, 2))))
+
+    def meanwhile(done: int, total: int) -> None:
+        if not adding.ident:
+            adding.start()
+        np.testing.assert_array_equal(index.search(spectral(3, 1), 10).ids, expected.ids)
+        assert not seen
+        assert len(index) == 20_000
+
+    done = index.optimize(progress=meanwhile)
+    adding.join()
+    assert len(index) == 20_001
+    assert index.stats()["optimized_rows"] == done.rows
