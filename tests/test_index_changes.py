@@ -15,12 +15,14 @@ import fastretrieve as fr
 import oracle
 from screens import covered_ids, screened
 
-DIM = 3
+DIM = 16  # of which three are used
 
 
 def vectors(seed: int, n: int) -> np.ndarray:
     """Few different values, so that ties are common."""
-    return np.random.default_rng(seed).integers(-3, 4, (n, DIM)).astype(np.float32)
+    rows = np.zeros((n, DIM), np.float32)
+    rows[:, :3] = np.random.default_rng(seed).integers(-3, 4, (n, 3))
+    return rows
 
 
 class Model(dict[int, np.ndarray]):

@@ -22,14 +22,16 @@ import fastretrieve as fr
 import oracle
 from screens import covered_ids, screened
 
-DIM = 3
+DIM = 16  # of which three are used
 SEEDS = st.integers(0, 1000)
 SIZES = st.one_of(st.integers(0, 5), st.sampled_from([63, 64, 65, 200]))
 
 
 def vectors(seed: int, n: int) -> np.ndarray:
     """Few different values, so that ties are common."""
-    return np.random.default_rng(seed).integers(-3, 4, (n, DIM)).astype(np.float32)
+    rows = np.zeros((n, DIM), np.float32)
+    rows[:, :3] = np.random.default_rng(seed).integers(-3, 4, (n, 3))
+    return rows
 
 
 class Life(RuleBasedStateMachine):

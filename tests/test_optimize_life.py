@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastretrieve._backends.cpu import CpuBackend
 from fastretrieve._state import optimizing
 from screens import covered_ids, screen_of, screened
 
-DIM = 6
+DIM = 18
 N = 200
 STRIPS = 192  # rows in whole strips
 
@@ -231,3 +232,133 @@ def test_a_backend_that_reads_no_screens_keeps_them_for_files(
     again = fr.Index.load(tmp_path / "b", verify="codes")
     assert set(covered_ids(again)) == ALL - {100}
     assert_answers(again)
+
+
+# --- the same bits --------------------------------------------------------------------------------
+
+
+def spectral(n: int, seed: int) -> np.ndarray:
+    """Rows near a plane of four dimensions, in clusters, of lengths that differ: heads tell most of
+    them apart.
+    """
+    random = np.random.default_rng([73, seed])
+    plane = np.random.default_rng(73).standard_normal((4, 64))
+    rows = random.standard_normal((n, 4)) @ plane + 0.05 * random.standard_normal((n, 64))
+    return (rows * random.uniform(0.7, 1.4, (n, 1))).astype(np.float32)
+
+
+def step_by_step(index: fr.Index, folder: Path) -> Any:
+    """An index whose rows are optimized, after each of some changes."""
+    yield index
+    index.remove(index.ids[::5])
+    yield index
+    index.add(spectral(300, 2))
+    index.update(index.ids[::31], spectral(len(index.ids[::31]), 3))
+    yield index
+    index.save(folder / "a")
+    yield fr.Index.load(folder / "a", verify="codes")
+    index.compact()
+    yield index
+    yield pickle.loads(pickle.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("metric", "dtype"),
+    [("l2", "float32"), ("cosine", "float16"), ("ip", "bfloat16"), ("sqeuclidean", "float32")],
+)
+def test_answers_stay_those_of_the_oracle(
+    metric: str, dtype: str, isa: str, tmp_path: Path
+) -> None:
+    index = fr.Index(64, metric=metric, dtype=dtype)
+    index.add(spectral(6000, 0), ids=np.random.default_rng(1).permutation(9000)[:6000])
+    queries = spectral(3, 1)
+    for now in step_by_step(screened(index), tmp_path):
+        before, ids = now.stats(), now.ids
+        rows, mask = now.get(ids), np.random.default_rng(2).random((3, len(ids))) < 0.5
+        exact = oracle.all_scores(queries, rows, metric)
+        for allowed in (None, mask[0], mask):
+            expected = oracle.best(exact, 20, metric, ids=ids, allowed=allowed)
+            found = now.search(queries, 20, where=allowed, score_dtype="float64")
+            oracle.assert_same(found, expected)
+            for i in range(3):
+                one = None if allowed is None else np.broadcast_to(allowed, mask.shape)[i]
+                found = now.search(queries[i], 20, where=one, score_dtype="float64")
+                np.testing.assert_array_equal(found.ids, expected.ids[i])
+        radius = float(oracle.best(exact, 20, metric).scores[0, -1])
+        near = now.range_search(queries[0], radius, score_dtype="float64").ids
+        reaches = exact[0] <= radius if metric in oracle.DISTANCES else exact[0] >= radius
+        assert sorted(near.tolist()) == sorted(ids[reaches].tolist())
+        after = now.stats()
+        assert after["rows_screened"] > before["rows_screened"]
+        assert after["fell_back"] - before["fell_back"] < after["queries"] - before["queries"]
+
+
+# --- with the screens that optimize makes ---------------------------------------------------------
+
+
+def large(metric: str = "l2") -> fr.Index:
+    index = fr.Index(64, metric=metric)  # type: ignore[arg-type]
+    index.add(spectral(20_000, 0))
+    return index
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_an_optimized_index_lives_on(metric: str, isa: str, tmp_path: Path) -> None:
+    index, calls = large(metric), list[tuple[int, int]]()
+    queries, n_bytes = spectral(4, 1), index.nbytes
+    exact = oracle.all_scores(queries, spectral(20_000, 0), metric)
+    done = index.optimize(progress=lambda *call: calls.append(call))
+    assert done.rows == 20_000 // 64 * 64
+    assert done.head in range(16, 257, 16)
+    assert str(done.head) in done.because
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1]
+    assert n_bytes < index.nbytes < 1.5 * n_bytes
+    assert f"head={done.head}" in repr(index.plan(4))
+    index.save(tmp_path / "a")
+    gone = np.arange(0, 20_000, 3)
+    for now in (index, fr.Index.load(tmp_path / "a", verify="codes")):
+        found = now.search(queries, 10, score_dtype="float64")
+        oracle.assert_same(found, oracle.best(exact, 10, metric))
+        now.remove(gone)
+        allowed = np.arange(20_000) % 3 != 0
+        for _ in range(2):
+            found = now.search(queries, 10, score_dtype="float64")
+            oracle.assert_same(found, oracle.best(exact, 10, metric, allowed=allowed))
+            now.compact()
+        assert now.stats()["rows_screened"] > 0
+        assert covered_ids(now) == now.ids[: len(now) // 64 * 64].tolist()
+
+
+def test_a_stop_at_any_step_leaves_the_index_as_it_was() -> None:
+    index = large()
+    before, steps = index._state, list[int]()
+    index.optimize(progress=lambda done, total: steps.append(done))
+    index._state = before
+    for step in steps:
+
+        def stop(done: int, total: int, step: int = step) -> None:
+            if done == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            index.optimize(progress=stop)
+        assert index._state is before
+
+
+def test_searches_go_on_and_changes_wait() -> None:
+    index, seen = large(), list[Any]()
+    expected = index.search(spectral(3, 1), 10)
+    adding = threading.Thread(target=lambda: seen.append(index.add(spectral(1, 2))))
+
+    def meanwhile(done: int, total: int) -> None:
+        if not adding.ident:
+            adding.start()
+        np.testing.assert_array_equal(index.search(spectral(3, 1), 10).ids, expected.ids)
+        assert not seen
+        assert len(index) == 20_000
+
+    done = index.optimize(progress=meanwhile)
+    adding.join()
+    assert len(index) == 20_001
+    assert index.stats()["optimized_rows"] == done.rows

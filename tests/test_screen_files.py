@@ -15,10 +15,11 @@ import oracle
 import storage_fuzz
 from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
+from fastretrieve._queries.doubting import refuse_doubtful
 from fastretrieve._state.screen import TENSORS
-from screens import ALWAYS, HEAD, covered_ids, screened
+from screens import HEAD, NEVER, covered_ids, screened
 
-DIM = 5
+DIM = 18
 Change = Callable[[Any, Any], object]  # of a header and arrays by name
 FILE_TYPES = {"U8": np.uint8, "I32": np.int32, "F32": np.float32, "F64": np.float64}
 
@@ -147,10 +148,11 @@ def test_a_file_holds_nothing_of_removed_rows(tmp_path: Path) -> None:
         strip, row = divmod(position, 64)
         codes = heads[strip, : 64 * HEAD].reshape(4, HEAD // 4, 16, 4)
         assert not codes[row // 16, :, row % 16].any()
-        assert (codes == 0).sum() == HEAD * (places[strip * 64 :][:64] < 0).sum()
+        gone = np.flatnonzero(places[strip * 64 :][:64] < 0)
+        assert set(gone.tolist()) == {r for r in range(64) if not codes[r // 16, :, r % 16].any()}
         starts = heads[strip, 64 * HEAD :].view(np.int32)
-        assert starts[row] == -ALWAYS
-        assert (starts == ALWAYS).sum() == (places[strip * 64 :][:64] >= 0).sum()
+        assert starts[row] == NEVER
+        assert (starts == NEVER).sum() == (places[strip * 64 :][:64] < 0).sum()
         index.compact()  # a later file holds nothing of it either
 
 
@@ -246,6 +248,7 @@ WRONG: dict[str, tuple[Change, str]] = {
         f"{name} with {value}": (number(name, value), f"expected finite numbers in {name}, found")
         for name in FLOATS
         for value in (np.nan, np.inf)
+        if name != "screen_boxes" or np.isnan(value)  # a box may hold everything
     },
     "a place twice": (
         lambda header, arrays: number("screen_places", arrays["screen_places"][0])(header, arrays),
@@ -311,3 +314,61 @@ def test_an_older_reader_names_a_tensor(tmp_path: Path, monkeypatch: pytest.Monk
     message = "version 2 of the format, with the part 'screen_axes', and .* up to 1; load it with"
     with pytest.raises(fr.StorageError, match=message):
         fr.Index.load(tmp_path / "a")
+
+
+# --- a screen that is not that of the rows --------------------------------------------------------
+
+
+def hidden(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """No query reads a row that the screen covers."""
+    arrays["screen_heads"][:, 64 * HEAD :].view(np.int32)[:] = NEVER
+
+
+def changed_byte(name: str, entry: int, at: int) -> Change:
+    return lambda header, arrays: arrays[name].__setitem__(
+        (entry, at), arrays[name][entry, at] ^ 64
+    )
+
+
+LIES: dict[str, Change] = {
+    "heads that no query reads": hidden,
+    "a record of other codes": changed_byte("screen_records", 5, 20),
+    "a record of other bounds": changed_byte("screen_records", 70, 0),
+    "codes of a head": changed_byte("screen_heads", 2, 5),
+    "places of other rows": lambda header, arrays: arrays.update(
+        screen_places=np.roll(arrays["screen_places"], 1)
+    ),
+    "a smaller error": lambda header, arrays: arrays["screen_numbers"].__setitem__(2, 0),
+    "a smaller box": lambda header, arrays: arrays["screen_boxes"][0, :, 1].fill(-1e30),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_verify_codes_finds_a_screen_of_other_rows(name: str, tmp_path: Path) -> None:
+    path = rewritten(tmp_path / "a", LIES[name])
+    fr.Index.load(path, verify=True)
+    with pytest.raises(fr.StorageError, match=r"head and the record that the vector of row \d+"):
+        fr.Index.load(path, verify="codes")
+    index = fr.Index.load(path)
+    index.compact()
+    assert index._state.screen is None  # codes were made anew, and its records are of others
+
+
+def test_an_answer_that_lacks_rows_names_the_screen(tmp_path: Path) -> None:
+    """No screen has led to one so far: a search without a threshold reads every row."""
+    index = fr.Index.load(rewritten(tmp_path / "a", hidden))
+    snapshot = index._state.snapshot
+    scores, ids = index.search(vectors(2, 9), 200)
+    refuse_doubtful(snapshot, scores, ids)
+    scores[1, 150:], ids[1, 150:] = np.nan, -1
+    with pytest.raises(fr.StorageError, match="the screen at its position 0 is not that of a"):
+        refuse_doubtful(snapshot, scores, ids)
+
+
+def test_a_compacted_screen_is_proved(tmp_path: Path) -> None:
+    made().save(tmp_path / "a")
+    index = fr.Index.load(tmp_path / "a")
+    assert index._state.snapshot.is_doubtful
+    index.compact()
+    assert covered_ids(index) == covered_ids(made())
+    assert not index._state.snapshot.is_doubtful

@@ -33,8 +33,37 @@ class Segment:
         owner: object,
     ) -> None: ...
 
+class HeadMap:
+    def __init__(
+        self,
+        *,
+        metric: str,
+        dim: int,
+        mean: NDArray[np.float32],
+        basis: NDArray[np.float32],
+        tail: NDArray[np.float32],
+        axes: NDArray[np.float32],
+        tail_centre: float,
+        radius: float,
+    ) -> None: ...
+    def project(
+        self, backend: object, rows: _Matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def pack_leaves(
+        self,
+        *,
+        step: float,
+        error: float,
+        heads: NDArray[np.float32],
+        slack: NDArray[np.float32],
+        order: NDArray[np.int32],
+        leaves: NDArray[np.uint8],
+        centres: NDArray[np.uint8],
+        boxes: NDArray[np.float32],
+    ) -> int: ...
+
 class Screen:
-    # The arrays of _state/screen.py, which stay alive with it; a wrong one is a ValueError.
+    # The arrays of _state/screen.py, which it keeps alive; a wrong one is a ValueError.
     def __init__(self, *, metric: str, dim: int, arrays: dict[str, NDArray[Any]]) -> None: ...
 
 class Segments:
@@ -93,6 +122,17 @@ class CpuBackend:
         self, rows: _Matrix, labels: NDArray[np.int64], n_clusters: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
 
+def order_leaves(points: NDArray[np.float32]) -> NDArray[np.int32]: ...
+def copy_records(
+    segments: Segments,
+    slots: Sequence[int],
+    places: NDArray[np.int32],
+    records: NDArray[np.uint8],
+) -> None: ...
+def screen_costs(
+    backend: object, *, metric: str, dim: int, head_dim: int, n_rows: int, n_queries: int
+) -> tuple[float, float, float, float]: ...
+def record_bytes(dim: int, metric: str) -> int: ...
 def instruction_sets() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...

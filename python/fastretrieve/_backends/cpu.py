@@ -69,12 +69,6 @@ class CpuBackend(_core.CpuBackend):
         """Every row within a radius of each query."""
         return super().range(queries, snapshot.native, radius, counters, float64, **own)
 
-    def check_screen(self, snapshot: Snapshot) -> int:  # type: ignore[override]
-        """The first position of its screen that is not what its row gives, or -1."""
-        if snapshot.screen is None:
-            return -1
-        return super().check_screen(snapshot.native, snapshot.screen.native)
-
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> NDArray[np.uint8]:
         """An empty array: each thread has memory of its own for its part of a search."""
         return np.empty(0, np.uint8)

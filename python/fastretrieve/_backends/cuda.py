@@ -174,10 +174,6 @@ class CudaBackend:
         """Do now what the first search of this snapshot on this stream would do."""
         self._table(snapshot)
 
-    def check_screen(self, snapshot: Snapshot) -> int:
-        """-1: no search reads a screen."""
-        return -1
-
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size: O(queries x k), whatever the number of rows."""
         n_bytes = self._core.workspace_bytes(snapshot.native, n_queries, k)

@@ -95,11 +95,6 @@ class Backend(Protocol):
     def plan(self, snapshot: Snapshot, n_queries: int, k: int) -> str:
         """A description of how a search of this size is cut into parts."""
 
-    def check_screen(self, snapshot: Snapshot) -> int:
-        """The first position of a screen whose head and record are not those of its row; -1 if
-        there is none, or no screen that a search reads.
-        """
-
     def range(
         self,
         queries: Array,

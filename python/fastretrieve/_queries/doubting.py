@@ -107,8 +107,8 @@ def _raise_cause(snapshot: Snapshot) -> None:
                 f"so that a search misses rows; load their file with verify='codes', replace it, "
                 f"or let compact() make the codes anew"
             )
-    position = segments[0].slab.form.backend.check_screen(snapshot)
-    if position >= 0:
+    backend, screen = segments[0].slab.form.backend, snapshot.screen
+    if screen and (position := screen.first_wrong(backend, snapshot.native)) >= 0:
         raise StorageError(
             f"the screen at its position {position} is not that of a vector of the index, so that "
             f"a search misses rows; load its file with verify='codes', replace it, or let "

@@ -65,7 +65,8 @@ def screen_fault(state: State) -> int:
     screen, backend = state.screen, state.form.backend
     if screen is None or not backend.reads_screens:
         return -1
-    position = backend.check_screen(state.with_screen(screen).snapshot)  # which others do not keep
+    snapshot = state.with_screen(screen).snapshot  # which no search keeps, as it is doubtful yet
+    position = screen.first_wrong(backend, snapshot.native)
     screen.is_proved |= position < 0
     return position
 

@@ -9,7 +9,7 @@ and the screen moves with them. It goes when the last of its rows goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -85,6 +85,12 @@ class Screen:
                 total += int(np.count_nonzero(unpack(alive, 64 * len(alive))))
         return total
 
+    def first_wrong(self, backend: Any, native: _core.Segments) -> int:
+        """The first position whose head and record are not those of its row in segments with this
+        screen, or -1. Only the backend of the CPU can tell.
+        """
+        return int(backend.check_screen(native, self.native))
+
     def places_after(self, new_slots: NDArray[np.int64]) -> NDArray[np.int32]:
         """The places when the row of each slot has moved to another, or to -1, where none is."""
         moved = new_slots[self.places]
@@ -100,6 +106,11 @@ class Screen:
         return Screen(self.metric, self.dim, arrays, is_proved=self.is_proved)
 
 
+def slots_of(segments: Sequence[Segment]) -> list[int]:
+    """The slot of the first row of each segment."""
+    return [segment.slab.slot for segment in segments]
+
+
 def sizes(metric: str, dim: int, *, head: int, leaves: int) -> dict[str, int]:
     """The sizes that the shapes of ``TENSORS`` name."""
     return {
@@ -110,7 +121,7 @@ def sizes(metric: str, dim: int, *, head: int, leaves: int) -> dict[str, int]:
         "leaves / 64": -(-leaves // 64),
         "leaves / 16": -(-leaves // 16),
         "positions": STRIP_ROWS * leaves,
-        "record": (32 if metric == "ip" else 16) + -(-dim // 16) * 16,
+        "record": _core.record_bytes(dim, metric),
     }
 
 

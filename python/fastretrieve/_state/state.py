@@ -17,7 +17,7 @@ from fastretrieve._common.arrays import address
 from fastretrieve._common.locks import once
 from fastretrieve._common.ordering import order_of
 from fastretrieve._state.ids import IdMap
-from fastretrieve._state.screen import Screen
+from fastretrieve._state.screen import Screen, slots_of
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import Format
 
@@ -51,9 +51,9 @@ class State:
         is_proved = all(segment.is_proved for segment in self.segments)
         if (screen := self._read_screen) is not None:
             covered = [screen.covered(segment) for segment in self.segments]
-            slots = [segment.slab.slot for segment in self.segments]
-            native = native.screened(screen.native, slots, [address(words) for words in covered])
-            kept += [screen, covered]
+            addresses = [address(words) for words in covered]
+            native = native.screened(screen.native, slots_of(self.segments), addresses)
+            kept.append(screen)
             is_proved &= screen.is_proved
         return Snapshot(
             native,
