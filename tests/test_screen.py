@@ -81,9 +81,7 @@ def test_hard_cases(
     n = len(rows)
     for threads, k in [(1, 1), (2, 10), (3, n + 5)]:
         use_threads(threads)
-        oracle.assert_same(
-            search(index, queries, k), oracle.best(exact(name, metric), k, metric)
-        )
+        oracle.assert_same(search(index, queries, k), oracle.best(exact(name, metric), k, metric))
     zero_queries_only = metric not in oracle.DISTANCES and not oracle.norm(queries).any()
     assert (index.stats()["rows_screened"] > 0) != zero_queries_only
 
@@ -175,9 +173,7 @@ def test_stored_in_16_bits(dtype: str, metric: str, isa: str, always: None) -> N
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.5])
 @pytest.mark.parametrize("for_each_query", [False, True])
 @pytest.mark.parametrize("metric", oracle.METRICS)
-def test_masks(
-    metric: str, for_each_query: bool, density: float, isa: str, always: None
-) -> None:
+def test_masks(metric: str, for_each_query: bool, density: float, isa: str, always: None) -> None:
     (queries, rows), _ = spectral_case(metric)
     queries = queries[:12]
     random = np.random.default_rng(3)

@@ -129,9 +129,7 @@ def _covered_slots(state: State) -> NDArray[np.int64]:
 # --- the map --------------------------------------------------------------------------------------
 
 
-def _sample(
-    state: State, slots: NDArray[np.int64], n: int, rng: np.random.Generator
-) -> _Sample:
+def _sample(state: State, slots: NDArray[np.int64], n: int, rng: np.random.Generator) -> _Sample:
     """About ``n`` rows, in random order."""
     rows = _in_range(as_float(rows_at(state, _some(slots, n, rng))).astype(np.float64))
     rng.shuffle(rows)
@@ -145,9 +143,7 @@ def _in_range(rows: Doubles) -> Doubles:
     return inside
 
 
-def _some(
-    slots: NDArray[np.int64], n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _some(slots: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """About ``n`` different slots, ascending; all if there are no more."""
     return slots if n >= len(slots) else slots[np.unique(rng.integers(len(slots), size=n))]
 
@@ -263,9 +259,7 @@ def _neighbour_distances(state: State, queries: NDArray[Any]) -> Doubles:
     return np.sqrt(np.maximum(lifted, 0))
 
 
-def _share_left(
-    along: Doubles, far: Doubles, n_queries: int, reach: Doubles, head: int
-) -> float:
+def _share_left(along: Doubles, far: Doubles, n_queries: int, reach: Doubles, head: int) -> float:
     """The share of rows that heads of this size would leave for these queries."""
     tails = np.sqrt(np.maximum(far - np.einsum("ij,ij->i", along, along), 0))
     queries, rows = along[:n_queries], along[n_queries:]
@@ -278,9 +272,7 @@ def _share_left(
     return float(np.mean(apart <= (reach[:, None] + lost) ** 2))
 
 
-def _gain(
-    state: State, head: int, near: float, left: float, n_rows: int, n_queries: int
-) -> float:
+def _gain(state: State, head: int, near: float, left: float, n_rows: int, n_queries: int) -> float:
     """How many times faster a search would be for a batch of this size."""
     form = state.form
     leaf, record, scan, seeds = _core.screen_costs(
@@ -404,9 +396,7 @@ class _Builder:
             for part in _runs(segment):
                 rows = core_matrix(segment.rows[part.start : part.stop])
                 end = begin + part.stop - part.start
-                heads[begin:end], slack[begin:end] = mapping.project(
-                    self.state.form.backend, rows
-                )
+                heads[begin:end], slack[begin:end] = mapping.project(self.state.form.backend, rows)
                 begin = end
         return heads, slack
 
