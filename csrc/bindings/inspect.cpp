@@ -10,10 +10,14 @@
 #include "bindings/segments.hpp"
 #include "core/bound.hpp"
 #include "core/check.hpp"
+#include "core/fpenv.hpp"
+#include "core/screen.hpp"
 #include "core/strip.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/encode.hpp"
 #include "cpu/plan.hpp"
+#include "cpu/screen/panel.hpp"
+#include "cpu/screen/search.hpp"
 #include "cpu/strip_walk.hpp"
 
 namespace fastretrieve::bindings {
@@ -95,11 +99,65 @@ std::string cpu_plan(int64_t n_queries, int64_t n_strips, int64_t dim, int n_thr
   return text.str();
 }
 
+// (kept, near) for every query: the positions of the screen whose heads can reach the query's
+// threshold, and the leaves whose boxes can.
+py::tuple screen_verdicts(const cpu::CpuBackend& backend, const py::handle& queries,
+                          const Segments& segments, const std::vector<double>& thresholds) {
+  const Matrix q = as_matrix(queries, "queries");
+  FR_CHECK(segments.screening().screen, "the segments have no screen");
+  FR_CHECK(static_cast<int64_t>(thresholds.size()) == q.n_rows,
+           "screen_verdicts takes one threshold for each query, got ", thresholds.size());
+  const Screen& screen = *segments.screening().screen;
+  const DefaultFloatEnvironment floats;
+  Cancel cancel;
+  const cpu::EncodedQueries encoded(backend.kernels(), q, segments.metric(), cancel);
+  const cpu::HeadPanel heads(backend.kernels(), screen, encoded, 0, q.n_rows, cancel);
+  py::array_t<bool> kept({q.n_rows, screen.n_leaves * kStripRows});
+  py::array_t<bool> near({q.n_rows, screen.n_leaves});
+  const LeafLayout layout(screen.map.head_dim);
+  std::vector<int32_t> dots(kStripRows);
+  for (int64_t i = 0; i < q.n_rows; ++i) {
+    const cpu::Aim aim =
+        heads.aim(i, encoded.norms[static_cast<size_t>(i)], thresholds[static_cast<size_t>(i)]);
+    for (int64_t leaf = 0; leaf < screen.n_leaves; ++leaf) {
+      cpu::HeadArgs args{};
+      args.codes = screen.heads + leaf * layout.bytes();
+      args.groups = layout.groups;
+      args.queries = heads.codes(i);
+      args.bias = &aim.start;
+      args.n_queries = 1;
+      args.starts = layout.starts(args.codes);
+      uint64_t rows = 0;
+      args.survivors = &rows;
+      args.dots = dots.data();
+      backend.kernels().heads(args);
+      for (int64_t row = 0; row < kStripRows; ++row)
+        kept.mutable_data()[(i * screen.n_leaves + leaf) * kStripRows + row] = (rows >> row) & 1;
+      uint16_t of_group = 0;
+      backend.kernels().boxes({screen.boxes + leaf / kBoxLeaves * kBoxAxes * 2 * kBoxLeaves, 1,
+                               heads.point(i), aim.box_limit, &of_group});
+      near.mutable_data()[i * screen.n_leaves + leaf] = (of_group >> leaf % kBoxLeaves) & 1;
+    }
+  }
+  return py::make_tuple(kept, near);
+}
+
+void use_screens(const std::string& how) {
+  FR_CHECK(how == "by cost" || how == "always" || how == "never",
+           "screens are used by cost, always or never, got '", how, "'");
+  cpu::use_screens(how == "always"  ? cpu::ScreenUse::always
+                   : how == "never" ? cpu::ScreenUse::never
+                                    : cpu::ScreenUse::by_cost);
+}
+
 }  // namespace
 
 void bind_inspect(py::module_& m) {
   m.def("scan_intervals", &scan_intervals, py::arg("backend"), py::arg("queries"),
         py::arg("segments"), py::arg("thresholds"));
+  m.def("screen_verdicts", &screen_verdicts, py::arg("backend"), py::arg("queries"),
+        py::arg("segments"), py::arg("thresholds"));
+  m.def("use_screens", &use_screens, py::arg("how"));
   m.def("cpu_plan", &cpu_plan, py::arg("n_queries"), py::arg("n_strips"), py::arg("dim"),
         py::arg("n_threads"));
 }

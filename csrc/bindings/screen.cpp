@@ -196,8 +196,8 @@ OwnedScreen make_screen(const std::string& metric, int64_t dim, const py::dict& 
   return {std::move(screen), py::make_tuple(map.owner, heads, centres, boxes, records, places)};
 }
 
-// Rough nanoseconds of one thread, for a batch of queries: of a row in a leaf, of a record, of a row
-// in a scan of strips, and of a query before its first leaf.
+// Rough nanoseconds of one thread, for a batch of queries: of a row in a leaf, of a record, of a
+// row in a scan of strips, and of a query before its first leaf.
 py::tuple screen_costs(const CpuBackend& backend, const std::string& metric, int64_t dim,
                        int64_t head_dim, int64_t n_rows, int64_t n_queries) {
   const StripLayout strips(dim, as_metric(metric));

@@ -51,16 +51,15 @@ void HeadPanel::encode(const Screen& screen, int64_t query, const double* z, dou
   }
 }
 
-int32_t HeadPanel::start(int64_t query, double reach) const {
+Aim HeadPanel::aim(int64_t query, double query_norm, double value) const {
   const Head& head = heads_[static_cast<size_t>(query)];
-  return head_start((reach + screen_.error + head.error) / screen_.step, head.code_square,
-                    head.code_sum);
-}
-
-float HeadPanel::box_limit(int64_t query, double reach) const {
-  const Head& head = heads_[static_cast<size_t>(query)];
-  const double most = reach * screen_.map.axes_lipschitz + head.box_slack;
-  return round_up(most * most * (1 + 0x1p-18));
+  const HeadMap& map = screen_.map;
+  if (!(value > -kInfinity)) return {kAnything, HUGE_VALF};
+  const double reach = head_reach(map, lifted_distance(map, query_norm, value));
+  const double steps = (reach + screen_.error + head.error) / screen_.step;
+  const double most = reach * map.axes_lipschitz + head.box_slack;
+  return {head_start(steps, head.code_square, head.code_sum),
+          round_up(most * most * (1 + 0x1p-18))};
 }
 
 namespace {

@@ -13,6 +13,12 @@ namespace fastretrieve::cpu {
 
 constexpr int64_t kSeedLeaves = 8;  // whose rows give a query its first threshold
 
+// What the heads and the boxes of rows must reach for a query.
+struct Aim {
+  int32_t start;    // of its sums: core/screen.hpp
+  float box_limit;  // squared distance
+};
+
 class HeadPanel {
  public:
   HeadPanel(const Kernels& kernels, const Screen& screen, const EncodedQueries& queries,
@@ -26,10 +32,8 @@ class HeadPanel {
     return seeds_[static_cast<size_t>(query)];
   }
 
-  // What a query's sums must reach, and how far a box may be, if heads of rows that count lie
-  // within `reach` of the query's.
-  int32_t start(int64_t query, double reach) const;
-  float box_limit(int64_t query, double reach) const;
+  // What rows must reach that may have this canonical value.
+  Aim aim(int64_t query, double query_norm, double value) const;
 
  private:
   struct Head {

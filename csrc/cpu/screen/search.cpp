@@ -1,6 +1,7 @@
 #include "cpu/screen/search.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -11,6 +12,8 @@
 namespace fastretrieve::cpu {
 
 namespace {
+
+std::atomic<ScreenUse> how_to_use{ScreenUse::by_cost};
 
 // The scan of one thread for one panel: leaves first, then the rows that are in none. Or, if the
 // leaves do not pay, all strips.
@@ -32,7 +35,7 @@ class ScreenedScan {
   bool decide(Cancel& cancel) {
     rest_.score_tails(cancel);
     leaves_.search_seeds(cancel);
-    if (leaves_.pays()) return true;
+    if (screen_use() == ScreenUse::always || leaves_.pays()) return true;
     survivors.restart();
     all_.score_tails(cancel);
     stats.fell_back += panel.n_queries();
@@ -150,7 +153,11 @@ class ScreenedSearch {
 
 }  // namespace
 
+void use_screens(ScreenUse use) { how_to_use.store(use, std::memory_order_relaxed); }
+ScreenUse screen_use() { return how_to_use.load(std::memory_order_relaxed); }
+
 bool may_pay(const Kernels& kernels, const SearchArgs& args) {
+  if (screen_use() != ScreenUse::by_cost) return screen_use() == ScreenUse::always;
   const Screen& screen = *args.screening.screen;
   const StripLayout strips(screen.map.dim, args.metric);
   const int64_t n = std::min<int64_t>(args.queries.n_rows, kMaxPanel);

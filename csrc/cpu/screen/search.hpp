@@ -6,6 +6,11 @@
 
 namespace fastretrieve::cpu {
 
+// Who decides whether a search goes through its screen: costs, or a test.
+enum class ScreenUse : int32_t { by_cost, always, never };
+void use_screens(ScreenUse use);
+ScreenUse screen_use();
+
 // Whether the screen may pay for a search of this size: by what it reached on held-out queries. A
 // look at the leaves of every panel confirms it.
 bool may_pay(const Kernels& kernels, const SearchArgs& args);

@@ -39,8 +39,7 @@ LeafWalk::LeafWalk(const Problem& problem, const Screen& screen, const std::vect
       records_(problem.dim, problem.metric) {
   const size_t n = static_cast<size_t>(panel.n_queries());
   known_.assign(n, -kInfinity);
-  starts_.resize(n);
-  limits_.resize(n);
+  aims_.resize(n);
   cuts_.resize(n);
   near_.resize(n);
   seeds_.resize(n);
@@ -59,12 +58,8 @@ void LeafWalk::aim(int64_t query) {
   const size_t q = static_cast<size_t>(query);
   const double value = survivors_.threshold(query);
   const HeadMap& map = screen_.map;
-  double reach = kInfinity;
-  if (value > -kInfinity)
-    reach = head_reach(map, lifted_distance(map, panel_.row(query).norm, value));
   known_[q] = value;
-  starts_[q] = heads_.start(query, reach);
-  limits_[q] = heads_.box_limit(query, reach);
+  aims_[q] = heads_.aim(query, panel_.row(query).norm, value);
   const double most_square =
       map.metric == Metric::ip ? map.radius * map.radius * (1 + kSimilaritySlack) : 1;
   cuts_[q] = make_cut(problem_.metric, panel_.bound(query), most_square, value);
@@ -86,7 +81,9 @@ void LeafWalk::prefetch_leaf(int64_t leaf) const {
 
 void LeafWalk::judge(int64_t leaf, const std::vector<int32_t>& queries) {
   const int64_t n = static_cast<int64_t>(queries.size()), head_dim = screen_.map.head_dim;
-  for (int64_t i = 0; i < n; ++i) bias_[static_cast<size_t>(i)] = starts_[queries[i]];
+  for (int64_t i = 0; i < n; ++i)
+    bias_[static_cast<size_t>(i)] =
+        aims_[static_cast<size_t>(queries[static_cast<size_t>(i)])].start;
   HeadArgs args{};
   args.codes = screen_.heads + leaf * layout_.bytes();
   args.groups = layout_.groups;
@@ -183,7 +180,8 @@ void LeafWalk::find_near_leaves(int64_t group) {
     uint16_t& near = near_[static_cast<size_t>(q)];
     near = 0;
     if (needs_no_scan(q)) continue;
-    problem_.kernels.boxes({boxes, 1, heads_.point(q), limits_[static_cast<size_t>(q)], &near});
+    problem_.kernels.boxes(
+        {boxes, 1, heads_.point(q), aims_[static_cast<size_t>(q)].box_limit, &near});
     near = static_cast<uint16_t>(near & all);
     stats_.leaves_skipped += __builtin_popcount(all & ~near);
   }

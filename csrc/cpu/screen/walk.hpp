@@ -59,8 +59,7 @@ class LeafWalk {
   const RecordLayout records_;
 
   std::vector<double> known_;  // the threshold that a query aims with
-  std::vector<int32_t> starts_;
-  std::vector<float> limits_;
+  std::vector<Aim> aims_;
   std::vector<Cut> cuts_;
   std::vector<uint16_t> near_;               // leaves of the current group
   std::vector<std::vector<int32_t>> seeds_;  // ascending

@@ -28,12 +28,14 @@ MIN_ROWS = 4096  # a scan of fewer takes microseconds
 HEADS = (32, 48, 64, 96, 128, 192, 256)  # numbers of a head
 BOX_AXES = 16
 ORDER_AXES = 32  # across which rows are sorted into leaves
-LOOK_ROWS = 1024  # that show whether there is a spectrum at all
+MIN_DIM = 64  # shorter vectors are read as fast as heads
+LOOK_ROWS = 512  # that show whether there is a spectrum at all
 BASIS_ROWS = 16384
 MAX_EXACT_DIM = 1024  # beyond, only the first axes are computed
 JUDGE_ROWS, JUDGE_QUERIES, JUDGE_K = 16384, 64, 10
+EASIER = 2.0  # rows leave so many times fewer rows than queries from elsewhere do
 LATTICE_ROWS = 65536  # that choose the step of the codes
-LEAST_SHARE = 0.5  # of the variance that a quarter of the axes must hold
+MOST_DIMENSIONS = 0.5  # of the numbers of a vector over which its variance may be spread
 LEAST_GAIN = 1.15  # over the ordinary scan, predicted
 MANY = 1024  # queries of a large batch
 
@@ -44,7 +46,6 @@ Doubles = NDArray[np.float64]
 class _Sample(NamedTuple):
     """Rows of the index, lifted so that the better row is the nearer one."""
 
-    mean: Doubles
     lifted: Doubles
     radius: float  # of inner products: the length of the longest row
 
@@ -69,18 +70,19 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
     slots = _covered_slots(state)
     if len(slots) < MIN_ROWS:
         return None, f"{len(slots)} rows in whole strips are scanned at once as they are"
+    if state.form.dim < MIN_DIM:
+        return None, f"vectors of fewer than {MIN_DIM} numbers are read as fast as heads"
     if int(slots[-1]) > MAX_SLOT:
         return None, f"a screen takes up to {MAX_SLOT} rows that an index ever had"
     rng = np.random.default_rng(0)
-    look = _sample(state, slots, min(LOOK_ROWS, len(slots)), rng)
-    share = _share_of_a_quarter(look.lifted)
-    if share < LEAST_SHARE:
+    spread = _spread(_sample(state, slots, LOOK_ROWS, rng).lifted)
+    if spread > MOST_DIMENSIONS * state.form.dim:
         return None, (
-            f"a quarter of the axes holds {share:.0%} of the variance of these vectors, "
-            f"less than the {LEAST_SHARE:.0%} from which a screen can pay"
+            f"the variance of these vectors is spread over {spread:.0f} of {state.form.dim} "
+            f"dimensions; a screen can pay below {MOST_DIMENSIONS * state.form.dim:.0f}"
         )
     steps.done(1)
-    sample = _sample(state, slots, min(BASIS_ROWS, len(slots)), rng)
+    sample = _sample(state, slots, BASIS_ROWS, rng)
     held_out = len(sample.lifted) // 8
     axes = _principal_axes(sample.lifted[held_out:], max(HEADS))
     steps.done(5)
@@ -126,12 +128,18 @@ def _covered_slots(state: State) -> NDArray[np.int64]:
 def _sample(
     state: State, slots: NDArray[np.int64], n: int, rng: np.random.Generator
 ) -> _Sample:
-    """``n`` rows, in random order."""
-    chosen = rng.choice(slots, n, replace=False) if n < len(slots) else rng.permutation(slots)
-    rows = as_float(rows_at(state, np.sort(chosen))).astype(np.float64)
+    """About ``n`` rows, in random order."""
+    rows = as_float(rows_at(state, _some(slots, n, rng))).astype(np.float64)
     rng.shuffle(rows)
     lifted, radius = _lifted(state.form.metric, rows)
-    return _Sample(lifted.mean(axis=0), lifted, radius)
+    return _Sample(lifted, radius)
+
+
+def _some(
+    slots: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """About ``n`` different slots, ascending; all if there are no more."""
+    return slots if n >= len(slots) else slots[np.unique(rng.integers(len(slots), size=n))]
 
 
 def _lifted(metric: str, rows: Doubles) -> tuple[Doubles, float]:
@@ -145,17 +153,16 @@ def _lifted(metric: str, rows: Doubles) -> tuple[Doubles, float]:
     return np.concatenate([rows, rest[:, None]], axis=1), radius
 
 
-def _share_of_a_quarter(rows: Doubles) -> float:
-    """How much of the variance of half of the rows lies in the widest quarter of the axes of the
-    other half.
+def _spread(rows: Doubles) -> float:
+    """Over how many dimensions the variance is spread: tr(C)^2 / tr(C^2) of the covariance C, from
+    the products of different rows, so that few rows do not look like few dimensions.
     """
     centred = rows - rows.mean(axis=0)
-    known, other = centred[::2], centred[1::2]
-    quarter = max(rows.shape[1] // 4, 1)
-    axes = _widest(known, quarter)
-    total = float(np.einsum("ij,ij->", other, other))
-    held = other @ axes.T
-    return float(np.einsum("ij,ij->", held, held)) / total if total > 0 else 0.0
+    products = centred @ centred.T
+    lengths = np.diag(products)
+    n = len(rows)
+    squares = float(np.einsum("ij,ij->", products, products) - np.square(lengths).sum())
+    return float(lengths.mean()) ** 2 / (squares / (n * (n - 1))) if squares > 0 else 0.0
 
 
 def _principal_axes(lifted: Doubles, n_axes: int) -> _Axes:
@@ -186,24 +193,43 @@ def _choose(
     state: State, axes: _Axes, slots: NDArray[np.int64], rng: np.random.Generator
 ) -> _Choice:
     """The head that saves most on rows that were held out, if it saves enough."""
-    asked = np.sort(rng.choice(slots, min(JUDGE_QUERIES, len(slots)), replace=False))
-    others = np.sort(rng.choice(slots, min(JUDGE_ROWS, len(slots)), replace=False))
+    asked, others = (_some(slots, n, rng) for n in (JUDGE_QUERIES, JUDGE_ROWS))
     queries, rows = (as_float(rows_at(state, which)) for which in (asked, others))
     reach = _neighbour_distances(state, queries)
     both = np.concatenate([queries, rows]).astype(np.float64)
     lifted = _lifted(state.form.metric, both)[0] - axes.mean
     far = np.einsum("ij,ij->i", lifted, lifted)
     along = lifted @ axes.rows.T
+    near = _share_near(along, len(queries), reach, len(slots))
     best = _Choice(0, 0.0, 0.0, 1.0)
     for head in HEADS:
         if head - 1 > len(axes.rows) or head > state.form.dim * 3 // 4:
             continue
-        left = _share_left(along[:, : head - 1], far, len(queries), reach, head)
-        gains = [_gain(state, head, left, len(slots), n) for n in (1, MANY)]
+        left = EASIER * _share_left(along[:, : head - 1], far, len(queries), reach, head)
+        gains = [_gain(state, head, near, left, len(slots), n) for n in (1, MANY)]
         if np.prod(gains) > best.gain_of_one * best.gain_of_many:
             best = _Choice(head, gains[0], gains[1], left)
     pays = np.sqrt(best.gain_of_one * best.gain_of_many) >= LEAST_GAIN
     return best if pays else best._replace(head=0)
+
+
+def _share_near(along: Doubles, n_queries: int, reach: Doubles, n_rows: int) -> float:
+    """The share of leaves whose boxes reach these queries. More rows make smaller leaves, and a
+    power of their number says how much smaller.
+    """
+    points = np.ascontiguousarray(along[n_queries:, :ORDER_AXES], np.float32)
+    order = _core.order_leaves(points)
+    n_leaves = len(order) // STRIP_ROWS
+    if n_leaves < 2:
+        return 1.0
+    leaves = along[n_queries:, :BOX_AXES][order[: n_leaves * STRIP_ROWS]]
+    leaves = leaves.reshape(n_leaves, STRIP_ROWS, -1)
+    low, high = leaves.min(axis=1), leaves.max(axis=1)
+    at = along[:n_queries, None, :BOX_AXES]
+    outside = np.maximum(np.maximum(low - at, at - high), 0)
+    share = float(np.mean(np.square(outside).sum(axis=2) <= np.square(reach)[:, None]))
+    power = np.log(max(n_rows / STRIP_ROWS, 2)) / np.log(n_leaves)
+    return share ** max(float(power), 1.0)
 
 
 def _neighbour_distances(state: State, queries: NDArray[Any]) -> Doubles:
@@ -240,7 +266,9 @@ def _share_left(
     return float(np.mean(apart <= (reach[:, None] + lost) ** 2))
 
 
-def _gain(state: State, head: int, left: float, n_rows: int, n_queries: int) -> float:
+def _gain(
+    state: State, head: int, near: float, left: float, n_rows: int, n_queries: int
+) -> float:
     """How many times faster a search would be for a batch of this size."""
     form = state.form
     leaf, record, scan, seeds = _core.screen_costs(
@@ -251,7 +279,7 @@ def _gain(state: State, head: int, left: float, n_rows: int, n_queries: int) -> 
         n_rows=n_rows,
         n_queries=n_queries,
     )
-    walk = n_rows * (leaf + left * record) + seeds
+    walk = n_rows * (near * leaf + left * record) + seeds
     return float(n_rows * scan / walk)
 
 
@@ -350,8 +378,7 @@ class _Builder:
         return float(np.sqrt(longest) * (1 + 1e-9))
 
     def _mean_tail(self) -> float:
-        chosen = self.rng.choice(self.slots, min(4096, len(self.slots)), replace=False)
-        rows = rows_at(self.state, np.sort(chosen))
+        rows = rows_at(self.state, _some(self.slots, 4096, self.rng))
         heads, _ = self._map().project(self.state.form.backend, core_matrix(rows))
         return float(np.mean(heads.astype(np.float64) @ self.tail.astype(np.float64)))
 
