@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import fastretrieve as fr
 from fastretrieve._state import optimizing
 from fastretrieve.gallery import Gallery
+from fastretrieve.gallery.store import memory
 from fastretrieve.gallery.store.vectors import Vectors
 from gallery_helpers import new_gallery, picture
 from screens import covered_ids, screen_of, slots_in_strips
@@ -74,3 +76,15 @@ def test_a_gallery_that_exceeds_memory_is_merged_as_it_is(
     with filled(tmp_path / "g") as gallery:
         assert not any(file._state.screen for file in files(gallery))
         assert gallery.check() == []
+
+
+def test_the_least_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", [str(tmp_path / "a"), str(tmp_path / "b")])
+    machine = memory.most_bytes()
+    assert machine > 1 << 20
+    (tmp_path / "a").write_text("max\n")
+    assert memory.most_bytes() == machine
+    (tmp_path / "b").write_text("5000\n")
+    assert memory.most_bytes() == 5000
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (4000, resource.RLIM_INFINITY))
+    assert memory.most_bytes() == 4000

@@ -9,7 +9,6 @@ there are few and no gallery is too large to be changed.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from fastretrieve._common.progress import Progress
 from fastretrieve.encoders.saved.files import file_sha256
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import database as db
-from fastretrieve.gallery.store import parts
+from fastretrieve.gallery.store import memory, parts
 from fastretrieve.gallery.store.database import Database, IndexFile
 from fastretrieve.gallery.store.gate import Gate
 from fastretrieve.gallery.store.manifest import Manifest
@@ -204,9 +203,8 @@ class Vectors:
     ) -> IndexFile:
         """One file for several that follow each other, without the deleted rows, and optimized.
 
-        The rows go from file to file; only their ids are held, and what ``optimize`` makes: about
-        a byte for each number of a vector, so it is left out where the vectors exceed the memory
-        of the machine.
+        The rows go from file to file; only their ids are held, and what ``optimize`` makes, which
+        may take about as much as the vectors for a while. So it is left out where memory is short.
         """
         merged = new_index(self._manifest, "cpu")
         for file in old:
@@ -219,8 +217,7 @@ class Vectors:
         )
 
     def _fits_memory(self, n_rows: int) -> bool:
-        row_bytes = self._manifest.dim * (4 if self._manifest.dtype == "float32" else 2)
-        return n_rows * row_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return 4 * n_rows * self._manifest.dim < memory.most_bytes() // 2
 
     def holds(self, file: IndexFile, ids: NDArray[np.int64]) -> bool:
         """Whether an index file has a row of one of these items."""
