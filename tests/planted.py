@@ -72,8 +72,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "screen: removed rows are found in leaves": Fault(
         "cpu/screen/walk.cpp",
-        "if (!row_allowed(problem_.segments[at.segment], panel_.first() + query, at.row)) continue;",
-        "",
+        "if (!row_allowed(problem_.segments[at.segment], panel_.first() + query, at.row))",
+        "if (false)",
     ),
     "screen: inner products are lifted by another row's length": Fault(
         "cpu/screen/project.cpp",

@@ -159,6 +159,14 @@ def _lifted(metric: str, rows: Doubles) -> tuple[Doubles, float]:
     return np.concatenate([rows, rest[:, None]], axis=1), radius
 
 
+def _lifted_queries(metric: str, queries: Doubles, radius: float) -> Doubles:
+    if metric != "ip":
+        return _lifted(metric, queries)[0]
+    lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries))
+    scaled = queries * (radius / np.where(lengths > 0, lengths, 1))[:, None]
+    return np.pad(scaled, [(0, 0), (0, 1)])
+
+
 def _spread(rows: Doubles) -> float:
     """Over how many dimensions the variance is spread: tr(C)^2 / tr(C^2) of the covariance C, from
     the products of different rows, so that few rows do not look like few dimensions.
@@ -203,9 +211,10 @@ def _choose(
     queries, rows = (
         _in_range(as_float(rows_at(state, which)).astype(np.float64)) for which in (asked, others)
     )
-    reach = _neighbour_distances(state, queries)
-    both = np.concatenate([queries, rows])
-    lifted = _lifted(state.form.metric, both)[0] - axes.mean
+    lifted, radius = _lifted(state.form.metric, rows)
+    reach = _neighbour_distances(state, queries, radius)
+    lifted = np.concatenate([_lifted_queries(state.form.metric, queries, radius), lifted])
+    lifted -= axes.mean
     far = np.einsum("ij,ij->i", lifted, lifted)
     along = lifted @ axes.rows.T
     near = _share_near(along, len(queries), reach, len(slots))
@@ -237,26 +246,27 @@ def _share_near(along: Doubles, n_queries: int, reach: Doubles, n_rows: int) -> 
     outside = np.maximum(np.maximum(low - at, at - high), 0)
     share = float(np.mean(np.square(outside).sum(axis=2) <= np.square(reach)[:, None]))
     power = np.log(max(n_rows / STRIP_ROWS, 2)) / np.log(n_leaves)
-    return share ** max(float(power), 1.0)
+    return float(share ** max(float(power), 1.0))
 
 
-def _neighbour_distances(state: State, queries: NDArray[Any]) -> Doubles:
+def _neighbour_distances(state: State, queries: Doubles, radius: float) -> Doubles:
     """How far, between lifted vectors, each row's tenth neighbour is, itself aside."""
     form = state.form
     counters = form.backend.counters()
-    rows = form.backend.as_rows(np.ascontiguousarray(queries, np.float32), name="queries")
+    rows = form.backend.as_rows(queries.astype(np.float32), name="queries")
     scores, _ = form.backend.search(rows, state.snapshot, JUDGE_K + 1, counters, True)
-    kth = np.nan_to_num(np.asarray(scores)[:, -1])
+    kth: Doubles = np.nan_to_num(np.asarray(scores, np.float64)[:, -1])
     if form.metric == "l2":
         return kth
     if form.metric == "sqeuclidean":
-        return np.sqrt(kth)
-    if form.metric == "cosine":
-        return np.sqrt(np.maximum(2 - 2 * kth, 0))
-    lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-    radius = float(lengths.max())
-    lifted = 2 * radius * (radius - kth / np.where(lengths > 0, lengths, 1))
-    return np.sqrt(np.maximum(lifted, 0))
+        squares = kth
+    elif form.metric == "cosine":
+        squares = 2 - 2 * kth
+    else:
+        lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries))
+        squares = 2 * radius * (radius - kth / np.where(lengths > 0, lengths, 1))
+    distances: Doubles = np.sqrt(np.maximum(squares, 0))
+    return distances
 
 
 def _share_left(along: Doubles, far: Doubles, n_queries: int, reach: Doubles, head: int) -> float:
