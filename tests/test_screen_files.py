@@ -16,7 +16,7 @@ import storage_fuzz
 from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
 from fastretrieve._queries.doubting import refuse_doubtful
-from fastretrieve._state.screen import TENSORS
+from fastretrieve._state.screen import TENSORS, Screen
 from screens import HEAD, NEVER, covered_ids, screened
 
 DIM = 18
@@ -363,6 +363,16 @@ def test_an_answer_that_lacks_rows_names_the_screen(tmp_path: Path) -> None:
     scores[1, 150:], ids[1, 150:] = np.nan, -1
     with pytest.raises(fr.StorageError, match="the screen at its position 0 is not that of a"):
         refuse_doubtful(snapshot, scores, ids)
+
+
+def test_answers_are_looked_at_until_the_screen_is_proved() -> None:
+    screen = made()._state.screen
+    assert screen is not None
+    for is_proved in (True, False):
+        index = made()
+        same = Screen("l2", DIM, screen.arrays, is_proved=is_proved)
+        index._state = index._state.with_screen(same)
+        assert index._state.snapshot.is_doubtful != is_proved
 
 
 def test_a_compacted_screen_is_proved(tmp_path: Path) -> None:
