@@ -1,5 +1,5 @@
 // The screen: a few numbers a row that prove that the row cannot place. docs/exactness.md, section
-// 9, derives it line by line.
+// 8, derives it line by line.
 //
 // Vectors are lifted, so that in every metric the better row is the nearer one:
 //   distances x;  cosine x / |x|;  inner products (x, sqrt(radius^2 - |x|^2)), q * radius / |q|.

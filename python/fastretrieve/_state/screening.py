@@ -34,6 +34,7 @@ BASIS_ROWS = 16384
 MAX_EXACT_DIM = 1024  # beyond, only the first axes are computed
 JUDGE_ROWS, JUDGE_QUERIES, JUDGE_K = 16384, 64, 10
 EASIER = 2.0  # rows leave so many times fewer rows than queries from elsewhere do
+SHORTEST, LONGEST = 2.0**-60, 2.0**60  # beyond, a row always survives: docs/exactness.md
 LATTICE_ROWS = 65536  # that choose the step of the codes
 MOST_DIMENSIONS = 0.5  # of the numbers of a vector over which its variance may be spread
 LEAST_GAIN = 1.15  # over the ordinary scan, predicted
@@ -75,7 +76,10 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
     if int(slots[-1]) > MAX_SLOT:
         return None, f"a screen takes up to {MAX_SLOT} rows that an index ever had"
     rng = np.random.default_rng(0)
-    spread = _spread(_sample(state, slots, LOOK_ROWS, rng).lifted)
+    look = _sample(state, slots, LOOK_ROWS, rng).lifted
+    if len(look) < 2:
+        return None, f"their lengths lie outside [{SHORTEST:g}, {LONGEST:g}]"
+    spread = _spread(look)
     if spread > MOST_DIMENSIONS * state.form.dim:
         return None, (
             f"the variance of these vectors is spread over {spread:.0f} of {state.form.dim} "
@@ -125,19 +129,21 @@ def _covered_slots(state: State) -> NDArray[np.int64]:
 # --- the map --------------------------------------------------------------------------------------
 
 
-def _sample(
-    state: State, slots: NDArray[np.int64], n: int, rng: np.random.Generator
-) -> _Sample:
+def _sample(state: State, slots: NDArray[np.int64], n: int, rng: np.random.Generator) -> _Sample:
     """About ``n`` rows, in random order."""
-    rows = as_float(rows_at(state, _some(slots, n, rng))).astype(np.float64)
+    rows = _in_range(as_float(rows_at(state, _some(slots, n, rng))).astype(np.float64))
     rng.shuffle(rows)
     lifted, radius = _lifted(state.form.metric, rows)
     return _Sample(lifted, radius)
 
 
-def _some(
-    slots: NDArray[np.int64], n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _in_range(rows: Doubles) -> Doubles:
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    inside: Doubles = rows[(lengths == 0) | ((lengths >= SHORTEST) & (lengths <= LONGEST))]
+    return inside
+
+
+def _some(slots: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """About ``n`` different slots, ascending; all if there are no more."""
     return slots if n >= len(slots) else slots[np.unique(rng.integers(len(slots), size=n))]
 
@@ -148,7 +154,7 @@ def _lifted(metric: str, rows: Doubles) -> tuple[Doubles, float]:
         return rows / np.where(lengths > 0, lengths, 1)[:, None], 0.0
     if metric != "ip":
         return rows, 0.0
-    radius = float(lengths.max())
+    radius = float(lengths.max(initial=0))
     rest = np.sqrt(np.maximum(radius**2 - lengths**2, 0))
     return np.concatenate([rows, rest[:, None]], axis=1), radius
 
@@ -162,7 +168,7 @@ def _spread(rows: Doubles) -> float:
     lengths = np.diag(products)
     n = len(rows)
     squares = float(np.einsum("ij,ij->", products, products) - np.square(lengths).sum())
-    return float(lengths.mean()) ** 2 / (squares / (n * (n - 1))) if squares > 0 else 0.0
+    return float(lengths.mean()) ** 2 * n * (n - 1) / squares if squares > 0 else 0.0
 
 
 def _principal_axes(lifted: Doubles, n_axes: int) -> _Axes:
@@ -194,9 +200,11 @@ def _choose(
 ) -> _Choice:
     """The head that saves most on rows that were held out, if it saves enough."""
     asked, others = (_some(slots, n, rng) for n in (JUDGE_QUERIES, JUDGE_ROWS))
-    queries, rows = (as_float(rows_at(state, which)) for which in (asked, others))
+    queries, rows = (
+        _in_range(as_float(rows_at(state, which)).astype(np.float64)) for which in (asked, others)
+    )
     reach = _neighbour_distances(state, queries)
-    both = np.concatenate([queries, rows]).astype(np.float64)
+    both = np.concatenate([queries, rows])
     lifted = _lifted(state.form.metric, both)[0] - axes.mean
     far = np.einsum("ij,ij->i", lifted, lifted)
     along = lifted @ axes.rows.T
@@ -251,9 +259,7 @@ def _neighbour_distances(state: State, queries: NDArray[Any]) -> Doubles:
     return np.sqrt(np.maximum(lifted, 0))
 
 
-def _share_left(
-    along: Doubles, far: Doubles, n_queries: int, reach: Doubles, head: int
-) -> float:
+def _share_left(along: Doubles, far: Doubles, n_queries: int, reach: Doubles, head: int) -> float:
     """The share of rows that heads of this size would leave for these queries."""
     tails = np.sqrt(np.maximum(far - np.einsum("ij,ij->i", along, along), 0))
     queries, rows = along[:n_queries], along[n_queries:]
@@ -266,9 +272,7 @@ def _share_left(
     return float(np.mean(apart <= (reach[:, None] + lost) ** 2))
 
 
-def _gain(
-    state: State, head: int, near: float, left: float, n_rows: int, n_queries: int
-) -> float:
+def _gain(state: State, head: int, near: float, left: float, n_rows: int, n_queries: int) -> float:
     """How many times faster a search would be for a batch of this size."""
     form = state.form
     leaf, record, scan, seeds = _core.screen_costs(
@@ -375,12 +379,13 @@ class _Builder:
                 part = as_float(rows[begin : begin + 65536])
                 squares = np.einsum("ij,ij->i", part, part, dtype=np.float64)
                 longest = max(longest, float(squares.max(initial=0.0)))
-        return float(np.sqrt(longest) * (1 + 1e-9))
+        return min(float(np.sqrt(longest) * (1 + 1e-9)), LONGEST)
 
     def _mean_tail(self) -> float:
         rows = rows_at(self.state, _some(self.slots, 4096, self.rng))
-        heads, _ = self._map().project(self.state.form.backend, core_matrix(rows))
-        return float(np.mean(heads.astype(np.float64) @ self.tail.astype(np.float64)))
+        heads, slack = self._map().project(self.state.form.backend, core_matrix(rows))
+        heads = heads[np.isfinite(slack)].astype(np.float64)
+        return float(np.mean(heads @ self.tail.astype(np.float64))) if len(heads) else 0.0
 
     def _projected(self) -> tuple[Floats, Floats]:
         """The heads of all covered rows in order of slot, and their slack."""
@@ -391,9 +396,7 @@ class _Builder:
             for part in _runs(segment):
                 rows = core_matrix(segment.rows[part.start : part.stop])
                 end = begin + part.stop - part.start
-                heads[begin:end], slack[begin:end] = mapping.project(
-                    self.state.form.backend, rows
-                )
+                heads[begin:end], slack[begin:end] = mapping.project(self.state.form.backend, rows)
                 begin = end
         return heads, slack
 

@@ -1,0 +1,233 @@
+"""A search through a screen returns what the oracle returns, in every bit, and what its heads and
+boxes rule out cannot place: a wrong bound hides from tests that look at answers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import cases
+import fastretrieve as fr
+import oracle
+from fastretrieve import _core
+from fastretrieve._backends.cpu import CpuBackend
+from fastretrieve._state import screening
+from search_checks import build, rounded, search
+
+UseThreads = Callable[[int], None]
+NAMES = [name for name in cases.MAKERS if len(cases.case(name).rows) >= 64]  # have a whole strip
+WIDTH = 64  # cases are padded with zeros to so many numbers, which changes no score
+
+
+@pytest.fixture
+def always() -> Iterator[None]:
+    """Every search goes through its screen, whatever it costs."""
+    _core.use_screens("always")
+    yield
+    _core.use_screens("by cost")
+
+
+@contextmanager
+def any_rows(head: int) -> Iterator[None]:
+    """Optimize few rows, and rows that gain nothing."""
+    with mock.patch.multiple(
+        screening, MIN_ROWS=64, MIN_DIM=1, MOST_DIMENSIONS=np.inf, LEAST_GAIN=0.0, HEADS=(head,)
+    ):
+        yield
+
+
+def optimized(rows: np.ndarray, metric: str, *, head: int = 32, **options: object) -> fr.Index:
+    index: fr.Index = build(rows, metric, **options)
+    with any_rows(head):
+        made = index.optimize()
+    assert made.head == head, made
+    assert made.rows == index.stats()["optimized_rows"] > 0
+    return index
+
+
+def wide(rows: np.ndarray) -> np.ndarray:
+    return np.pad(rows, [(0, 0), (0, max(WIDTH - rows.shape[1], 0))])
+
+
+@cache
+def exact(name: str, metric: str) -> np.ndarray:
+    queries, rows = cases.case(name)
+    return oracle.all_scores(wide(queries), wide(rows), metric)
+
+
+def has_rows_to_judge(rows: np.ndarray) -> bool:
+    norms = oracle.norm(rows)
+    return bool(((norms == 0) | ((norms >= 2.0**-60) & (norms <= 2.0**60))).any())
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_hard_cases(
+    name: str, metric: str, isa: str, use_threads: UseThreads, always: None
+) -> None:
+    queries, rows = map(wide, cases.case(name))
+    if not has_rows_to_judge(rows):
+        index = build(rows, metric)
+        with any_rows(32):
+            assert "lengths" in index.optimize().because
+        return
+    index = optimized(rows, metric)
+    n = len(rows)
+    for threads, k in [(1, 1), (2, 10), (3, n + 5)]:
+        use_threads(threads)
+        oracle.assert_same(search(index, queries, k), oracle.best(exact(name, metric), k, metric))
+    zero_queries_only = metric not in oracle.DISTANCES and not oracle.norm(queries).any()
+    assert (index.stats()["rows_screened"] > 0) != zero_queries_only
+
+
+BACKENDS = [CpuBackend(isa) for isa in _core.instruction_sets()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=_core.instruction_sets())
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_ruled_out_cannot_reach_the_threshold(
+    name: str, metric: str, backend: CpuBackend
+) -> None:
+    queries, rows = map(wide, cases.case(name))
+    if not has_rows_to_judge(rows):
+        return
+    index = optimized(rows, metric)
+    scores = exact(name, metric)
+    values = {"l2": -np.square(scores), "sqeuclidean": -scores}.get(metric, scores)
+    state = index._state
+    assert state.screen is not None
+    places = state.screen.places
+    known = places >= 0
+    zero = oracle.norm(queries) == 0
+    for rank in (0, 1, 9, len(rows) // 2, len(rows) - 1):
+        thresholds = np.sort(values, axis=1)[:, ::-1][:, rank]
+        kept, near = _core.screen_verdicts(
+            backend, queries, state.snapshot.native, thresholds.tolist()
+        )
+        reaches = values[:, places[known]] >= thresholds[:, None]
+        if metric not in oracle.DISTANCES:
+            reaches[zero] = False  # no row is read for them
+        assert kept[:, known][reaches].all()
+        leaves = np.broadcast_to(np.flatnonzero(known) // 64, reaches.shape)
+        assert near[np.nonzero(reaches)[0], leaves[reaches]].all()
+
+
+def spectral(n_rows: int, dim: int, n_queries: int, seed: int = 0) -> cases.Case:
+    """Rows near a few axes, in groups, and queries like them."""
+    random = np.random.default_rng([7, seed])
+    axes = random.standard_normal((8, dim)) * np.logspace(0, -1, 8)[:, None]
+    centres = 3 * random.standard_normal((9, 8))
+
+    def draw(n: int) -> np.ndarray:
+        along = centres[random.integers(0, 9, n)] + random.standard_normal((n, 8))
+        noise = 0.02 * random.standard_normal((n, dim))
+        return np.ascontiguousarray(along @ axes + noise, np.float32)
+
+    return cases.Case(draw(n_queries), draw(n_rows))
+
+
+@cache
+def spectral_case(metric: str) -> tuple[cases.Case, oracle.Best]:
+    made = spectral(5000, 96, 300)
+    return made, oracle.topk(*made, 10, metric)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_batches(
+    metric: str, threads: int, isa: str, use_threads: UseThreads, always: None
+) -> None:
+    (queries, rows), expected = spectral_case(metric)
+    index = optimized(rows, metric, adds=[1000, 900])
+    use_threads(threads)
+    for n in (1, 2, 8, 9, 12, 33, 300):
+        found = search(index, queries[:n], 10)
+        oracle.assert_same(found, oracle.Best(expected.scores[:n], expected.ids[:n]))
+    stats = index.stats()
+    assert stats["leaves_skipped"] > 0 < stats["rows_compared"] < stats["rows_screened"]
+
+
+@pytest.mark.parametrize("head", [16, 48, 64])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_heads_of_every_size(head: int, metric: str, isa: str, always: None) -> None:
+    (queries, rows), expected = spectral_case(metric)
+    oracle.assert_same(search(optimized(rows, metric, head=head), queries, 10), expected)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_stored_in_16_bits(dtype: str, metric: str, isa: str, always: None) -> None:
+    (queries, rows), _ = spectral_case(metric)
+    expected = oracle.topk(queries[:20], rounded(rows, dtype), 10, metric)
+    index = optimized(rows, metric, dtype=dtype)
+    oracle.assert_same(search(index, queries[:20], 10), expected)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.5])
+@pytest.mark.parametrize("for_each_query", [False, True])
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_masks(metric: str, for_each_query: bool, density: float, isa: str, always: None) -> None:
+    (queries, rows), _ = spectral_case(metric)
+    queries = queries[:12]
+    random = np.random.default_rng(3)
+    mask = random.random((len(queries) if for_each_query else 1, len(rows))) < density
+    mask = mask if for_each_query else mask[0]
+    found = optimized(rows, metric).search(queries, 10, where=mask, score_dtype="float64")
+    oracle.assert_same(found, oracle.topk(queries, rows, 10, metric, allowed=mask))
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+def test_rows_that_come_and_go(metric: str, isa: str, always: None) -> None:
+    (queries, rows), _ = spectral_case(metric)
+    index = optimized(rows[:4000], metric)
+    gone, changed = np.arange(0, 4000, 3), np.arange(1, 4000, 30)
+    index.remove(gone)
+    index.update(changed, rows[4000 : 4000 + len(changed)])
+    index.add(rows[4500:])
+    now = rows[:4500].copy()
+    now[changed] = rows[4000 : 4000 + len(changed)]
+    now[4000:4500] = rows[4500:]
+    left = np.setdiff1d(np.arange(4500), gone)
+    scores = oracle.all_scores(queries[:20], now[left], metric)
+    expected = oracle.best(scores, 10, metric, ids=left)
+    oracle.assert_same(search(index, queries[:20], 10), expected)
+
+
+def test_a_search_looks_at_its_leaves_before_it_relies_on_them() -> None:
+    """Rows are easy to tell apart, queries come from elsewhere."""
+    rows = spectral(20_000, 256, 1).rows
+    far = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32) * 10
+    index = optimized(rows, "l2")
+    expected = oracle.topk(far, rows, 10, "l2")
+    oracle.assert_same(search(index, far, 10), expected)
+    assert index.stats()["fell_back"] == 64
+    near = spectral(20_000, 256, 64).queries
+    oracle.assert_same(search(index, near, 10), oracle.topk(near, rows, 10, "l2"))
+    assert index.stats()["fell_back"] == 64
+    assert index.stats()["rows_screened"] > 0
+
+
+def test_rows_without_a_spectrum_get_no_screen() -> None:
+    rows = cases.gaussian(5000, 128).rows
+    index = build(rows, "cosine")
+    made = index.optimize()
+    assert made.head == 0
+    assert "of 128 dimensions" in made.because
+    for n_rows, dim, reason in [(300, 128, "rows in whole strips"), (5000, 32, "fewer than 64")]:
+        small = build(spectral(n_rows, dim, 1).rows, "cosine")
+        assert reason in small.optimize().because
+
+
+def test_heads_are_chosen_where_they_pay() -> None:
+    rows = spectral(40_000, 256, 1).rows
+    index = build(rows, "cosine")
+    made = index.optimize()
+    assert made.head in screening.HEADS, made
+    assert made.rows == 40_000
