@@ -17,7 +17,7 @@ from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
 from fastretrieve._queries.doubting import refuse_doubtful
 from fastretrieve._state.screen import TENSORS, Screen
-from screens import HEAD, NEVER, covered_ids, screened
+from screens import HEAD, NEVER, always_screened, covered_ids, screened
 
 DIM = 18
 Change = Callable[[Any, Any], object]  # of a header and arrays by name
@@ -47,6 +47,7 @@ def tensor_of(path: Path, name: str) -> np.ndarray:
     )
 
 
+@always_screened()
 def assert_answers(index: fr.Index, expected: fr.Index) -> None:
     np.testing.assert_array_equal(index.ids, expected.ids)
     rows = expected.get(expected.ids)
@@ -260,6 +261,18 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "a place behind the strips": (number("screen_places", 192), "below 192, found 192"),
     "a place before the rows": (number("screen_places", -2), "below 192, found -2"),
+    **{
+        f"{name} that no rotation has": (
+            lambda header, arrays, name=name: arrays[name].__imul__(3),
+            f"expected {name} as optimize\\(\\) writes it, found the .* screen",
+        )
+        for name in ("screen_basis", "screen_axes")
+    },
+    "a step of zero": (number("screen_numbers", 0, 1), "screen_numbers as .* a step above 0"),
+    "a start beyond all": (
+        lambda header, arrays: arrays["screen_heads"][:, -4:].fill(0x7F),
+        "screen_heads as .* hold the start 2139062143, which no index writes",
+    ),
     "a head of no numbers": (
         lambda header, arrays: (
             header["screen_basis"].update(shape=[0, DIM]),
