@@ -6,6 +6,8 @@ true, and its life is the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,16 @@ from fastretrieve._state.state import State
 HEAD = 16
 NEVER = -(1 << 29)  # csrc/core/screen.hpp: the start of a head that no query reads
 NUMPY: dict[str, Any] = {"U8": np.uint8, "I32": np.int32, "F32": np.float32, "F64": np.float64}
+
+
+@contextmanager
+def always_screened() -> Iterator[None]:
+    """Let every search go through the screen, whatever it costs."""
+    _core.use_screens("always")
+    try:
+        yield
+    finally:
+        _core.use_screens("by cost")
 
 
 def screened(index: fr.Index, *, seed: int = 0) -> fr.Index:

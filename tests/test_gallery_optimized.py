@@ -29,10 +29,10 @@ def of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def filled(folder: Path) -> Gallery:
-    """A gallery with index files of 128 and of 64 rows, made by three commits."""
+    """A gallery with two index files, the second of two commits."""
     gallery = new_gallery(folder)
-    gallery.add([picture(i) for i in range(192)], commit_seconds=0, batch_size=64)
-    assert [len(file) for file in files(gallery)] == [128, 64]
+    gallery.add([picture(i) for i in range(384)], commit_seconds=0, batch_size=64)
+    assert [len(file) for file in files(gallery)] == [256, 128]
     return gallery
 
 
@@ -65,7 +65,7 @@ def test_what_is_forgotten_leaves_no_codes(tmp_path: Path) -> None:
         assert not any(codes in path.read_bytes() for path in (tmp_path / "g/vectors").iterdir())
         first, *_ = files(gallery)
         assert gone not in first.ids
-        assert len(covered_ids(first)) == 64  # of 127
+        assert len(covered_ids(first)) == 192  # of 255
         assert gallery.check() == []
 
 

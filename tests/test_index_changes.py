@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import fastretrieve as fr
 import oracle
-from screens import covered_ids, screened
+from screens import always_screened, covered_ids, screened
 
 DIM = 16  # of which three are used
 
@@ -28,6 +28,7 @@ def vectors(seed: int, n: int) -> np.ndarray:
 class Model(dict[int, np.ndarray]):
     """What an index should hold."""
 
+    @always_screened()
     def check(self, index: fr.Index) -> None:
         assert len(index) == len(self)
         ids = index.ids

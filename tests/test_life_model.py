@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 import fastretrieve as fr
 import oracle
-from screens import covered_ids, screened
+from screens import always_screened, covered_ids, screened
 
 DIM = 16  # of which three are used
 SEEDS = st.integers(0, 1000)
@@ -54,6 +54,7 @@ class Life(RuleBasedStateMachine):
         self.model.update(zip(map(int, ids), rows, strict=True))
         self.next_id = max([self.next_id, *(int(i) + 1 for i in ids)])
 
+    @always_screened()
     def check_search(self, allowed: Any = None, **filter: Any) -> None:
         ids = self.index.ids
         rows = np.array([self.model[i] for i in ids.tolist()], np.float32).reshape(-1, DIM)
@@ -115,6 +116,7 @@ class Life(RuleBasedStateMachine):
         self.put(other.ids, other.get(other.ids))
 
     @rule()
+    @always_screened()
     def graph(self) -> None:
         graph = self.index.knn_graph(2)
         assert graph.rows.tolist() == list(self.model)
@@ -172,6 +174,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model)
     @rule(seed=SEEDS)
+    @always_screened()
     def search_neighbours(self, seed: int) -> None:
         ids = self.some_ids(seed, 0.01)[:4]
         found = self.index.search_ids(ids, 6, score_dtype="float64")

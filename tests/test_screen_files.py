@@ -16,8 +16,8 @@ import storage_fuzz
 from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
 from fastretrieve._queries.doubting import refuse_doubtful
-from fastretrieve._state.screen import TENSORS
-from screens import HEAD, NEVER, covered_ids, screened
+from fastretrieve._state.screen import TENSORS, Screen
+from screens import HEAD, NEVER, always_screened, covered_ids, screened
 
 DIM = 18
 Change = Callable[[Any, Any], object]  # of a header and arrays by name
@@ -47,6 +47,7 @@ def tensor_of(path: Path, name: str) -> np.ndarray:
     )
 
 
+@always_screened()
 def assert_answers(index: fr.Index, expected: fr.Index) -> None:
     np.testing.assert_array_equal(index.ids, expected.ids)
     rows = expected.get(expected.ids)
@@ -260,6 +261,18 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "a place behind the strips": (number("screen_places", 192), "below 192, found 192"),
     "a place before the rows": (number("screen_places", -2), "below 192, found -2"),
+    **{
+        f"{name} that no rotation has": (
+            lambda header, arrays, name=name: arrays[name].__imul__(3),
+            f"expected {name} as optimize\\(\\) writes it, found the .* screen",
+        )
+        for name in ("screen_basis", "screen_axes")
+    },
+    "a step of zero": (number("screen_numbers", 0, 1), "screen_numbers as .* a step above 0"),
+    "a start beyond all": (
+        lambda header, arrays: arrays["screen_heads"][:, -4:].fill(0x7F),
+        "screen_heads as .* hold the start 2139062143, which no index writes",
+    ),
     "a head of no numbers": (
         lambda header, arrays: (
             header["screen_basis"].update(shape=[0, DIM]),
@@ -363,6 +376,16 @@ def test_an_answer_that_lacks_rows_names_the_screen(tmp_path: Path) -> None:
     scores[1, 150:], ids[1, 150:] = np.nan, -1
     with pytest.raises(fr.StorageError, match="the screen at its position 0 is not that of a"):
         refuse_doubtful(snapshot, scores, ids)
+
+
+def test_answers_are_looked_at_until_the_screen_is_proved() -> None:
+    screen = made()._state.screen
+    assert screen is not None
+    for is_proved in (True, False):
+        index = made()
+        same = Screen("l2", DIM, screen.arrays, is_proved=is_proved)
+        index._state = index._state.with_screen(same)
+        assert index._state.snapshot.is_doubtful != is_proved
 
 
 def test_a_compacted_screen_is_proved(tmp_path: Path) -> None:

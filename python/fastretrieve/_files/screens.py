@@ -53,9 +53,9 @@ def read(facts: IndexFacts, buffer: Any, *, copy: bool) -> Screen | None:
     _check_places(facts, arrays[PLACES])
     try:
         screen = Screen(facts.metric, facts.dim, arrays, is_proved=False)
-    except ValueError as error:  # the core names the tensor
-        name = next((name for name in facts.parts if name in str(error)), PLACES)
-        raise facts.wrong_numbers(name, f"the {name} of a screen", str(error)) from None
+    except ValueError as error:
+        name = _named(str(error))
+        raise facts.wrong_numbers(name, f"{name} as optimize() writes it", str(error)) from None
     return screen if screen.n_rows else None
 
 
@@ -70,6 +70,12 @@ def prove(facts: IndexFacts, state: State) -> None:
         found = "others; load it without verify and optimize() makes them anew"
         offset = position * state.screen.arrays[RECORDS].shape[1]
         raise facts.wrong_numbers(RECORDS, wanted, found, offset)
+
+
+def _named(text: str) -> str:
+    """The tensor that a complaint of the core names first."""
+    words = {name: text.find(name.removeprefix("screen_")) for name in PARTS}
+    return min(words, key=lambda name: words[name] if words[name] >= 0 else len(text))
 
 
 def _check_places(facts: IndexFacts, places: Places) -> None:
