@@ -20,7 +20,7 @@ EXTRAS_bench := bench,plot,pretrained
 EXTRAS_dev := $(EXTRAS_test),dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench bench-life bench-gallery bench-suite lint format clean FORCE
+.PHONY: help build demo test bench bench-life bench-screen bench-gallery bench-suite lint format clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -40,6 +40,9 @@ bench: $(STAMPS)/bench ## measure beside the peers, judge the bars, keep the fig
 bench-life: $(STAMPS)/bench ## measure filters, changes, files and self-joins beside FAISS, judge their bars
 	$(BIN)/python benchmarks/bench_life.py $(ARGS)
 	$(BIN)/python benchmarks/bench_graph.py $(ARGS)
+
+bench-screen: $(STAMPS)/bench ## measure searches through a screen beside the ordinary scan
+	$(BIN)/python benchmarks/bench_screen.py $(ARGS)
 
 bench-gallery: $(STAMPS)/test ## measure a gallery and its page in a quarter of an hour, judge their bars
 	$(BIN)/python benchmarks/bench_gallery.py $(ARGS)
