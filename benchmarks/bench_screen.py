@@ -2,7 +2,7 @@
 
     make bench-screen                          # a quarter of an hour on two cores
     python benchmarks/bench_screen.py --hnsw   # and hnswlib, which builds for some minutes
-    python benchmarks/bench_screen.py --features FILE.npy  # and vectors of yours, the last 2,000 ask
+    python benchmarks/bench_screen.py --features F.npy  # and your vectors, the last 2,000 ask
 
 The scan and the screen are the same index before and after ``optimize``. They take turns, and both
 give the same answer in every bit, which is checked first. Rows are Fashion-MNIST, each image
