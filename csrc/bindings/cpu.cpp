@@ -56,23 +56,34 @@ py::array narrowed(const py::array_t<double>& scores) {
   return out;
 }
 
-py::tuple search(const CpuBackend& backend, const py::handle& queries, const Segments& segments,
-                 int64_t k, Counters& counters, bool float64) {
+py::array as_asked(const py::array_t<double>& scores, bool float64) {
+  return float64 ? py::array(scores) : narrowed(scores);
+}
+
+struct Found {
+  py::array_t<double> scores;  // [n_queries, k]
+  py::array_t<int64_t> ids;
+};
+
+// `proven` may be null.
+Found find(const CpuBackend& backend, const py::handle& queries, const Segments& segments,
+           int64_t k, int64_t probes, Counters& counters, int64_t* proven) {
   const Matrix q = as_matrix(queries, "queries");
   FR_CHECK(q.dim == segments.dim(), "queries have dim ", q.dim, " but the index has dim ",
            segments.dim());
   FR_CHECK(1 <= k && k <= std::numeric_limits<int32_t>::max(), "k must be in [1, 2147483647], got ",
            k);
-  py::array_t<double> scores({q.n_rows, k});
-  py::array_t<int64_t> ids({q.n_rows, k});
+  Found found{py::array_t<double>({q.n_rows, k}), py::array_t<int64_t>({q.n_rows, k})};
   SearchStats stats;
   const SearchArgs args{q,
                         segments.data(),
                         segments.size(),
                         segments.metric(),
-                        {scores.mutable_data(), ids.mutable_data(), k},
+                        {found.scores.mutable_data(), found.ids.mutable_data(), k},
                         &stats,
-                        segments.screening()};
+                        segments.screening(),
+                        probes,
+                        proven};
   try {
     unlocked([&](Cancel& cancel) { backend.search(args, cancel); });
   } catch (const std::bad_alloc&) {
@@ -84,7 +95,22 @@ py::tuple search(const CpuBackend& backend, const py::handle& queries, const Seg
     throw py::error_already_set();
   }
   counters.add(stats);
-  return py::make_tuple(float64 ? py::array(scores) : narrowed(scores), ids);
+  return found;
+}
+
+py::tuple search(const CpuBackend& backend, const py::handle& queries, const Segments& segments,
+                 int64_t k, Counters& counters, bool float64) {
+  const Found found = find(backend, queries, segments, k, 0, counters, nullptr);
+  return py::make_tuple(as_asked(found.scores, float64), found.ids);
+}
+
+// Searches the nearest leaves; the third array says how much of each answer is proven.
+py::tuple probe(const CpuBackend& backend, const py::handle& queries, const Segments& segments,
+                int64_t k, int64_t probes, Counters& counters, bool float64) {
+  FR_CHECK(probes >= 1, "probes must be at least 1, got ", probes);
+  py::array_t<int64_t> proven(as_matrix(queries, "queries").n_rows);
+  const Found found = find(backend, queries, segments, k, probes, counters, proven.mutable_data());
+  return py::make_tuple(as_asked(found.scores, float64), found.ids, proven);
 }
 
 // The first position of a screen that does not belong to its row, or -1. The segments have it.
@@ -246,6 +272,8 @@ void bind_cpu(py::module_& m) {
            py::arg("n_strips"), py::arg("codes"))
       .def("search", &search, py::arg("queries"), py::arg("segments"), py::arg("k"),
            py::arg("counters"), py::arg("float64"))
+      .def("probe", &probe, py::arg("queries"), py::arg("segments"), py::arg("k"),
+           py::arg("probes"), py::arg("counters"), py::arg("float64"))
       .def("check_screen", &check_screen, py::arg("segments"), py::arg("screen"))
       .def("range", &range, py::arg("queries"), py::arg("segments"), py::arg("radius"),
            py::arg("counters"), py::arg("float64"), py::kw_only(), py::arg("self_segment") = -1,

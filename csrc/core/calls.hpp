@@ -33,6 +33,11 @@ struct SearchArgs {
   TopK out;
   SearchStats* stats;
   Screening screening = {};
+  // Above 0: search only so many leaves for each query, the nearest that hold a row which may be
+  // returned, beside the rows that are in no leaf. `proven` [n_queries] then gets the length of the
+  // longest prefix of an answer that no unread row can disturb.
+  int64_t probes = 0;
+  int64_t* proven = nullptr;
 };
 
 // All rows within a radius: score at least `radius` for similarities, at most for distances.

@@ -113,6 +113,22 @@ inline double lifted_distance(const HeadMap& map, double query_norm, double valu
   return square > 0 ? std::sqrt(square) * (1 + 0x1p-29) : 0.0;
 }
 
+// No row whose lifted vector is at least `distance` away has a canonical score that is better than
+// this one.
+inline double best_score_beyond(const HeadMap& map, double query_norm, double distance) {
+  const double square = distance * distance;
+  switch (map.metric) {
+    case Metric::cosine:
+      return 1 - square / 2 + 0x1p-36;
+    case Metric::ip:
+      return query_norm * (map.radius - square / (2 * map.radius) + 0x1p-35 * map.radius);
+    case Metric::sqeuclidean:
+      return square * (1 - 0x1p-36);
+    default:
+      return distance * (1 - 0x1p-36);
+  }
+}
+
 // The start of a query's sums: a row survives if start + row's start + product of codes >= 0.
 // `reach` is how far the heads may lie apart, in steps.
 inline int32_t head_start(double reach, int64_t code_square, int64_t code_sum) {

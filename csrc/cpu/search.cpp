@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/finish.hpp"
+#include "cpu/screen/probe.hpp"
 #include "cpu/screen/search.hpp"
 #include "cpu/tasks.hpp"
 
@@ -18,7 +19,7 @@ static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t
                         args.metric, args.out.k,    cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
   args.stats->queries += queries.n_queries;
-  if (args.screening.screen && may_pay(kernels, args))
+  if (args.screening.screen && (args.probes > 0 || may_pay(kernels, args)))
     return search_screened(problem, args, queries);
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
@@ -53,10 +54,14 @@ void search(const Kernels& kernels, const SearchArgs& args, Cancel& cancel) {
     batch.screening.rest = rest.data();
     batch.out.scores = args.out.scores + first * args.out.k;
     batch.out.ids = args.out.ids + first * args.out.k;
+    if (args.proven) batch.proven = args.proven + first;
     search_batch(kernels, batch, first, cancel);
     for (Segment& segment : segments) skip_masks(segment, step);
     for (Segment& segment : rest) skip_masks(segment, step);
   }
+  if (!args.proven || args.screening.screen) return;
+  for (int64_t q = 0; q < args.queries.n_rows; ++q)  // all rows were looked at
+    args.proven[q] = count_found(args.out.ids + q * args.out.k, args.out.k);
 }
 
 int64_t search_bytes(int64_t n_queries, int64_t k) {

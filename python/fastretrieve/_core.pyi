@@ -95,6 +95,15 @@ class CpuBackend:
     def search(
         self, queries: _Matrix, segments: Segments, k: int, counters: Counters, float64: bool
     ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    def probe(
+        self,
+        queries: _Matrix,
+        segments: Segments,
+        k: int,
+        probes: int,
+        counters: Counters,
+        float64: bool,
+    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]: ...
     def check_screen(self, segments: Segments, screen: Screen) -> int: ...
     def range(
         self,
@@ -157,10 +166,6 @@ def pack_mask(
 def mark_rows(
     numbers: NDArray[np.int64], *, first: int, n_rows: int, words: NDArray[np.uint64]
 ) -> None: ...
-def screen_verdicts(
-    backend: CpuBackend, queries: _Matrix, segments: Segments, thresholds: Sequence[float]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]: ...
-def use_screens(how: str) -> None: ...
 def cpu_plan(n_queries: int, n_strips: int, dim: int, n_threads: int) -> str: ...
 def cuda_plan(
     n_queries: int,

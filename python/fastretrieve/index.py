@@ -166,6 +166,7 @@ class Index:
         *,
         where: Any = None,
         exclude: Any = None,
+        probes: int | None = None,
         score_dtype: ScoreDType = "float32",
         out: Pair | None = None,
         check: bool = False,
@@ -178,6 +179,11 @@ class Index:
         Only the rows of ``where`` are considered, and none of ``exclude``: booleans are a mask over
         ``index.ids``, integers are ids, two dimensions are one row of them for each query. Ids that
         are not in the index are ignored, and so is -1, with which rows of ids can be filled up.
+
+        ``probes`` makes the search approximate, after :meth:`optimize`: of the rows that were there
+        then, only those of so many leaves of 64 are considered, the ones nearest to the query, and
+        the best of these rows are found exactly. ``hits.proven`` says how many of the best rows of
+        each query are certain all the same.
 
         ``out`` is a pair of arrays (scores, ids) that receive the results, of their shape and type
         and where the queries are. Queries that are not finite are an error; those on a GPU come
@@ -201,6 +207,7 @@ class Index:
             score_dtype=score_dtype,
             out=out,
             check=check,
+            probes=probes,
         )
 
     def search_ids(

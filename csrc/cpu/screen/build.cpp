@@ -97,13 +97,13 @@ void put_row(const LeafLayout& layout, int64_t head_dim, const int8_t* codes, in
   layout.starts(leaf)[row] = start;
 }
 
-// The box of a leaf, rounded outwards; everything if a row of it is not described.
+// The box of a leaf, rounded outwards.
 class Box {
  public:
   Box(const PackArgs& args, int64_t leaf)
       : args_(args),
         box_(args.boxes + leaf / kBoxLeaves * kBoxAxes * 2 * kBoxLeaves + leaf % kBoxLeaves) {
-    for (int64_t axis = 0; axis < kBoxAxes; ++axis) set(axis, HUGE_VALF, -HUGE_VALF);
+    for (int64_t axis = 0; axis < kBoxAxes; ++axis) set(axis, HUGE_VALF, -HUGE_VALF);  // nothing
   }
   void hold(int64_t row) {
     const int64_t n = args_.map.head_dim;
@@ -120,9 +120,6 @@ class Box {
       set(axis, std::min(low(axis), round_down(at - reach)),
           std::max(high(axis), round_up(at + reach)));
     }
-  }
-  void hold_everything() {
-    for (int64_t axis = 0; axis < kBoxAxes; ++axis) set(axis, -HUGE_VALF, HUGE_VALF);
   }
 
  private:
@@ -153,14 +150,10 @@ int64_t pack_leaf(const PackArgs& args, int64_t leaf) {
       continue;
     }
     const HeadCode head = encode_head(args, args.order[at], codes.data());
-    if (head.described) {
-      ++described;
-      box.hold(args.order[at]);
-      for (size_t d = 0; d < sums.size(); ++d) sums[d] += codes[d];
-    } else {
-      ++always;
-      box.hold_everything();
-    }
+    box.hold(args.order[at]);
+    always += !head.described;
+    described += head.described;
+    for (size_t d = 0; head.described && d < sums.size(); ++d) sums[d] += codes[d];
     const int32_t start = head.described ? static_cast<int32_t>(-(head.square / 2)) : kAlways;
     put_row(layout, n, codes.data(), start, row, out);
   }
@@ -307,8 +300,9 @@ int64_t first_wrong(const Kernels& kernels, const Places& where, const Screen& s
         good = good && double{squares[0]} <= square && square <= double{squares[1]};
       }
       const int32_t start = leaves.starts(codes)[r];
+      const double slack = project(x, std::sqrt(square), Role::row, z.data());
+      good = good && slack < kInfinity;
       if (good && start != kAlways) {
-        const double slack = project(x, std::sqrt(square), Role::row, z.data());
         double error = 0, half = 0;
         for (int64_t d = 0; d < map.head_dim; ++d) {
           const int code = codes[leaves.code_at(r, d)] - kCodeOffset;
@@ -316,15 +310,14 @@ int64_t first_wrong(const Kernels& kernels, const Places& where, const Screen& s
           error += off * off;
           half += code * code;
         }
-        good = std::sqrt(error) <= screen.error + slack && slack < kInfinity &&
-               start >= -static_cast<int64_t>(half / 2);
-        for (int64_t axis = 0; good && axis < kBoxAxes; ++axis) {
-          double b = 0;
-          for (int64_t d = 0; d < map.head_dim; ++d)
-            b += double{map.axes[axis * map.head_dim + d]} * z[static_cast<size_t>(d)];
-          const float* const sides = box + axis * 2 * kBoxLeaves;
-          good = double{sides[0]} <= b + slack && b - slack <= double{sides[kBoxLeaves]};
-        }
+        good = std::sqrt(error) <= screen.error + slack && start >= -static_cast<int64_t>(half / 2);
+      }
+      for (int64_t axis = 0; good && axis < kBoxAxes; ++axis) {
+        double b = 0;
+        for (int64_t d = 0; d < map.head_dim; ++d)
+          b += double{map.axes[axis * map.head_dim + d]} * z[static_cast<size_t>(d)];
+        const float* const sides = box + axis * 2 * kBoxLeaves;
+        good = double{sides[0]} <= b + slack && b - slack <= double{sides[kBoxLeaves]};
       }
       if (!good) return lower_to(wrong, position);
     }

@@ -10,21 +10,20 @@ namespace fastretrieve::cpu {
 
 HeadPanel::HeadPanel(const Kernels& kernels, const Screen& screen, const EncodedQueries& queries,
                      int64_t first, int64_t n_queries, Cancel& cancel)
-    : screen_(screen), head_dim_(screen.map.head_dim) {
+    : kernels_(kernels), screen_(screen), head_dim_(screen.map.head_dim) {
   const size_t n = static_cast<size_t>(n_queries);
   heads_.resize(n);
+  heads_of_.resize(n * static_cast<size_t>(head_dim_));
   codes_.resize(n * static_cast<size_t>(head_dim_));
   points_.resize(n * kBoxAxes);
   seeds_.resize(n);
   Projector project(kernels, screen.map);
-  std::vector<double> z(static_cast<size_t>(head_dim_));
   for (int64_t q = 0; q < n_queries; ++q) {
     cancel.check();
+    double* const z = heads_of_.data() + q * head_dim_;
     const double norm = queries.norms[static_cast<size_t>(first + q)];
-    const double slack = project(queries.row(first + q), norm, Role::query, z.data());
-    encode(screen, q, z.data(), slack);
+    encode(screen, q, z, project(queries.row(first + q), norm, Role::query, z));
   }
-  find_seeds(kernels, screen, cancel);
 }
 
 void HeadPanel::encode(const Screen& screen, int64_t query, const double* z, double slack) {
@@ -41,7 +40,8 @@ void HeadPanel::encode(const Screen& screen, int64_t query, const double* z, dou
     head.code_square += codes[d] * codes[d];
     head.code_sum += codes[d];
   }
-  head.error = std::sqrt(error) * (1 + 0x1p-40) + slack;
+  head.off = std::sqrt(error) * (1 + 0x1p-40);
+  head.error = head.off + slack;
   head.box_slack = slack * screen.map.axes_lipschitz + 0x1p-20 * std::sqrt(square);
   for (int64_t axis = 0; axis < kBoxAxes; ++axis) {
     double at = 0;
@@ -60,6 +60,50 @@ Aim HeadPanel::aim(int64_t query, double query_norm, double value) const {
   const double most = reach * map.axes_lipschitz + head.box_slack;
   return {head_start(steps, head.code_square, head.code_sum),
           round_up(most * most * (1 + 0x1p-18))};
+}
+
+double HeadPanel::distance_beyond(int64_t query, float box_square) const {
+  const Head& head = heads_[static_cast<size_t>(query)];
+  const HeadMap& map = screen_.map;
+  const double apart = std::sqrt(double{box_square}) * (1 - 0x1p-18) - head.box_slack;
+  if (!(apart > 0)) return 0;  // also where the slack is infinite
+  return apart / (map.axes_lipschitz * map.lipschitz) * (1 - 0x1p-40);
+}
+
+void HeadPanel::rank_leaves(int64_t query, std::vector<int32_t>& values) const {
+  const LeafLayout layout(head_dim_);
+  const int64_t n_strips = (screen_.n_leaves + kStripRows - 1) / kStripRows;
+  values.resize(static_cast<size_t>(n_strips * kStripRows));
+  const int32_t bias =
+      static_cast<int32_t>(-kCodeOffset * heads_[static_cast<size_t>(query)].code_sum);
+  uint64_t unused = 0;
+  HeadArgs args{};
+  args.groups = layout.groups;
+  args.queries = codes(query);
+  args.bias = &bias;
+  args.n_queries = 1;
+  args.survivors = &unused;
+  for (int64_t strip = 0; strip < n_strips; ++strip) {
+    args.codes = screen_.centres + strip * layout.bytes();
+    args.starts = layout.starts(args.codes);
+    args.dots = values.data() + strip * kStripRows;
+    kernels_.heads(args);
+    for (int64_t row = 0; row < kStripRows; ++row) args.dots[row] += args.starts[row];
+  }
+  values.resize(static_cast<size_t>(screen_.n_leaves));
+}
+
+double HeadPanel::leaf_distance(int64_t query, int64_t leaf) const {
+  const LeafLayout layout(head_dim_);
+  const uint8_t* const strip = screen_.centres + leaf / kStripRows * layout.bytes();
+  const double* const z = heads_of_.data() + query * head_dim_;
+  double square = 0;
+  for (int64_t d = 0; d < head_dim_; ++d) {
+    const int code = strip[layout.code_at(leaf % kStripRows, d)] - kCodeOffset;
+    const double off = z[d] - screen_.step * code;
+    square += off * off;
+  }
+  return square;
 }
 
 namespace {
@@ -86,7 +130,8 @@ struct Nearest {
 
 }  // namespace
 
-void HeadPanel::find_seeds(const Kernels& kernels, const Screen& screen, Cancel& cancel) {
+void HeadPanel::find_seeds(Cancel& cancel) {
+  const Screen& screen = screen_;
   const LeafLayout layout(head_dim_);
   const int64_t n_strips = (screen.n_leaves + kStripRows - 1) / kStripRows;
   int32_t dots[kStreamQueries * kStripRows];
@@ -110,7 +155,7 @@ void HeadPanel::find_seeds(const Kernels& kernels, const Screen& screen, Cancel&
             -nearest[q].wanted() - kCodeOffset * heads_[static_cast<size_t>(first + q)].code_sum);
       args.codes = screen.centres + strip * layout.bytes();
       args.starts = layout.starts(args.codes);
-      kernels.heads(args);
+      kernels_.heads(args);
       for (int64_t q = 0; q < n; ++q) {
         const int64_t wanted = nearest[q].wanted();
         for (uint64_t rows = survivors[q]; rows; rows &= rows - 1) {

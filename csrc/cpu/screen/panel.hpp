@@ -24,6 +24,9 @@ class HeadPanel {
   HeadPanel(const Kernels& kernels, const Screen& screen, const EncodedQueries& queries,
             int64_t first, int64_t n_queries, Cancel& cancel);
 
+  // Finds the leaves with which an exact search begins.
+  void find_seeds(Cancel& cancel);
+
   int64_t n_queries() const { return static_cast<int64_t>(heads_.size()); }
   const int8_t* codes(int64_t query) const { return codes_.data() + query * head_dim_; }
   const float* point(int64_t query) const { return points_.data() + query * kBoxAxes; }
@@ -32,22 +35,36 @@ class HeadPanel {
     return seeds_[static_cast<size_t>(query)];
   }
 
+  // Squared distances of codes, in steps: of the query's head and the centre of each leaf. Half of
+  // them, negated, and without the square of the query's codes.
+  void rank_leaves(int64_t query, std::vector<int32_t>& values) const;
+  // The distance of the query's head from the centre of a leaf, squared.
+  double leaf_distance(int64_t query, int64_t leaf) const;
+  // How far the query's head is from its codes.
+  double code_error(int64_t query) const { return heads_[static_cast<size_t>(query)].off; }
+  int64_t code_square(int64_t query) const {
+    return heads_[static_cast<size_t>(query)].code_square;
+  }
+  // The least distance of lifted vectors where boxes are so far, squared, from the query's point.
+  double distance_beyond(int64_t query, float box_square) const;
+
   // What rows must reach that may have this canonical value.
   Aim aim(int64_t query, double query_norm, double value) const;
 
  private:
   struct Head {
     int64_t code_square, code_sum;
+    double off;        // |z - step * codes|
     double error;      // |z - step * codes|, and what rounding may have moved z
     double box_slack;  // what rounding may have moved the point
   };
 
   void encode(const Screen& screen, int64_t query, const double* z, double slack);
-  void find_seeds(const Kernels& kernels, const Screen& screen, Cancel& cancel);
-
+  const Kernels& kernels_;
   const Screen& screen_;
   const int64_t head_dim_;
   std::vector<Head> heads_;
+  std::vector<double> heads_of_;  // [n_queries, head_dim]
   std::vector<int8_t> codes_;
   std::vector<float> points_;
   std::vector<std::vector<int32_t>> seeds_;

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "cpu/finish.hpp"
+#include "cpu/screen/probe.hpp"
 #include "cpu/screen/walk.hpp"
 #include "cpu/tasks.hpp"
 
@@ -51,6 +52,13 @@ class ScreenedScan {
   void walk_strips(int64_t part, int64_t parts, int64_t n_strips, Cancel& cancel) {
     survivors.scan(all_, n_strips * part / parts, n_strips * (part + 1) / parts, cancel);
   }
+  // The nearest leaves of each query, and the rows that are in none; then how much is proven.
+  void probe(Prober& prober, int64_t probes, int64_t n_strips, Cancel& cancel) {
+    rest_.score_tails(cancel);
+    for (int64_t q = 0; q < panel.n_queries(); ++q)
+      if (!panel.needs_no_scan(q)) leaves_.search_leaves(q, prober.nearest(q, probes), cancel);
+    survivors.scan(rest_, 0, n_strips, cancel);
+  }
   void absorb(ScreenedScan& other) {
     survivors.absorb(other.survivors);
     stats += other.stats;
@@ -85,6 +93,7 @@ class ScreenedSearch {
   }
 
   void run() {
+    if (args_.probes > 0) return probe();
     if (plan_.n_chunks == 1) {
       const auto task = [&](int64_t panel, int) { search_alone(panel); };
       return parallel(plan_.n_panels, threads_, task, problem_.cancel);
@@ -109,6 +118,36 @@ class ScreenedSearch {
   void walk(ScreenedScan& scan, bool by_leaves, int64_t part, int64_t parts) const {
     by_leaves ? scan.walk_leaves(part, parts, n_strips_, problem_.cancel)
               : scan.walk_strips(part, parts, n_strips_, problem_.cancel);
+  }
+
+  // Each thread takes queries of its own.
+  void probe() {
+    const int64_t share = (queries_.n_queries + threads_ - 1) / threads_;
+    plan_.panel_queries = std::min(std::max<int64_t>(share, 1), kMaxPanel);
+    plan_.n_panels = (queries_.n_queries + plan_.panel_queries - 1) / plan_.panel_queries;
+    const auto task = [&](int64_t panel, int) { probe_panel(panel); };
+    parallel(plan_.n_panels, threads_, task, problem_.cancel);
+  }
+
+  void probe_panel(int64_t panel) {
+    const Screen& screen = *args_.screening.screen;
+    const HeadPanel heads(problem_.kernels, screen, queries_, first(panel), size(panel),
+                          problem_.cancel);
+    const Places places{problem_.segments, *args_.screening.slots};
+    Prober prober(screen, places, heads, first(panel));
+    const std::unique_ptr<ScreenedScan> scan = scan_of(panel, heads, nullptr);
+    scan->probe(prober, args_.probes, n_strips_, problem_.cancel);
+    finish(*scan, args_.out, 1, problem_.cancel);
+    for (int64_t q = 0; q < heads.n_queries(); ++q) {
+      const int64_t query = first(panel) + q, at = query * args_.out.k;
+      const double norm = queries_.norms[static_cast<size_t>(query)];
+      args_.proven[query] =
+          scan->panel.needs_no_scan(q)
+              ? count_found(args_.out.ids + at, args_.out.k)
+              : prober.proven(q, norm, args_.out.scores + at, args_.out.ids + at, args_.out.k);
+    }
+    const std::lock_guard<std::mutex> lock(counting_);
+    *args_.stats += scan->stats;
   }
 
   // One thread walks everything for a panel of its own.

@@ -159,17 +159,22 @@ void LeafWalk::compare() {
   passed_.clear();
 }
 
-void LeafWalk::search_seeds(Cancel& cancel) {
-  for (int64_t q = 0; q < panel_.n_queries(); ++q) {
-    if (needs_no_scan(q)) continue;
-    cancel.check();
-    queries_.assign(1, static_cast<int32_t>(q));
-    for (const int32_t leaf : heads_.seeds(q)) {
-      judge(leaf, queries_);
-      take(q, leaf, survived_[0]);
-      compare();
-    }
+void LeafWalk::search_leaves(int64_t query, const std::vector<int32_t>& leaves, Cancel& cancel) {
+  cancel.check();
+  queries_.assign(1, static_cast<int32_t>(query));
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    if (i + 1 < leaves.size()) prefetch_leaf(leaves[i + 1]);
+    judge(leaves[i], queries_);
+    take(query, leaves[i], survived_[0]);
+    // The first leaf gives the threshold that spares most rows of the others.
+    if (i == 0 || passed_.size() >= kWaiting) compare();
   }
+  compare();
+}
+
+void LeafWalk::search_seeds(Cancel& cancel) {
+  for (int64_t q = 0; q < panel_.n_queries(); ++q)
+    if (!needs_no_scan(q)) search_leaves(q, heads_.seeds(q), cancel);
 }
 
 void LeafWalk::find_near_leaves(int64_t group) {

@@ -20,6 +20,8 @@ class LeafWalk {
 
   // Searches the leaves nearest to each query.
   void search_seeds(Cancel& cancel);
+  // Searches these leaves for one query.
+  void search_leaves(int64_t query, const std::vector<int32_t>& leaves, Cancel& cancel);
   // Whether a walk costs less than a scan of all strips, by a sample of the leaves.
   bool pays();
   // Leaves [begin, end) without the seeds. `begin` is a multiple of kBoxLeaves.

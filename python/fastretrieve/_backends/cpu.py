@@ -57,6 +57,18 @@ class CpuBackend(_core.CpuBackend):
         out[0][...], out[1][...] = found
         return out
 
+    def probe(  # type: ignore[override]
+        self,
+        queries: Rows,
+        snapshot: Snapshot,
+        k: int,
+        probes: int,
+        counters: Any,  # the core's, which it made itself
+        float64: bool,
+    ) -> tuple[Array, Array, Array]:
+        """The same for the nearest leaves, and how many rows of each answer are proven."""
+        return super().probe(queries, snapshot.native, k, probes, counters, float64)
+
     def range(  # type: ignore[override]
         self,
         queries: Rows,

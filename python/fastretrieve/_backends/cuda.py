@@ -166,6 +166,19 @@ class CudaBackend:
             return scores, ids
         return self.memory.to_host(scores), self.memory.to_host(ids)
 
+    def probe(
+        self,
+        rows: Array,
+        snapshot: Snapshot,
+        k: int,
+        probes: int,
+        counters: Any,  # the DeviceCounters that it made itself
+        float64: bool,
+    ) -> tuple[Array, Array, Array]:
+        """An exact search, which proves all that it finds: a GPU scans whole codes."""
+        scores, ids = self.search(rows, snapshot, k, counters, float64)
+        return scores, ids, (ids >= 0).sum(1)
+
     def refuse_not_finite(self, rows: Array) -> None:
         """Raise where a query on the device is not finite; waits for it."""
         refuse_not_finite(rows)

@@ -86,6 +86,20 @@ class Backend(Protocol):
     ) -> Pair:
         """Scores and ids of the best ``k`` rows, in ``out`` if given."""
 
+    def probe(
+        self,
+        queries: Array,
+        snapshot: Snapshot,
+        k: int,
+        probes: int,
+        counters: SearchCounters,
+        float64: bool,
+        /,
+    ) -> tuple[Array, Array, Array]:
+        """The same for the ``probes`` nearest leaves of a screen and the rows in none, and how many
+        rows of each answer are proven.
+        """
+
     def workspace(self, snapshot: Snapshot, n_queries: int, k: int) -> Array:
         """Memory for a search of this size."""
 

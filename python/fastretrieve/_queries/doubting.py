@@ -21,9 +21,16 @@ from fastretrieve._state.slabs import STRIP_ROWS
 SMALL = 64  # scores
 
 
-def refuse_doubtful(snapshot: Snapshot, scores: NDArray[Any], ids: NDArray[np.int64]) -> None:
+def refuse_doubtful(
+    snapshot: Snapshot,
+    scores: NDArray[Any],
+    ids: NDArray[np.int64],
+    *,
+    is_complete: bool = True,
+) -> None:
     """Raise if results of unverified rows cannot be true: rows that are not finite have odd scores,
-    and wrong codes or screens may hide rows, so that too few are found.
+    and wrong codes or screens may hide rows, so that too few are found. Only a complete search, of
+    all rows, must find as many as there are.
     """
     if scores.size <= SMALL:  # in a third of the time that NumPy takes for so few
         values = scores.ravel().tolist()
@@ -40,7 +47,7 @@ def refuse_doubtful(snapshot: Snapshot, scores: NDArray[Any], ids: NDArray[np.in
         if not segment.slab.is_finite:
             for row in _rows_of(segment, suspects).tolist():
                 finite_rows(segment, row, row + 1)
-    if scores.ndim == 2 and _lacks_rows(snapshot, ids):
+    if is_complete and scores.ndim == 2 and _lacks_rows(snapshot, ids):
         _raise_cause(snapshot)
 
 

@@ -25,6 +25,7 @@ class Hits(tuple[Any, Any]):
     """
 
     metric: str  # how rows were compared; "" if unknown
+    _proven: Any = None  # None: an exact search found all of it
 
     def __new__(cls, scores: Any, ids: Any, *, metric: str = "") -> Hits:
         made = tuple.__new__(cls, (scores, ids))
@@ -40,6 +41,13 @@ class Hits(tuple[Any, Any]):
     def ids(self) -> Any:
         """[n_queries, k] int64, -1 where there are fewer than ``k`` rows."""
         return self[1]
+
+    @property
+    def proven(self) -> Any:
+        """[n_queries] int64, how many of the best rows of each query are certain: whatever the
+        search did not look at scores worse. An exact search proves all that it finds.
+        """
+        return (self.ids >= 0).sum(-1) if self._proven is None else self._proven
 
     def __repr__(self) -> str:
         return f"Hits(scores={self.scores!r}, ids={self.ids!r})"

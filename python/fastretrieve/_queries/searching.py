@@ -63,6 +63,7 @@ def search(
     score_dtype: ScoreDType,
     out: Pair | None,
     check: bool,
+    probes: int | None = None,
 ) -> Hits:
     """The best ``k`` rows for each query; making a ``Searcher`` first would slow small searches."""
     form = state.form
@@ -77,6 +78,9 @@ def search(
     k, float64 = whole(k, "k"), score_dtype != "float32" and is_double(score_dtype)
     if check:
         form.backend.refuse_not_finite(rows)
+    if probes is not None:
+        searcher = Searcher(state, counters, float64)
+        return _probe(searcher, queries, rows, k, whole(probes, "probes"), among, out)
     if out is not None:
         shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
         return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
@@ -93,6 +97,38 @@ def search(
     if np.ndim(queries) == 1:
         scores, ids = scores[0], ids[0]
     return Hits(like(scores, queries), like(ids, queries), metric=form.metric)
+
+
+def _probe(
+    searcher: Searcher,
+    queries: Any,
+    rows: Rows,
+    k: int,
+    probes: int,
+    among: Among | None,
+    out: Pair | None,
+) -> Hits:
+    """The best rows of the leaves nearest to each query, and of the rows in no leaf."""
+    form, parts = searcher.form, []
+    for begin, end, snapshot in _batches(searcher.state, among, len(rows)):
+        found = form.backend.probe(
+            rows[begin:end], snapshot, k, probes, searcher.counters, searcher.float64
+        )
+        if snapshot.is_doubtful:
+            scores, ids = (form.memory.to_host(array) for array in found[:2])
+            refuse_doubtful(snapshot, scores, ids, is_complete=False)
+        parts.append(found)
+    scores, ids, proven = (joined(list(some)) for some in zip(*parts, strict=True))
+    if np.ndim(queries) == 1:
+        scores, ids, proven = scores[0], ids[0], proven[0]
+    if out is None:
+        hits = Hits(like(scores, queries), like(ids, queries), metric=form.metric)
+    else:
+        shape = np.shape(scores)
+        hits = Hits(*checked_out(out, shape, searcher.float64, form, rows), metric=form.metric)
+        as_array(out[0])[...], as_array(out[1])[...] = scores, ids
+    hits._proven = proven if np.ndim(queries) == 1 else like(proven, queries)
+    return hits
 
 
 def search_ids(

@@ -97,7 +97,11 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
             f"{choice.gain_of_many:.2f} times for {MANY}, by rows that were held out"
         )
     steps.done(10)
-    arrays = _Builder(state, slots, axes, sample.radius, choice, rng).arrays(steps)
+    builder = _Builder(state, slots, axes, sample.radius, choice, rng)
+    heads, slack = builder.projected()
+    if not len(heads):
+        return None, "no row has a length and a direction"
+    arrays = builder.arrays(heads, slack, steps)
     return Screen(state.form.metric, state.form.dim, arrays), (
         f"heads of {choice.head} numbers leave {choice.near:.2%} of the rows of held-out queries: "
         f"about {choice.gain_of_one:.1f} times as fast for one query, "
@@ -325,9 +329,8 @@ class _Builder:
         self.tail_centre = 0.0
         self.tail_centre = self._mean_tail()
 
-    def arrays(self, steps: _Steps) -> dict[str, NDArray[Any]]:
+    def arrays(self, heads: Floats, slack: Floats, steps: _Steps) -> dict[str, NDArray[Any]]:
         """All arrays, under their names in a file."""
-        heads, slack = self._projected()
         steps.done(50)
         step, error = self._lattice(heads, slack)
         order = _core.order_leaves(np.ascontiguousarray(heads @ self.order_axes))
@@ -347,7 +350,6 @@ class _Builder:
             centres=centres,
             boxes=boxes,
         )
-        del heads, slack
         steps.done(80)
         places = HOST.empty((n_leaves * STRIP_ROWS,), np.int32)
         places[: len(order)] = self.slots[order]
@@ -397,8 +399,10 @@ class _Builder:
         heads = heads[np.isfinite(slack)].astype(np.float64)
         return float(np.mean(heads @ self.tail.astype(np.float64))) if len(heads) else 0.0
 
-    def _projected(self) -> tuple[Floats, Floats]:
-        """The heads of all covered rows in order of slot, and their slack."""
+    def projected(self) -> tuple[Floats, Floats]:
+        """The heads of all covered rows in order of slot, and their slack. Rows of which a head
+        says nothing, such as a zero vector under cosine, are not covered.
+        """
         heads = HOST.empty((len(self.slots), self.choice.head), np.float32)
         slack = HOST.empty((len(self.slots),), np.float32)
         mapping, begin = self._map(), 0
@@ -408,16 +412,16 @@ class _Builder:
                 end = begin + part.stop - part.start
                 heads[begin:end], slack[begin:end] = mapping.project(self.state.form.backend, rows)
                 begin = end
+        known = np.isfinite(slack)
+        if not known.all():
+            self.slots, heads, slack = self.slots[known], heads[known], slack[known]
         return heads, slack
 
     def _lattice(self, heads: Floats, slack: Floats) -> tuple[float, float]:
         """The step of the codes, and the error that all rows but one in ten thousand keep."""
         stride = max(len(heads) // LATTICE_ROWS, 1)
         sample, slack = heads[::stride], slack[::stride]
-        known = np.isfinite(slack)
-        sample, slack = sample[known].astype(np.float64), slack[known].astype(np.float64)
-        if not len(sample):
-            return 1.0, 0.0
+        sample = sample.astype(np.float64)
         largest = np.abs(sample).max(axis=1)
         step = float(np.quantile(largest, 0.9999)) / 127
         step = step if step > 0 else 1.0
