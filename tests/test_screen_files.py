@@ -16,6 +16,7 @@ import storage_fuzz
 from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
 from fastretrieve._state.screen import TENSORS, Screen
+from fastretrieve.gallery import describing
 from screens import HEAD, NEVER, always_screened, covered_ids, screened
 
 DIM = 18
@@ -79,6 +80,8 @@ def test_a_screen_comes_back_from_a_file(
     assert_answers(loaded, index)
     loaded.save(tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+    facts = describing.index_file(tmp_path / "a", check=True)
+    assert (facts["optimized_rows"], facts["format_version"], facts["faults"]) == (192, 2, [])
 
 
 def test_a_pickle_holds_the_screen() -> None:
