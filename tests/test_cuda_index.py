@@ -253,7 +253,7 @@ def test_the_screen_of_a_file_stays_and_is_not_read(there: Place, tmp_path: Path
     assert_same_index(there, cpu, cuda, queries)
     cuda.save(tmp_path / "b")
     again = fr.Index.load(tmp_path / "b", verify="codes")
-    assert covered_ids(again) == covered_ids(cpu) == cpu.ids[: 450 // 64 * 64].tolist()
+    assert covered_ids(again) == covered_ids(cpu) == [*range(40), *range(90, 448)]
 
 
 def test_a_loaded_index_can_be_changed(there: Place, tmp_path: Path) -> None:
