@@ -19,6 +19,7 @@ import oracle
 from cuda_backends import KINDS, NEEDS_CUDA, PRESENT, Place
 from fastretrieve._backends.cpu import CpuBackend
 from fastretrieve._files.tensorfile import read_header
+from screens import covered_ids, screened
 from search_checks import build, on_cuda
 
 pytestmark = NEEDS_CUDA
@@ -235,6 +236,24 @@ def test_codes_in_a_file_are_those_of_the_device_and_may_be_left_out(
     assert calls == []
     assert_same_index(there, cpu, fr.Index.load(tmp_path / "without", device="cuda"), queries)
     assert calls == [1]
+
+
+def test_the_screen_of_a_file_stays_and_is_not_read(there: Place, tmp_path: Path) -> None:
+    queries, rows = cases.gaussian(500, 21, n_queries=4, seed=12)
+    cpu = screened(build(rows, "ip"))
+    cpu.save(tmp_path / "a")
+    cuda = fr.Index.load(tmp_path / "a", device="cuda", verify="codes")
+    assert cuda.optimize()[:2] == (0, 0)
+    for index in (cpu, cuda):
+        index.remove(np.arange(40, 90))
+    assert_same_index(there, cpu, cuda, queries)
+    assert cuda.stats()["optimized_rows"] == 0
+    for index in (cpu, cuda):
+        index.compact()
+    assert_same_index(there, cpu, cuda, queries)
+    cuda.save(tmp_path / "b")
+    again = fr.Index.load(tmp_path / "b", verify="codes")
+    assert covered_ids(again) == covered_ids(cpu) == [*range(40), *range(90, 448)]
 
 
 def test_a_loaded_index_can_be_changed(there: Place, tmp_path: Path) -> None:

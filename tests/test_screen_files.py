@@ -15,8 +15,8 @@ import oracle
 import storage_fuzz
 from fastretrieve._files import parts
 from fastretrieve._files.parts import PARTS
-from fastretrieve._queries.doubting import refuse_doubtful
 from fastretrieve._state.screen import TENSORS, Screen
+from fastretrieve.gallery import describing
 from screens import HEAD, NEVER, always_screened, covered_ids, screened
 
 DIM = 18
@@ -80,6 +80,8 @@ def test_a_screen_comes_back_from_a_file(
     assert_answers(loaded, index)
     loaded.save(tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+    facts = describing.index_file(tmp_path / "a", check=True)
+    assert (facts["optimized_rows"], facts["format_version"], facts["faults"]) == (192, 2, [])
 
 
 def test_a_pickle_holds_the_screen() -> None:
@@ -367,15 +369,18 @@ def test_verify_codes_finds_a_screen_of_other_rows(name: str, tmp_path: Path) ->
     assert index._state.screen is None  # codes were made anew, and its records are of others
 
 
-def test_an_answer_that_lacks_rows_names_the_screen(tmp_path: Path) -> None:
-    """No screen has led to one so far: a search without a threshold reads every row."""
-    index = fr.Index.load(rewritten(tmp_path / "a", hidden))
-    snapshot = index._state.snapshot
-    scores, ids = index.search(vectors(2, 9), 200)
-    refuse_doubtful(snapshot, scores, ids)
-    scores[1, 150:], ids[1, 150:] = np.nan, -1
+def worst(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """The bounds of every row say that it is infinitely bad."""
+    arrays["screen_records"][:, :16].view(np.float32).fill(-np.inf)
+
+
+@always_screened()
+def test_a_search_that_misses_rows_names_the_screen(tmp_path: Path) -> None:
+    index = fr.Index.load(rewritten(tmp_path / "a", worst))
     with pytest.raises(fr.StorageError, match="the screen at its position 0 is not that of a"):
-        refuse_doubtful(snapshot, scores, ids)
+        index.search(vectors(3, 9), 10)
+    assert index.optimize().rows == 0  # there are few
+    assert_answers(index, made())
 
 
 def test_answers_are_looked_at_until_the_screen_is_proved() -> None:

@@ -26,6 +26,7 @@ def search(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     assert_type(index.range_search(vectors, radius=1.0), fr.InRange)
     assert_type(index.pairs(radius=0.5), fr.Pairs)
     assert_type(index.knn_graph(k=2).ids, NDArray[np.int64])
+    assert_type(index.optimize(), fr.Optimized)
     assert_type(index.stats(), dict[str, float])
     assert_type(index.metric, str)
     assert_type(len(index), int)
