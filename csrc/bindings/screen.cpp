@@ -187,12 +187,6 @@ OwnedScreen make_screen(const std::string& metric, int64_t dim, const py::dict& 
       checked(records, {n_leaves * kStripRows, RecordLayout(dim, as_metric(metric)).bytes()},
               "screen_records"),
       checked(places, {n_leaves * kStripRows}, "screen_places")};
-  for (int64_t leaf = 0; leaf < n_leaves; ++leaf)
-    for (int64_t row = 0; row < kStripRows; ++row) {
-      const int32_t start = layout.starts(screen.heads + leaf * layout.bytes())[row];
-      FR_CHECK(kNever <= start && start <= kAlways, "screen_heads hold the start ", start,
-               ", which no index writes");
-    }
   return {std::move(screen), py::make_tuple(map.owner, heads, centres, boxes, records, places)};
 }
 

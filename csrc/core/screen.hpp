@@ -90,6 +90,10 @@ struct Screen {
 
 // A head's sum starts here, beside minus half its square: rows that always survive, and none.
 constexpr int32_t kAlways = 1 << 29, kNever = -(1 << 29);
+// The starts of a damaged file may be any numbers: sums wrap then, as those of vector registers do.
+inline int32_t head_sum(int32_t products, int32_t start) {
+  return static_cast<int32_t>(static_cast<uint32_t>(products) + static_cast<uint32_t>(start));
+}
 constexpr int32_t kAnything = 1 << 30;  // the start of a query without a threshold
 
 // The most that heads may differ where lifted vectors differ by `distance`.

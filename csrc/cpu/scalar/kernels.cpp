@@ -64,7 +64,7 @@ void heads(const HeadArgs& leaf) {
     dot_strip(leaf, query, dots);
     uint64_t rows = 0;
     for (int64_t row = 0; row < kStripRows; ++row)
-      rows |= uint64_t{dots[row] + leaf.starts[row] >= 0} << row;
+      rows |= uint64_t{head_sum(dots[row], leaf.starts[row]) >= 0} << row;
     leaf.survivors[query] = rows;
   }
 }

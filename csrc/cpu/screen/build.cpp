@@ -302,6 +302,7 @@ int64_t first_wrong(const Kernels& kernels, const Places& where, const Screen& s
       const int32_t start = leaves.starts(codes)[r];
       const double slack = project(x, std::sqrt(square), Role::row, z.data());
       good = good && slack < kInfinity;
+      good = good && start <= kAlways;
       if (good && start != kAlways) {
         double error = 0, half = 0;
         for (int64_t d = 0; d < map.head_dim; ++d) {

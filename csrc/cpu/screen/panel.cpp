@@ -88,7 +88,8 @@ void HeadPanel::rank_leaves(int64_t query, std::vector<int32_t>& values) const {
     args.starts = layout.starts(args.codes);
     args.dots = values.data() + strip * kStripRows;
     kernels_.heads(args);
-    for (int64_t row = 0; row < kStripRows; ++row) args.dots[row] += args.starts[row];
+    for (int64_t row = 0; row < kStripRows; ++row)
+      args.dots[row] = head_sum(args.dots[row], args.starts[row]);
   }
   values.resize(static_cast<size_t>(screen_.n_leaves));
 }
@@ -162,7 +163,7 @@ void HeadPanel::find_seeds(Cancel& cancel) {
           const int row = __builtin_ctzll(rows);
           const int64_t leaf = strip * kStripRows + row;
           if (leaf < screen.n_leaves)
-            nearest[q].take(dots[q * kStripRows + row] + args.starts[row] + wanted,
+            nearest[q].take(int64_t{dots[q * kStripRows + row]} + args.starts[row] + wanted,
                             static_cast<int32_t>(leaf));
         }
       }

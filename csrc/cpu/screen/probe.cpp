@@ -31,7 +31,9 @@ bool Prober::may_return_a_row(int64_t query, int64_t leaf) const {
     if (slot < 0) continue;
     if (all_rows_count_) return true;
     const Places::At at = places_.find(slot);
-    if (row_allowed(places_.segments[at.segment], first_ + query, at.row)) return true;
+    if (at.row < places_.segments[at.segment].rows.n_rows &&
+        row_allowed(places_.segments[at.segment], first_ + query, at.row))
+      return true;
   }
   return false;
 }

@@ -107,8 +107,10 @@ class ScreenedSearch {
     return std::min(plan_.panel_queries, queries_.n_queries - first(panel));
   }
   HeadPanel heads_of(int64_t panel) const {
-    return {problem_.kernels, *args_.screening.screen, queries_, first(panel),
-            size(panel),      problem_.cancel};
+    HeadPanel heads(problem_.kernels, *args_.screening.screen, queries_, first(panel), size(panel),
+                    problem_.cancel);
+    heads.find_seeds(problem_.cancel);
+    return heads;
   }
   std::unique_ptr<ScreenedScan> scan_of(int64_t panel, const HeadPanel& heads,
                                         SharedThresholds* shared) const {

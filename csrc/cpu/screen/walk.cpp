@@ -109,6 +109,7 @@ void LeafWalk::take(int64_t query, int64_t leaf, uint64_t rows) {
     const int32_t slot = screen_.places[position];
     if (slot < 0) continue;
     const Places::At at = places_.find(slot);
+    if (at.row >= problem_.segments[at.segment].rows.n_rows) continue;  // of a damaged file
     if (!row_allowed(problem_.segments[at.segment], panel_.first() + query, at.row)) continue;
     const uint8_t* const record = screen_.records + position * records_.bytes();
     for (int64_t b = 0; b < records_.bytes() && b < 2048; b += 64) __builtin_prefetch(record + b);

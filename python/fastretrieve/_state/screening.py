@@ -30,7 +30,7 @@ BOX_AXES = 16
 ORDER_AXES = 32  # across which rows are sorted into leaves
 MIN_DIM = 64  # shorter vectors are read as fast as heads
 LOOK_ROWS = 512  # that show whether there is a spectrum at all
-BASIS_ROWS = 16384
+BASIS_ROWS, BASIS_BYTES = 16384, 128 << 20
 MAX_EXACT_DIM = 1024  # beyond, only the first axes are computed
 JUDGE_ROWS, JUDGE_QUERIES, JUDGE_K = 16384, 64, 10
 EASIER = 2.0  # rows leave so many times fewer rows than queries from elsewhere do
@@ -86,7 +86,8 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
             f"dimensions; a screen can pay below {MOST_DIMENSIONS * state.form.dim:.0f}"
         )
     steps.done(1)
-    sample = _sample(state, slots, BASIS_ROWS, rng)
+    n_known = min(BASIS_ROWS, BASIS_BYTES // (8 * state.form.dim))
+    sample = _sample(state, slots, max(n_known, 2 * MIN_DIM), rng)
     held_out = len(sample.lifted) // 8
     axes = _principal_axes(sample.lifted[held_out:], max(HEADS))
     steps.done(5)
@@ -211,7 +212,8 @@ def _choose(
     state: State, axes: _Axes, slots: NDArray[np.int64], rng: np.random.Generator
 ) -> _Choice:
     """The head that saves most on rows that were held out, if it saves enough."""
-    asked, others = (_some(slots, n, rng) for n in (JUDGE_QUERIES, JUDGE_ROWS))
+    judging = min(JUDGE_ROWS, BASIS_BYTES // (8 * state.form.dim))
+    asked, others = (_some(slots, n, rng) for n in (JUDGE_QUERIES, judging))
     queries, rows = (
         _in_range(as_float(rows_at(state, which)).astype(np.float64)) for which in (asked, others)
     )
@@ -224,7 +226,7 @@ def _choose(
     near = _share_near(along, len(queries), reach, len(slots))
     best = _Choice(0, 0.0, 0.0, 1.0)
     for head in HEADS:
-        if head - 1 > len(axes.rows) or head > state.form.dim * 3 // 4:
+        if head - 1 > len(axes.rows) or head > _largest_head(state.form.dim):
             continue
         left = EASIER * _share_left(along[:, : head - 1], far, len(queries), reach, head)
         gains = [_gain(state, head, near, left, len(slots), n) for n in (1, MANY)]
@@ -232,6 +234,13 @@ def _choose(
             best = _Choice(head, gains[0], gains[1], left)
     pays = np.sqrt(best.gain_of_one * best.gain_of_many) >= LEAST_GAIN
     return best if pays else best._replace(head=0)
+
+
+def _largest_head(dim: int) -> int:
+    """So large that screen and codes take at most 0.6 of the bytes of float32 from 384 numbers on,
+    and 0.75 at 128.
+    """
+    return max(dim // 3, min(96, dim * 3 // 4))
 
 
 def _share_near(along: Doubles, n_queries: int, reach: Doubles, n_rows: int) -> float:
