@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -18,6 +19,7 @@ import oracle
 from fastretrieve import _core
 from fastretrieve._backends.cpu import CpuBackend
 from fastretrieve._state import screening
+from fastretrieve._state.recall import probes_for
 from search_checks import build, rounded, search
 
 UseThreads = Callable[[int], None]
@@ -311,3 +313,71 @@ def test_without_a_screen_probes_search_everything() -> None:
     assert index.search(queries[:2], 10).proven.tolist() == [10, 10]
     with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
         index.search(queries, 10, probes=0)
+
+
+def test_recall_is_what_was_measured() -> None:
+    """On unseen queries like those it was measured for: so many leaves do, and no fewer."""
+    queries, rows = spectral(30_000, 96, 3000)
+    index = build(rows, "l2")
+    with any_rows(32):
+        index.optimize(queries=queries[:2000])
+    unseen = queries[2000:]
+    for k in (1, 10):
+        exact = index.search(unseen, k).ids
+
+        def reached(exact: np.ndarray = exact, k: int = k, **options: float) -> float:
+            found = index.search(unseen, k, **options).ids
+            return float(np.mean([np.isin(a, b).mean() for a, b in zip(found, exact, strict=True)]))
+
+        for recall in (0.5, 0.8, 0.95, 0.99):
+            assert reached(recall=recall) > recall - 0.02
+            n_leaves = probes_for(index._state.screen, recall, k)
+            assert n_leaves == 1 or reached(probes=n_leaves - 1) < recall + 0.02
+        assert reached(recall=1.0) == 1.0
+
+
+def test_recall_by_rows_of_the_index() -> None:
+    queries, rows = spectral(20_000, 96, 500)
+    index = optimized(rows, "cosine")
+    exact = index.search(queries, 10).ids
+    found = index.search(queries, 10, recall=0.9).ids
+    reached = np.mean([np.isin(a, b).mean() for a, b in zip(found, exact, strict=True)])
+    assert 0.8 < reached < 0.97
+
+
+def test_recall_behind_a_mask_finds_k_rows(isa: str) -> None:
+    (queries, rows), _ = spectral_case("cosine")
+    index = optimized(rows, "cosine")
+    few = np.zeros(len(rows), dtype=bool)
+    few[::100] = True
+    found = index.search(queries[:5], 30, recall=0.5, where=few)
+    assert (found.ids >= 0).all()
+    assert few[found.ids].all()
+
+
+def test_recall_survives_a_file(tmp_path: Path) -> None:
+    (queries, rows), _ = spectral_case("l2")
+    index = optimized(rows, "l2")
+    index.save(tmp_path / "a")
+    loaded = fr.Index.load(tmp_path / "a", verify="codes")
+    for recall in (0.3, 0.9, 0.999):
+        ours, theirs = (i.search(queries, 10, recall=recall) for i in (index, loaded))
+        assert (ours.ids == theirs.ids).all()
+
+
+def test_questions_that_make_no_sense() -> None:
+    index = optimized(spectral_case("l2")[0].rows, "l2")
+    query = spectral_case("l2")[0].queries[0]
+    for options, message in [
+        ({"recall": 0.0}, "above 0 and at most 1, got 0.0"),
+        ({"recall": 95}, "above 0 and at most 1, got 95"),
+        ({"recall": "high"}, "above 0 and at most 1, got 'high'"),
+        ({"recall": 0.9, "probes": 3}, "probes or recall, not both"),
+        ({"recall": 0.9, "k": 101}, "k up to 100, got k=101"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            index.search(query, **options)
+    with pytest.raises(ValueError, match="at least one query"):
+        index.optimize(queries=np.zeros((0, 96), np.float32))
+    with pytest.raises(ValueError, match="dimension"):
+        index.optimize(queries=np.zeros((2, 95), np.float32))

@@ -8,6 +8,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/segments.hpp"
+#include "bindings/unlocked.hpp"
 #include "core/bound.hpp"
 #include "core/check.hpp"
 #include "core/fpenv.hpp"
@@ -17,6 +18,7 @@
 #include "cpu/encode.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/screen/panel.hpp"
+#include "cpu/screen/probe.hpp"
 #include "cpu/screen/search.hpp"
 #include "cpu/strip_walk.hpp"
 
@@ -142,6 +144,31 @@ py::tuple screen_verdicts(const cpu::CpuBackend& backend, const py::handle& quer
   return py::make_tuple(kept, near);
 }
 
+// The leaves nearest to each query, nearest first: [n_queries, n_leaves]; -1 beyond the last one.
+py::array_t<int32_t> nearest_leaves(const cpu::CpuBackend& backend, const py::handle& queries,
+                                    const Segments& segments, int64_t n_leaves) {
+  const Matrix q = as_matrix(queries, "queries");
+  FR_CHECK(segments.screening().screen, "the segments have no screen");
+  FR_CHECK(n_leaves >= 1, "n_leaves must be at least 1, got ", n_leaves);
+  const Screen& screen = *segments.screening().screen;
+  py::array_t<int32_t> leaves({q.n_rows, n_leaves});
+  int32_t* const out = leaves.mutable_data();
+  std::fill_n(out, leaves.size(), -1);
+  unlocked([&](Cancel& cancel) {
+    const DefaultFloatEnvironment floats;
+    const cpu::EncodedQueries encoded(backend.kernels(), q, segments.metric(), cancel);
+    const cpu::HeadPanel heads(backend.kernels(), screen, encoded, 0, q.n_rows, cancel);
+    const cpu::Places places{segments.data(), segments.slots()};
+    cpu::Prober prober(backend.kernels(), screen, places, heads, 0);
+    for (int64_t i = 0; i < q.n_rows; ++i) {
+      cancel.check_now();
+      const std::vector<int32_t>& found = prober.nearest(i, n_leaves);
+      std::copy(found.begin(), found.end(), out + i * n_leaves);
+    }
+  });
+  return leaves;
+}
+
 void use_screens(const std::string& how) {
   FR_CHECK(how == "by cost" || how == "always" || how == "never",
            "screens are used by cost, always or never, got '", how, "'");
@@ -157,6 +184,8 @@ void bind_inspect(py::module_& m) {
         py::arg("segments"), py::arg("thresholds"));
   m.def("screen_verdicts", &screen_verdicts, py::arg("backend"), py::arg("queries"),
         py::arg("segments"), py::arg("thresholds"));
+  m.def("nearest_leaves", &nearest_leaves, py::arg("backend"), py::arg("queries"),
+        py::arg("segments"), py::arg("n_leaves"));
   m.def("use_screens", &use_screens, py::arg("how"));
   m.def("cpu_plan", &cpu_plan, py::arg("n_queries"), py::arg("n_strips"), py::arg("dim"),
         py::arg("n_threads"));

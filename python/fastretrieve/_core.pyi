@@ -153,6 +153,9 @@ def scan_intervals(
 def screen_verdicts(
     backend: CpuBackend, queries: _Matrix, segments: Segments, thresholds: Sequence[float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]: ...
+def nearest_leaves(
+    backend: object, queries: _Matrix, segments: Segments, n_leaves: int
+) -> NDArray[np.int32]: ...
 def use_screens(how: str) -> None: ...
 def pack_mask(
     mask: NDArray[np.bool_],

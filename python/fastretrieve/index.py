@@ -167,6 +167,7 @@ class Index:
         where: Any = None,
         exclude: Any = None,
         probes: int | None = None,
+        recall: float | None = None,
         score_dtype: ScoreDType = "float32",
         out: Pair | None = None,
         check: bool = False,
@@ -183,7 +184,10 @@ class Index:
         ``probes`` makes the search approximate, after :meth:`optimize`: of the rows that were there
         then, only those of so many leaves of 64 are considered, the ones nearest to the query, and
         the best of these rows are found exactly. ``hits.proven`` says how many of the best rows of
-        each query are certain all the same.
+        each query are certain all the same. ``recall=0.95`` reads as many leaves as it took to find
+        that share of the true neighbours of the queries on which :meth:`optimize` measured it. It
+        is a statistic, not a promise; behind ``where`` or ``exclude`` it goes on until ``k`` rows
+        are found.
 
         ``out`` is a pair of arrays (scores, ids) that receive the results, of their shape and type
         and where the queries are. Queries that are not finite are an error; those on a GPU come
@@ -208,6 +212,7 @@ class Index:
             out=out,
             check=check,
             probes=probes,
+            recall=recall,
         )
 
     def search_ids(
@@ -479,13 +484,16 @@ class Index:
         with self._writing:
             self._state = compacted(self._state)
 
-    def optimize(self, *, progress: Progress | None = None) -> Optimized:
+    def optimize(self, *, queries: Any = None, progress: Progress | None = None) -> Optimized:
         """Make searches of this index faster, with the same answers in every bit.
 
         It looks for a few numbers of each row, its *head*, which prove that most rows cannot place,
         and puts rows that lie close together into leaves that a search can skip. Data that such
         heads cannot tell apart, and few rows, get none: the result says why. It holds about
         ``dim`` bytes a row more. Ids and their order do not change.
+
+        ``queries`` are some like those that will come. They measure, against the exact search, how
+        many leaves ``search(recall=)`` must read; without them rows of the index do.
 
         Searches go on meanwhile; changes wait. Rows that are added later are searched as before,
         until the next call. Files keep what it made. ``progress`` is called with how much is done,
@@ -497,8 +505,13 @@ class Index:
         >>> made.rows, made.head
         (0, 0)
         """
+        asked = None
+        if queries is not None:
+            asked = self._form.backend.as_rows(queries, name="queries", dim=self.dim)
+            if not len(asked):
+                raise ValueError("queries must hold at least one query, got none")
         with self._writing:
-            self._state, made = optimized(self._state, progress)
+            self._state, made = optimized(self._state, asked, progress)
         return made
 
     # --- files ------------------------------------------------------------------------------------

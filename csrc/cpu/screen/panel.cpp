@@ -70,39 +70,44 @@ double HeadPanel::distance_beyond(int64_t query, float box_square) const {
   return apart / (map.axes_lipschitz * map.lipschitz) * (1 - 0x1p-40);
 }
 
-void HeadPanel::rank_leaves(int64_t query, std::vector<int32_t>& values) const {
+void HeadPanel::rank_leaves(int64_t first, int64_t n, std::vector<int32_t>& values) const {
   const LeafLayout layout(head_dim_);
-  const int64_t n_strips = (screen_.n_leaves + kStripRows - 1) / kStripRows;
-  values.resize(static_cast<size_t>(n_strips * kStripRows));
-  const int32_t bias =
-      static_cast<int32_t>(-kCodeOffset * heads_[static_cast<size_t>(query)].code_sum);
-  uint64_t unused = 0;
+  const int64_t n_values = ranked_leaves();
+  values.resize(static_cast<size_t>(n * n_values));
+  int32_t bias[kStreamQueries], dots[kStreamQueries * kStripRows];
+  uint64_t unused[kStreamQueries];
+  for (int64_t q = 0; q < n; ++q)
+    bias[q] = static_cast<int32_t>(-kCodeOffset * heads_[static_cast<size_t>(first + q)].code_sum);
   HeadArgs args{};
   args.groups = layout.groups;
-  args.queries = codes(query);
-  args.bias = &bias;
-  args.n_queries = 1;
-  args.survivors = &unused;
-  for (int64_t strip = 0; strip < n_strips; ++strip) {
+  args.queries = codes(first);
+  args.bias = bias;
+  args.n_queries = n;
+  args.survivors = unused;
+  args.dots = dots;
+  args.keep_dots = true;
+  for (int64_t strip = 0; strip * kStripRows < n_values; ++strip) {
     args.codes = screen_.centres + strip * layout.bytes();
     args.starts = layout.starts(args.codes);
-    args.dots = values.data() + strip * kStripRows;
     kernels_.heads(args);
-    for (int64_t row = 0; row < kStripRows; ++row)
-      args.dots[row] = head_sum(args.dots[row], args.starts[row]);
+    for (int64_t q = 0; q < n; ++q)
+      for (int64_t row = 0; row < kStripRows; ++row)
+        values[static_cast<size_t>(q * n_values + strip * kStripRows + row)] =
+            head_sum(dots[q * kStripRows + row], args.starts[row]);
   }
-  values.resize(static_cast<size_t>(screen_.n_leaves));
 }
 
 double HeadPanel::leaf_distance(int64_t query, int64_t leaf) const {
   const LeafLayout layout(head_dim_);
-  const uint8_t* const strip = screen_.centres + leaf / kStripRows * layout.bytes();
-  const double* const z = heads_of_.data() + query * head_dim_;
+  const uint8_t* codes =
+      screen_.centres + leaf / kStripRows * layout.bytes() + layout.code_at(leaf % kStripRows, 0);
+  const double* z = heads_of_.data() + query * head_dim_;
   double square = 0;
-  for (int64_t d = 0; d < head_dim_; ++d) {
-    const int code = strip[layout.code_at(leaf % kStripRows, d)] - kCodeOffset;
-    const double off = z[d] - screen_.step * code;
-    square += off * off;
+  for (int64_t g = 0; g < layout.groups; ++g, codes += kGroupBytes, z += kGroupDims) {
+    for (int64_t d = 0; d < kGroupDims; ++d) {
+      const double off = z[d] - screen_.step * (codes[d] - kCodeOffset);
+      square += off * off;
+    }
   }
   return square;
 }

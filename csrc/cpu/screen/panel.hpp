@@ -35,9 +35,12 @@ class HeadPanel {
     return seeds_[static_cast<size_t>(query)];
   }
 
-  // Squared distances of codes, in steps: of the query's head and the centre of each leaf. Half of
-  // them, negated, and without the square of the query's codes.
-  void rank_leaves(int64_t query, std::vector<int32_t>& values) const;
+  // For some queries, at most kStreamQueries, and every leaf: the product of their codes minus half
+  // the square of the leaf's. [n_queries][leaves in whole strips]
+  void rank_leaves(int64_t first, int64_t n_queries, std::vector<int32_t>& values) const;
+  int64_t ranked_leaves() const {
+    return (screen_.n_leaves + kStripRows - 1) / kStripRows * kStripRows;
+  }
   // The distance of the query's head from the centre of a leaf, squared.
   double leaf_distance(int64_t query, int64_t leaf) const;
   // How far the query's head is from its codes.

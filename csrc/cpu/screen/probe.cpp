@@ -16,8 +16,14 @@ int64_t count_found(const int64_t* ids, int64_t k) {
   return found;
 }
 
-Prober::Prober(const Screen& screen, const Places& places, const HeadPanel& heads, int64_t first)
-    : screen_(screen), places_(places), heads_(heads), first_(first), all_rows_count_(true) {
+Prober::Prober(const Kernels& kernels, const Screen& screen, const Places& places,
+               const HeadPanel& heads, int64_t first)
+    : kernels_(kernels),
+      screen_(screen),
+      places_(places),
+      heads_(heads),
+      first_(first),
+      all_rows_count_(true) {
   for (size_t s = 0; s < places.slots.size(); ++s) {
     const Segment& segment = places.segments[s];
     if (segment.live || segment.where || segment.where_bytes) all_rows_count_ = false;
@@ -38,46 +44,77 @@ bool Prober::may_return_a_row(int64_t query, int64_t leaf) const {
   return false;
 }
 
+const int32_t* Prober::values_of(int64_t query) {
+  const int64_t first = query / kStreamQueries * kStreamQueries;
+  if (first != first_value_) {
+    const int64_t n = std::min(kStreamQueries, heads_.n_queries() - first);
+    heads_.rank_leaves(first, n, values_);
+    first_value_ = first;
+  }
+  return values_.data() + (query - first) * heads_.ranked_leaves();
+}
+
+// The least value of the `wanted` largest, or a little less: by counts of ranges of values.
+static int32_t roughly_nth(const int32_t* values, int64_t n, int64_t wanted) {
+  constexpr int64_t kRanges = 2048;
+  const auto [least, most] = std::minmax_element(values, values + n);
+  const int64_t range = (int64_t{*most} - *least) / kRanges + 1;
+  int64_t counts[kRanges] = {};
+  for (int64_t i = 0; i < n; ++i) ++counts[(int64_t{*most} - values[i]) / range];
+  int64_t total = 0, r = 0;
+  while (r < kRanges && (total += counts[r]) < wanted) ++r;
+  return static_cast<int32_t>(std::max(int64_t{*least}, int64_t{*most} - (r + 1) * range + 1));
+}
+
 const std::vector<int32_t>& Prober::nearest(int64_t query, int64_t n_leaves) {
-  heads_.rank_leaves(query, values_);
-  order_.resize(values_.size());
-  for (size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<int32_t>(i);
-  const auto larger = [this](int32_t a, int32_t b) {
-    return values_[static_cast<size_t>(a)] > values_[static_cast<size_t>(b)];
-  };
-  // Codes say roughly which leaves are near. Take twice as many, compare their distances in
-  // float64, and go on until no other leaf can be nearer than the last one chosen.
-  std::vector<std::pair<double, int32_t>> found;
-  size_t known = 0;
-  for (size_t wanted = static_cast<size_t>(2 * n_leaves + 16);; wanted *= 2) {
-    wanted = std::min(wanted, order_.size());
-    if (wanted < order_.size())
-      std::nth_element(order_.begin() + static_cast<int64_t>(known),
-                       order_.begin() + static_cast<int64_t>(wanted - 1), order_.end(), larger);
-    for (; known < wanted; ++known)
-      if (may_return_a_row(query, order_[known]))
-        found.emplace_back(heads_.leaf_distance(query, order_[known]), order_[known]);
-    std::sort(found.begin(), found.end());
-    if (known == order_.size()) break;
-    if (static_cast<int64_t>(found.size()) < n_leaves) continue;
-    // Every other leaf has codes at least so far away. A value is within one half of the truth.
-    const double value = values_[static_cast<size_t>(order_[known - 1])];
-    const double codes = static_cast<double>(heads_.code_square(query)) - 2 * value - 2;
+  const int32_t* const values = values_of(query);
+  const int64_t n = screen_.n_leaves;
+  // Codes say roughly which leaves are near. Take some more, compare their distances in float64,
+  // and go on until no other leaf can be nearer than the last one chosen.
+  for (int64_t wanted = std::min(n_leaves, n) * 9 / 8 + 16;; wanted *= 2) {
+    const int32_t cut = wanted < n ? roughly_nth(values, n, wanted) : INT32_MIN;
+    found_.clear();
+    for (int64_t leaf = 0; leaf < n; ++leaf)
+      if (values[leaf] >= cut && may_return_a_row(query, leaf))
+        found_.emplace_back(heads_.leaf_distance(query, leaf), static_cast<int32_t>(leaf));
+    std::sort(found_.begin(), found_.end());
+    if (wanted >= n) break;
+    if (static_cast<int64_t>(found_.size()) < n_leaves) continue;
+    // The value of every other leaf is below the cut, and within one half of the truth.
+    const double codes = static_cast<double>(heads_.code_square(query)) - 2.0 * cut;
     const double least = screen_.step * std::sqrt(std::max(codes, 0.0)) * (1 - 0x1p-40) -
                          heads_.code_error(query) * (1 + 0x1p-40);
-    const double last = std::sqrt(found[static_cast<size_t>(n_leaves - 1)].first);
+    const double last = std::sqrt(found_[static_cast<size_t>(n_leaves - 1)].first);
     if (last * (1 + 0x1p-40) < least) break;
   }
-  if (static_cast<int64_t>(found.size()) > n_leaves) found.resize(static_cast<size_t>(n_leaves));
   std::vector<int32_t>& chosen = chosen_[static_cast<size_t>(query)];
-  for (const auto& [distance, leaf] : found) chosen.push_back(leaf);
+  for (size_t i = 0; i < found_.size() && static_cast<int64_t>(i) < n_leaves; ++i)
+    chosen.push_back(found_[i].second);
   return chosen;
 }
 
+bool Prober::reaches_unread(int64_t query, double query_norm, double score) const {
+  constexpr int64_t kGroupsAtOnce = 32;
+  const Aim aim = heads_.aim(query, query_norm, value_of_score(screen_.map.metric, score));
+  const int64_t n_groups = (screen_.n_leaves + kBoxLeaves - 1) / kBoxLeaves;
+  uint16_t near[kGroupsAtOnce];
+  for (int64_t group = 0; group < n_groups; group += kGroupsAtOnce) {
+    const int64_t n = std::min(kGroupsAtOnce, n_groups - group);
+    kernels_.boxes({screen_.boxes + group * kBoxAxes * 2 * kBoxLeaves, n, heads_.point(query),
+                    aim.box_limit, near});
+    for (int64_t g = 0; g < n; ++g) {
+      for (unsigned bits = near[g]; bits; bits &= bits - 1) {
+        const int64_t leaf = (group + g) * kBoxLeaves + __builtin_ctz(bits);
+        if (leaf < screen_.n_leaves && !read_[static_cast<size_t>(leaf)] &&
+            may_return_a_row(query, leaf))
+          return true;
+      }
+    }
+  }
+  return false;
+}
+
 float Prober::nearest_unread(int64_t query) {
-  read_.assign(static_cast<size_t>(screen_.n_leaves), uint8_t{0});
-  for (const int32_t leaf : chosen_[static_cast<size_t>(query)])
-    read_[static_cast<size_t>(leaf)] = 1;
   std::vector<std::pair<float, int32_t>> unread;
   const float* const point = heads_.point(query);
   for (int64_t leaf = 0; leaf < screen_.n_leaves; ++leaf) {
@@ -106,8 +143,13 @@ float Prober::nearest_unread(int64_t query) {
 
 int64_t Prober::proven(int64_t query, double query_norm, const double* scores, const int64_t* ids,
                        int64_t k) {
-  const float square = nearest_unread(query);
   const int64_t found = count_found(ids, k);
+  read_.assign(static_cast<size_t>(screen_.n_leaves), uint8_t{0});
+  for (const int32_t leaf : chosen_[static_cast<size_t>(query)])
+    read_[static_cast<size_t>(leaf)] = 1;
+  // Mostly not even the best row is certain, and the first boxes say so.
+  if (found > 0 && reaches_unread(query, query_norm, scores[0])) return 0;
+  const float square = nearest_unread(query);
   if (!(square < HUGE_VALF)) return found;
   const Metric metric = screen_.map.metric;
   const double distance = heads_.distance_beyond(query, square);

@@ -136,7 +136,7 @@ class ScreenedSearch {
     const HeadPanel heads(problem_.kernels, screen, queries_, first(panel), size(panel),
                           problem_.cancel);
     const Places places{problem_.segments, *args_.screening.slots};
-    Prober prober(screen, places, heads, first(panel));
+    Prober prober(problem_.kernels, screen, places, heads, first(panel));
     const std::unique_ptr<ScreenedScan> scan = scan_of(panel, heads, nullptr);
     scan->probe(prober, args_.probes, n_strips_, problem_.cancel);
     finish(*scan, args_.out, 1, problem_.cancel);

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastretrieve._backends.interface import Pair, Ranges, SearchCounters
 from fastretrieve._backends.snapshot import Snapshot
-from fastretrieve._common.arguments import whole
+from fastretrieve._common.arguments import shown, whole
 from fastretrieve._common.arrays import Rows, device_of, is_tensor, joined, like
 from fastretrieve._queries.doubting import refuse_doubtful
 from fastretrieve._queries.filters import masked
@@ -30,7 +30,8 @@ from fastretrieve._queries.results import (
 )
 from fastretrieve._state.ids import as_ids
 from fastretrieve._state.locating import stored_rows
-from fastretrieve._state.slabs import Format
+from fastretrieve._state.recall import probes_for
+from fastretrieve._state.slabs import STRIP_ROWS, Format
 from fastretrieve._state.state import State
 
 
@@ -64,6 +65,7 @@ def search(
     out: Pair | None,
     check: bool,
     probes: int | None = None,
+    recall: float | None = None,
 ) -> Hits:
     """The best ``k`` rows for each query; making a ``Searcher`` first would slow small searches."""
     form = state.form
@@ -78,9 +80,10 @@ def search(
     k, float64 = whole(k, "k"), score_dtype != "float32" and is_double(score_dtype)
     if check:
         form.backend.refuse_not_finite(rows)
-    if probes is not None:
-        searcher = Searcher(state, counters, float64)
-        return _probe(searcher, queries, rows, k, whole(probes, "probes"), among, out)
+    if probes is not None or recall is not None:
+        searcher, at_least = Searcher(state, counters, float64), recall is not None
+        n_leaves = _leaves_to_read(state, k, probes, recall)
+        return _probe(searcher, queries, rows, k, n_leaves, among, out, fill=at_least)
     if out is not None:
         shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
         return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
@@ -99,6 +102,25 @@ def search(
     return Hits(like(scores, queries), like(ids, queries), metric=form.metric)
 
 
+def _n_leaves(state: State) -> int:
+    screen = state.snapshot.screen
+    return 0 if screen is None else len(screen.places) // STRIP_ROWS
+
+
+def _leaves_to_read(state: State, k: int, probes: int | None, recall: float | None) -> int:
+    """How many leaves a search reads that was asked for a number of them, or for a recall."""
+    if recall is None:
+        return whole(probes, "probes")
+    if probes is not None:
+        raise ValueError(f"give probes or recall, not both; got {probes} and {recall}")
+    if not isinstance(recall, (int, float)) or not 0 < recall <= 1:
+        raise ValueError(f"recall must be above 0 and at most 1, got {shown(recall)}")
+    screen = state.snapshot.screen
+    if screen is None or recall == 1:
+        return max(_n_leaves(state), 1)
+    return probes_for(screen, float(recall), k)
+
+
 def _probe(
     searcher: Searcher,
     queries: Any,
@@ -107,13 +129,19 @@ def _probe(
     probes: int,
     among: Among | None,
     out: Pair | None,
+    *,
+    fill: bool,
 ) -> Hits:
-    """The best rows of the leaves nearest to each query, and of the rows in no leaf."""
+    """The best rows of the leaves nearest to each query, and of the rows in no leaf. With ``fill``
+    more leaves are read where they hold fewer than ``k`` rows.
+    """
     form, parts = searcher.form, []
     for begin, end, snapshot in _batches(searcher.state, among, len(rows)):
-        found = form.backend.probe(
-            rows[begin:end], snapshot, k, probes, searcher.counters, searcher.float64
-        )
+        n_leaves, asked = probes, (searcher.counters, searcher.float64)
+        found = form.backend.probe(rows[begin:end], snapshot, k, n_leaves, *asked)
+        while fill and n_leaves < _n_leaves(searcher.state) and bool((found[1] < 0).any()):
+            n_leaves *= 4
+            found = form.backend.probe(rows[begin:end], snapshot, k, n_leaves, *asked)
         if snapshot.is_doubtful:
             scores, ids = (form.memory.to_host(array) for array in found[:2])
             refuse_doubtful(snapshot, scores, ids, is_complete=False)

@@ -117,6 +117,15 @@ def rows_at(state: State, slots: Int64s) -> Rows:
     return together
 
 
+def ids_at(state: State, slots: Int64s) -> Int64s:
+    """The ids of the rows at these slots."""
+    ids: Int64s = slots.copy()
+    for segment in state.segments:
+        here = segment.holds(slots)
+        ids[here] = segment.row_ids()[slots[here] - segment.slab.slot]
+    return ids
+
+
 def origins(state: State, slots: Int64s) -> Int64s:
     """The slots at which the ids of the rows at these slots began."""
     began: Int64s = slots.copy()

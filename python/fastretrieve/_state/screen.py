@@ -24,6 +24,7 @@ from fastretrieve._state.slabs import STRIP_ROWS
 
 PLACES = "screen_places"  # the slot of the row at each position, -1 for none
 HEADS = "screen_heads"  # strips of lattice codes, 64 rows each
+RECALL = "screen_recall"  # shares of true neighbours in the nearest leaves: recall.py
 RECORDS = "screen_records"  # the int8 codes and bounds of each row
 HEAD_UNIT, MAX_HEAD = 16, 256  # numbers of a head are a multiple of one, up to the other
 MAX_SLOT = np.iinfo(np.int32).max  # that a place can name
@@ -41,6 +42,8 @@ class Screen:
         self.metric = metric
         self.dim = dim
         self.arrays: Arrays = MappingProxyType(views)
+        if not bool(((views[RECALL] >= 0) & (views[RECALL] <= 1)).all()):
+            raise ValueError(f"{RECALL} must hold shares from 0 to 1")
         self.native = _core.Screen(metric=metric, dim=dim, arrays=views)
         self.is_proved = is_proved  # False for an unverified one of a file: checking.py
         self.places: NDArray[np.int32] = views[PLACES]
@@ -132,6 +135,7 @@ TENSORS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "screen_boxes": ("F32", ("leaves / 16", 16, 2, 16)),
     RECORDS: ("U8", ("positions", "record")),
     PLACES: ("I32", ("positions",)),
+    RECALL: ("F32", (3, 129)),
     "screen_numbers": ("F64", (8,)),
     "screen_basis": ("F32", ("head", "lifted")),
     "screen_tail": ("F32", ("head",)),

@@ -19,7 +19,8 @@ from fastretrieve._backends.memory import HOST
 from fastretrieve._common.arrays import as_float, core_matrix
 from fastretrieve._common.progress import Progress
 from fastretrieve._state.locating import rows_at
-from fastretrieve._state.screen import MAX_SLOT, Screen
+from fastretrieve._state.recall import RECALL_KS, RECALL_STEPS
+from fastretrieve._state.screen import MAX_SLOT, RECALL, Screen
 from fastretrieve._state.segments import Segment
 from fastretrieve._state.slabs import STRIP_ROWS
 from fastretrieve._state.state import State
@@ -377,6 +378,7 @@ class _Builder:
             "screen_boxes": boxes,
             "screen_records": records,
             "screen_places": places,
+            RECALL: np.zeros((len(RECALL_KS), RECALL_STEPS + 1), np.float32),
         }
 
     def _map(self) -> _core.HeadMap:
