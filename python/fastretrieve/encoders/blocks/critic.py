@@ -94,7 +94,7 @@ def matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     wanted = spread_of(real)
     means = (drawn.mean(0) - real.mean(0)).square().mean()
     spreads = (spread_of(drawn) - wanted).square().mean()
-    return (means + spreads) / wanted.mean().square()
+    return (means + spreads) / wanted.square().mean()
 
 
 def spread_of(features: torch.Tensor) -> torch.Tensor:

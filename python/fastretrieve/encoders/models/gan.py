@@ -40,7 +40,7 @@ FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
 GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
 _REDRAWING = 20.0  # weight of the error of a redrawn pixel
 _BLUR = 0.3  # standard deviation of the noise on its latents, which stay of variance 1
-_KEPT = (1 - _BLUR**2) ** 0.5
+_KEPT = math.sqrt(1 - _BLUR**2)
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -130,31 +130,25 @@ class GanEncoder(TorchEncoder):
         }
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Each player's loss, and "views": how far the discriminator confuses two images.
-
-        Half of the drawings are redrawn real images, which the generator must match; the other
-        half come from noise.
-        """
+        """Each player's loss, and "views": how far the discriminator confuses two images."""
         real = self.on_device(batch)
+        latents = torch.randn(len(real), self.latent, device=self.device)
+        drawn = self.generator(latents).float().sigmoid()
         critic, n = self.discriminator, len(real)
         changes = GAME._replace(flip=self.views.flip)
         shown = whole_shifts(real, changes)
         maps = critic.maps(torch.cat([shown, self.views(real)]))
-        seen, some = maps[-1].flatten(1), max(n // 2, 1)
-        latents = torch.randn(n, self.latent, device=self.device)
-        latents[:some] = self._latents_of(seen[:n], latents)[:some]
-        drawn = self.generator(latents).float().sigmoid()
-        seen_drawn = critic.features(whole_shifts(drawn, changes))
+        seen, seen_drawn = maps[-1].flatten(1), critic.features(whole_shifts(drawn, changes))
         views = two_views_loss(critic.compare(seen))
         real_score, drawn_score = critic.judge(seen[:n]), critic.judge(seen_drawn)
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
         found = self.inverter(seen_drawn.detach()).float()
-        likeness = matching_error(seen_drawn, seen[:n]) + self._redrawing_error(drawn[:some], shown)
+        likeness = matching_error(seen_drawn, seen[:n]) + self._likeness(drawn, shown, seen[:n])
         if self.training:
             self._average()
         return {
             "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
-            "generator": likeness + self._perceived_error(drawn, shown, some) - drawn_score.mean(),
+            "generator": likeness - drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
         }
@@ -223,36 +217,35 @@ class GanEncoder(TorchEncoder):
                 rows = _KEPT * (found - self.latent_mean) / self.latent_spread
                 self.prior.fit(rows, torch.full_like(rows, 2 * math.log(_BLUR)))
 
-    @torch.no_grad()
-    def _latents_of(self, features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The latents of real images, standardised and blurred by noise: those next to them must
-        be drawn as well.
-        """
-        found = self.inverter(features).float()
-        return _KEPT * (found - found.mean(0)) / spread_of(found) + _BLUR * noise
-
-    def _redrawing_error(self, redrawn: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-        """How far real images are from what the generator draws from their latents.
-
-        It learns the shapes of real images long before the game would teach them.
-        """
-        return _REDRAWING * F.mse_loss(redrawn, shown[: len(redrawn)])
-
-    def _perceived_error(
-        self, drawn: torch.Tensor, shown: torch.Tensor, n_redrawn: int
+    def _likeness(
+        self, drawn: torch.Tensor, shown: torch.Tensor, features: torch.Tensor
     ) -> torch.Tensor:
-        """The same as ``pretrained`` sees it, and how far drawings in general are from real images;
-        nothing without it.
+        """How far the generator is from real images where no game is played: from those that it
+        redraws, and, as ``pretrained`` sees them, with all drawings from all real images.
         """
+        some = max(len(shown) // 2, 1)  # of the batch, to save time
+        redrawn = self.generator(self._latents_of(features[:some])).float().sigmoid()
+        error = _REDRAWING * F.mse_loss(redrawn, shown[:some])
         if self._perception is None:
-            return drawn.new_zeros(())
-        mine = self._perception.maps(drawn)
+            return error
+        mine = self._perception.maps(torch.cat([redrawn, drawn]))
         with torch.no_grad():
             theirs = self._perception.maps(shown)
-        error = map_distance([m[:n_redrawn] for m in mine], [m[:n_redrawn] for m in theirs])
+        seen = map_distance([m[:some] for m in mine], [m[:some] for m in theirs])
         for a, b in zip(mine, theirs, strict=True):
-            error = error + matching_error(grid_pool(a, GRID), grid_pool(b, GRID))
-        return self.perceptual * error
+            seen = seen + matching_error(grid_pool(a[some:], GRID), grid_pool(b, GRID))
+        return error + self.perceptual * seen
+
+    @torch.no_grad()
+    def _latents_of(self, features: torch.Tensor) -> torch.Tensor:
+        """The latents of real images, standardised and blurred by noise, to be like noise.
+
+        The generator redraws the images from them. So it learns their shapes long before the game
+        would teach them.
+        """
+        found: torch.Tensor = self.inverter(features).float()
+        standard = (found - found.mean(0)) / spread_of(found)
+        return _KEPT * standard + _BLUR * torch.randn_like(standard)
 
     def _draw(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
