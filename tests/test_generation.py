@@ -136,6 +136,15 @@ def test_upconv_is_repeating_pixels_and_a_convolution() -> None:
     assert torch.allclose(step(maps), expected, atol=1e-5)
 
 
+def test_smooth_upconv_is_interpolation_and_a_convolution() -> None:
+    step, maps = UpConv(3, 5, (10, 14), smooths=True), torch.randn(2, 3, 5, 7)
+    doubled = F.interpolate(maps, scale_factor=2, mode="bilinear")
+    expected = F.conv2d(doubled, step.weight, padding=1)
+    inside = (..., slice(2, -2), slice(2, -2))  # the borders are padded differently
+    assert torch.allclose(step(maps)[inside], expected[inside], atol=1e-5)
+    assert step(maps).shape == expected.shape
+
+
 def test_a_new_decoder_draws_no_checkerboards_even_before_it_learned() -> None:
     stages = plan_stages((32, 32), width=8, max_width=32)
     energies = []
@@ -151,7 +160,8 @@ def test_a_new_decoder_draws_no_checkerboards_even_before_it_learned() -> None:
 def test_files_without_the_parts_of_a_mixture_draw_as_before(name: str, tmp_path: Path) -> None:
     cls, options = OLD[name]
     parts = 0 if name == "gan" else 8
-    encoder = cls(image_size=12, channels=1, width=4, parts=parts, perceptual=0.0, **options).eval()
+    older = {"decoder": "upsampled", "parts": parts, "perceptual": 0.0, **options}
+    encoder = cls(image_size=12, channels=1, width=4, **older).eval()
     encoder.save(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text("utf-8"))
@@ -189,7 +199,7 @@ def test_files_without_the_decoders_form_have_the_old_one(name: str, tmp_path: P
 
 
 def test_a_decoder_of_no_known_form_is_refused() -> None:
-    with pytest.raises(ValueError, match='decoder must be "upsampled" or "transposed"'):
+    with pytest.raises(ValueError, match='decoder must be "smoothed", "upsampled" or "transposed"'):
         VaeEncoder(dim=4, image_size=8, decoder="magic")
     with pytest.raises(ValueError, match="perceptual is the weight of a loss"):
         VaeEncoder(dim=4, image_size=8, perceptual=-1.0)

@@ -78,7 +78,7 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         width: int = 32,
         seed: int = 0,
-        decoder: DecoderForm = "upsampled",
+        decoder: DecoderForm = "smoothed",
         perceptual: float = 1.0,
         parts: int = PARTS,
     ) -> None:
@@ -93,7 +93,7 @@ class GanEncoder(TorchEncoder):
         stages = plan_stages(size, width=width, max_width=4 * width)
         with seeded(seed):
             self.discriminator = Discriminator(
-                self.channels, size, width=width, rebuilds=decoder == "upsampled"
+                self.channels, size, width=width, rebuilds=decoder != "transposed"
             )
             self.generator = make_decoder(decoder, latent, self.channels, size, stages)
             initialise(self.generator)

@@ -72,7 +72,7 @@ class VaeEncoder(FusedEncoder):
             self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
             self.make_fusion(form, code_dim=dim)
-        self.prior = Prior(dim, parts=parts) if decoder == "upsampled" else None
+        self.prior = Prior(dim, parts=parts) if decoder != "transposed" else None
         self._perception: Perception | None = None
 
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
