@@ -50,8 +50,9 @@ class Perception:
 
 def map_distance(drawn: Sequence[torch.Tensor], real: Sequence[torch.Tensor]) -> torch.Tensor:
     """How far maps of images are from those of their originals: a mean, summed over the maps."""
-    total = drawn[0].new_zeros(())
+    total = torch.zeros((), device=drawn[0].device)
     for mine, theirs in zip(drawn, real, strict=True):
+        mine, theirs = mine.float(), theirs.float()  # in bfloat16 small differences would be lost
         spread = theirs.var((0, 2, 3), keepdim=True) + 1e-4
         total = total + _NATS * ((mine - theirs).square() / spread).mean()
     return total
