@@ -136,6 +136,15 @@ def test_upconv_is_repeating_pixels_and_a_convolution() -> None:
     assert torch.allclose(step(maps), expected, atol=1e-5)
 
 
+def test_smooth_upconv_is_interpolation_and_a_convolution() -> None:
+    step, maps = UpConv(3, 5, (10, 14), smooths=True), torch.randn(2, 3, 5, 7)
+    doubled = F.interpolate(maps, scale_factor=2, mode="bilinear")
+    expected = F.conv2d(doubled, step.weight, padding=1)
+    inside = (..., slice(2, -2), slice(2, -2))  # the borders are padded differently
+    assert torch.allclose(step(maps)[inside], expected[inside], atol=1e-5)
+    assert step(maps).shape == expected.shape
+
+
 def test_a_new_decoder_draws_no_checkerboards_even_before_it_learned() -> None:
     stages = plan_stages((32, 32), width=8, max_width=32)
     energies = []
@@ -147,17 +156,35 @@ def test_a_new_decoder_draws_no_checkerboards_even_before_it_learned() -> None:
     assert max(energies) < 0.02  # white noise has 0.06
 
 
+@pytest.mark.parametrize("name", ["gan", "vae"])
+def test_files_without_the_parts_of_a_mixture_draw_as_before(name: str, tmp_path: Path) -> None:
+    cls, options = OLD[name]
+    parts = 0 if name == "gan" else 8
+    older = {"decoder": "upsampled", "parts": parts, "perceptual": 0.0, **options}
+    encoder = cls(image_size=12, channels=1, width=4, **older).eval()
+    encoder.save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    del config["config"]["parts"], config["config"]["perceptual"]
+    path.write_text(json.dumps(config), "utf-8")
+    again, batch = cls.load(tmp_path), torch.rand(3, 1, 12, 12)
+    assert again.config["parts"] == parts
+    assert torch.equal(again.encode(batch), encoder.encode(batch))
+    assert torch.equal(again.reconstruct(batch), encoder.reconstruct(batch))
+    assert torch.equal(again.generate(3, seed=1), encoder.generate(3, seed=1))
+
+
 @pytest.mark.parametrize("name", OLD)
 def test_files_without_the_decoders_form_have_the_old_one(name: str, tmp_path: Path) -> None:
     cls, options = OLD[name]
     older = {"image_size": 12, "channels": 1, "width": 4, **options, "decoder": "transposed"}
-    if name == "vae":
-        older["perceptual"] = 0.0
+    if name != "autoencoder":
+        older |= {"perceptual": 0.0, "parts": 0 if name == "gan" else 8}
     encoder = cls(**older).eval()
     encoder.save(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text("utf-8"))
-    for option in ("decoder", "perceptual"):
+    for option in ("decoder", "perceptual", "parts"):
         config["config"].pop(option, None)
     path.write_text(json.dumps(config), "utf-8")
     again, batch = cls.load(tmp_path), torch.rand(3, 1, 12, 12)
@@ -172,7 +199,7 @@ def test_files_without_the_decoders_form_have_the_old_one(name: str, tmp_path: P
 
 
 def test_a_decoder_of_no_known_form_is_refused() -> None:
-    with pytest.raises(ValueError, match='decoder must be "upsampled" or "transposed"'):
+    with pytest.raises(ValueError, match='decoder must be "smoothed", "upsampled" or "transposed"'):
         VaeEncoder(dim=4, image_size=8, decoder="magic")
     with pytest.raises(ValueError, match="perceptual is the weight of a loss"):
         VaeEncoder(dim=4, image_size=8, perceptual=-1.0)
@@ -222,6 +249,53 @@ def test_vae_learns_what_pretrained_sees_and_saves_none_of_it(tmp_path: Path) ->
     assert VaeEncoder.load(tmp_path)._perception is None
     assert not any("perception" in key for key in vae.state_dict())
     assert len(pickle.dumps(vae)) < 1 << 20
+
+
+def test_gan_learns_what_pretrained_sees_and_saves_none_of_it(tmp_path: Path) -> None:
+    gan, batch = small(GanEncoder, latent=8), torch.rand(4, 1, 10, 10)
+    features = gan.discriminator.features(batch)
+
+    def likeness(drawn: torch.Tensor) -> float:
+        torch.manual_seed(0)
+        return float(gan._likeness(drawn, batch, features).detach())
+
+    one = batch[:1].expand(4, -1, -1, -1)  # drawings that are all alike
+    assert likeness(one) == likeness(batch)
+    blind = likeness(batch)
+    gan._perception = Perception(PretrainedEncoder(imagenet=False))
+    assert likeness(batch.flip(0)) > blind + 0.1  # redrawn images are not the same yet
+    assert likeness(one) > likeness(batch.flip(0)) + 0.1
+    figures = gan.loss(batch)
+    gradients = torch.autograd.grad(figures["generator"], list(gan.generator.parameters()))
+    assert all(bool(g.isfinite().all()) for g in gradients)
+    gan.eval().save(tmp_path)
+    assert GanEncoder.load(tmp_path)._perception is None
+    assert len(pickle.dumps(gan)) < 1 << 20
+
+
+def test_gan_draws_and_rebuilds_from_latents_as_it_has_found_them() -> None:
+    gan = trained(small(GanEncoder, latent=6))
+    images = torch.rand(120, 1, 10, 10)
+    with gan.evaluating():
+        found = gan.inverter(gan.discriminator.features(images))
+    assert torch.equal(gan.invert(images), found)
+    gan.after_training([images[:70], images[70:]])
+    latents = gan.invert(images)
+    assert torch.allclose(latents.mean(0), torch.zeros(6), atol=1e-4)
+    assert torch.allclose(latents.std(0, correction=0), torch.ones(6), atol=0.05)
+    noise = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    drawn = gan.prior.draw(noise, seed=0)
+    wanted = (1 - 0.3**2) * latents.T.cov(correction=0) + 0.3**2 * torch.eye(6)
+    assert torch.allclose(drawn.T.cov(), wanted, atol=0.12)
+
+
+def test_long_latents_have_fewer_parts() -> None:
+    assert [len(Prior(dim, parts=64).shares) for dim in (64, 96, 512)] == [64, 28, 8]
+    assert len(Prior(64, parts=5).shares) == 5
+    with pytest.raises(ValueError, match="parts is the number"):
+        Prior(4, parts=0)
+    with pytest.raises(ValueError, match="perceptual is the weight of a loss"):
+        GanEncoder(dim=24, image_size=8, perceptual=-1.0)
 
 
 def test_perception_is_zero_for_equal_images_and_grows_with_the_difference() -> None:
@@ -280,14 +354,18 @@ def test_gan_generator_learns_to_draw_the_images_that_it_is_shown() -> None:
     gan = small(GanEncoder)
     features = gan.discriminator.features(torch.rand(6, 1, 10, 10))
     bright, dark = torch.ones(6, 1, 10, 10), torch.zeros(6, 1, 10, 10)
-    first = float(gan._redrawing_error(bright, features).detach())
+
+    def error(shown: torch.Tensor) -> torch.Tensor:
+        return gan._likeness(shown, shown, features)
+
+    first = float(error(bright).detach())
     optimizer = torch.optim.Adam(gan.generator.parameters(), lr=0.01)
     for _ in range(20):
         optimizer.zero_grad()
-        gan._redrawing_error(bright, features).backward()
+        error(bright).backward()
         optimizer.step()
-    assert float(gan._redrawing_error(bright, features).detach()) < 0.5 * first
-    assert float(gan._redrawing_error(dark, features).detach()) > first
+    assert float(error(bright).detach()) < 0.5 * first
+    assert float(error(dark).detach()) > first
     assert all(p.grad is None for p in gan.inverter.parameters())
 
 

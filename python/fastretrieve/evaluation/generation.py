@@ -63,7 +63,9 @@ def evaluate_generator(
     """Compare ``n`` images that ``encoder`` draws with as many of ``dataset``, its training images.
 
     ``features`` is the encoder that compares them, by its vector or by one of its ``layers``. Take
-    features that no loss of the generator has seen.
+    features that no loss of the generator has seen. The vector of ``pretrained`` is none of them,
+    but its first five blocks teach ``vae`` and ``gan`` (unless ``perceptual=0``), which flatters
+    these a little: beside another kind of generator, judge by another encoder.
 
     >>> from fastretrieve.encoders.models.vae import VaeEncoder
     >>> vae = VaeEncoder(dim=4, image_size=8, channels=1, width=4)

@@ -1,4 +1,6 @@
-"""The discriminator of ``gan``, and how it rebuilds an image from its last maps."""
+"""The discriminator of ``gan``, how it rebuilds an image from its last maps, and how far the
+features of drawn images are from those of real ones.
+"""
 
 from __future__ import annotations
 
@@ -81,3 +83,20 @@ class Rebuilder(nn.Module):
             maps = F.leaky_relu(step(maps), 0.2)
         wanted = F.adaptive_avg_pool2d(images, self.sizes[-1])
         return F.mse_loss(self.last(maps).float().sigmoid(), wanted)
+
+
+def matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """How far the mean and spread of drawn images' features are from those of real ones.
+
+    It tells the generator where to go before the score does, and that one image is not enough.
+    """
+    drawn, real = drawn.float(), real.detach().float()
+    wanted = spread_of(real)
+    means = (drawn.mean(0) - real.mean(0)).square().mean()
+    spreads = (spread_of(drawn) - wanted).square().mean()
+    return (means + spreads) / wanted.square().mean()
+
+
+def spread_of(features: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of each column; its gradient is finite where all rows are equal."""
+    return (features.var(0, correction=0) + 1e-6).sqrt()

@@ -1,8 +1,10 @@
-"""Vector to image, in two forms: by upsampling (new encoders), by transposed convolutions (old).
+"""Vector to image, in three forms: by upsampling, smoothed or not, or by transposed convolutions.
 
 A transposed convolution may give even and odd pixels different kernels, and drawn images then show
 checkerboards. So new encoders double a map by repeating its pixels and convolve the larger map.
-Saved encoders name their form; files without a name are of the old one.
+Repeated pixels leave fine stripes where few steps have trained a generator against a
+discriminator, so ``gan`` also smooths each doubled map. Saved encoders name their form; files
+without a name are of the old one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import nn
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.blocks.networks import FULL_WIDTH_SIDE, Stage
 
-DecoderForm = Literal["upsampled", "transposed"]
+DecoderForm = Literal["smoothed", "upsampled", "transposed"]
 OF_OLD_FILES: dict[str, DecoderForm] = {"decoder": "transposed"}
 _LAST_WIDTH = 16  # of the maps at full size; half of it for big images
 
@@ -27,19 +29,26 @@ class UpConv(nn.Conv2d):
     """Double a map by repeating its pixels, then convolve by 3 x 3; a step of ``size`` pixels.
 
     Both are one transposed convolution, whose 4 x 4 kernel is the sum of four shifted 3 x 3 ones:
-    the same numbers for less than half of the multiplications.
+    the same numbers for less than half of the multiplications. ``smooths`` blurs the result, as if
+    the map had been doubled by interpolation.
     """
 
-    def __init__(self, n_in: int, n_out: int, size: Size) -> None:
+    def __init__(self, n_in: int, n_out: int, size: Size, *, smooths: bool = False) -> None:
         super().__init__(n_in, n_out, 3, padding=1, bias=False)
-        self.size = size
+        self.size, self.smooths = size, smooths
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         # Turned by half, since a transposed convolution runs its kernel backwards.
         kernel = self.weight.flip(2, 3).transpose(0, 1)
         grown = sum(F.pad(kernel, (i, 1 - i, j, 1 - j)) for i in (0, 1) for j in (0, 1))
         height, width = self.size
-        return F.conv_transpose2d(maps, grown, stride=2, padding=1)[:, :, :height, :width]  # type: ignore[arg-type]
+        doubled = F.conv_transpose2d(maps, grown, stride=2, padding=1)  # type: ignore[arg-type]
+        if self.smooths:
+            # By 1 2 1 each way, after the convolution, where there are fewer maps: the same but for
+            # the border.
+            padded = F.pad(doubled, (1, 1, 1, 1), mode="replicate")
+            doubled = F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
+        return doubled[:, :, :height, :width]
 
 
 class Excitation(nn.Module):
@@ -60,9 +69,12 @@ class UpsampledDecoder(nn.Module):
     """Vector to image: a linear layer to the smallest maps, then the way of ``plan_stages`` back.
 
     The last step keeps some channels at full size, which a plain convolution makes the image of.
+    ``smooths`` is that of each ``UpConv``.
     """
 
-    def __init__(self, dim: int, channels: int, size: Size, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, dim: int, channels: int, size: Size, stages: Sequence[Stage], *, smooths: bool = False
+    ) -> None:
         super().__init__()
         (self.height, self.width), self.maps = stages[-1]
         self.spread = nn.Linear(dim, self.maps * self.height * self.width, bias=False)
@@ -72,7 +84,7 @@ class UpsampledDecoder(nn.Module):
         widths = [*(stage.width for stage in reversed(stages)), last]
         sizes = [*(stage.size for stage in reversed(stages[:-1])), size]
         self.steps = nn.ModuleList(
-            nn.Sequential(UpConv(n_in, n_out, step), nn.BatchNorm2d(n_out))
+            nn.Sequential(UpConv(n_in, n_out, step, smooths=smooths), nn.BatchNorm2d(n_out))
             for (n_in, n_out), step in zip(pairwise(widths), sizes, strict=True)
         )
         self.excitations = nn.ModuleList(Excitation(self.maps, width) for width in widths[1:])
@@ -133,8 +145,9 @@ class TransposedDecoder(nn.Module):
 def make_decoder(
     form: DecoderForm, dim: int, channels: int, size: Size, stages: Sequence[Stage]
 ) -> UpsampledDecoder | TransposedDecoder:
-    """A decoder of vectors of ``dim`` to images of ``size``, in one of the two forms."""
+    """A decoder of vectors of ``dim`` to images of ``size``, in one of the three forms."""
     if form not in get_args(DecoderForm):
-        raise ValueError(f'decoder must be "upsampled" or "transposed", got {form!r}')
-    cls = UpsampledDecoder if form == "upsampled" else TransposedDecoder
-    return cls(dim, channels, size, stages)
+        raise ValueError(f'decoder must be "smoothed", "upsampled" or "transposed", got {form!r}')
+    if form == "transposed":
+        return TransposedDecoder(dim, channels, size, stages)
+    return UpsampledDecoder(dim, channels, size, stages, smooths=form == "smoothed")

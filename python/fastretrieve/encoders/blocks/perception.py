@@ -6,12 +6,13 @@ The network is no part of the encoder that learns from it: it is neither saved n
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-N_BLOCKS = 2  # of pretrained that are looked at, after its stem: edges and small patterns
+N_BLOCKS = 5  # of pretrained that are looked at, after its stem: edges, patterns, small shapes
 LEAST_SIDE, MOST_SIDE = 32, 64
 _NATS = 0.5  # of a squared difference of normalised features: that of a normal density
 
@@ -25,30 +26,36 @@ class Perception:
         self.device = torch.device("cpu")
 
     def __call__(self, drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """The mean distance of a drawn image to its original, as a sum over features."""
-        if drawn.device != self.device:
-            self.network.to(drawn.device)
-            self.device = drawn.device
+        """The mean distance of a drawn image to its original, as a sum over pixels."""
         with torch.no_grad():
-            wanted = self._maps(real)
-        total = drawn.new_zeros(())
-        for mine, theirs in zip(self._maps(drawn), wanted, strict=True):
-            spread = theirs.var((0, 2, 3), keepdim=True) + 1e-4
-            # A pixel of an early map counts as much as the pixels of the image that it stands for.
-            errors = ((mine - theirs).square() / spread).mean(1).flatten(1).mean(1)
-            total = total + _NATS * errors.mean()
-        return total * real[0].numel()
+            wanted = self.maps(real)
+        # A pixel of a small map counts as much as the pixels of the image that it stands for.
+        return map_distance(self.maps(drawn), wanted) * real[0].numel()
 
     def __reduce__(self) -> tuple[object, tuple[()]]:
         return find_perception, ()  # an encoder travels without these weights
 
-    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps after the stem and each block, with gradients."""
+        if images.device != self.device:
+            self.network.to(images.device)
+            self.device = images.device
         network = self.network
         images = _fitting(images).expand(-1, 3, -1, -1)
         maps = [F.relu6(network.stem(images * (255 / 128) - 127 / 128))]
         for block in list(network.blocks)[:N_BLOCKS]:
             maps.append(block(maps[-1]))
         return maps
+
+
+def map_distance(drawn: Sequence[torch.Tensor], real: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How far maps of images are from those of their originals: a mean, summed over the maps."""
+    total = torch.zeros((), device=drawn[0].device)
+    for mine, theirs in zip(drawn, real, strict=True):
+        mine, theirs = mine.float(), theirs.float()  # in bfloat16 small differences would be lost
+        spread = theirs.var((0, 2, 3), keepdim=True) + 1e-4
+        total = total + _NATS * ((mine - theirs).square() / spread).mean()
+    return total
 
 
 def find_perception() -> Perception | None:

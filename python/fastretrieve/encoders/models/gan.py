@@ -8,8 +8,9 @@ Those tasks are also what makes its layers worth searching.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import nn
 
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
 from fastretrieve.encoders.blocks.contrast import two_views_loss
-from fastretrieve.encoders.blocks.critic import Discriminator
+from fastretrieve.encoders.blocks.critic import Discriminator, matching_error, spread_of
 from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
 from fastretrieve.encoders.blocks.networks import (
     checked_size,
@@ -25,6 +26,8 @@ from fastretrieve.encoders.blocks.networks import (
     initialise,
     plan_stages,
 )
+from fastretrieve.encoders.blocks.perception import Perception, find_perception, map_distance
+from fastretrieve.encoders.blocks.prior import PARTS, Prior
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
 from fastretrieve.encoders.blocks.views import Views, whole_shifts
@@ -35,7 +38,9 @@ GRID = 4  # cells a side over which a layer is averaged, as in the DCGAN paper
 # Deep layers know more of what an image shows, early ones more of how it looks.
 FUSED = {-3: (0.25, 0.5), -2: (0.25, 0.7), -1: (0.5, 1.0)}
 GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
-_REDRAWING, _BLUR = 20.0, 0.3  # weight of the error of a redrawn pixel, noise on its latents
+_REDRAWING = 20.0  # weight of the error of a redrawn pixel
+_BLUR = 0.3  # standard deviation of the noise on its latents, which stay of variance 1
+_KEPT = math.sqrt(1 - _BLUR**2)
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -55,12 +60,14 @@ class GanEncoder(TorchEncoder):
     name = "gan"
     capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
     unsaved_bytes = UNSAVED_BYTES
-    unnamed_options = OF_OLD_FILES
+    unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0, "parts": 0}
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
     recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.999), batch_size=64, steps=8000)
     augmentable = False  # it makes its own views, alike for real and drawn images
 
     averaged_steps: torch.Tensor
+    latent_mean: torch.Tensor
+    latent_spread: torch.Tensor
 
     def __init__(
         self,
@@ -71,18 +78,22 @@ class GanEncoder(TorchEncoder):
         latent: int = 64,
         width: int = 32,
         seed: int = 0,
-        decoder: DecoderForm = "upsampled",
+        decoder: DecoderForm = "smoothed",
+        perceptual: float = 1.0,
+        parts: int = PARTS,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
         if latent < 1:
             raise ValueError(f"latent must be at least 1, got {latent}")
-        self.latent = latent
+        if not perceptual >= 0:
+            raise ValueError(f"perceptual is the weight of a loss, at least 0, got {perceptual}")
+        self.latent, self.perceptual = latent, perceptual
         self.views = Views(crop=0.6, colour=0.4, hue=0.4, grey=0.2)
         size = checked_size(self.image_size)
         stages = plan_stages(size, width=width, max_width=4 * width)
         with seeded(seed):
             self.discriminator = Discriminator(
-                self.channels, size, width=width, rebuilds=decoder == "upsampled"
+                self.channels, size, width=width, rebuilds=decoder != "transposed"
             )
             self.generator = make_decoder(decoder, latent, self.channels, size, stages)
             initialise(self.generator)
@@ -96,6 +107,11 @@ class GanEncoder(TorchEncoder):
             self.reductions = self._make_reductions()
         self.averaged.load_state_dict(self.generator.state_dict())
         self.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
+        self.prior = Prior(latent, parts=parts) if parts else None
+        if self.prior is not None:
+            self.register_buffer("latent_mean", torch.zeros(latent))
+            self.register_buffer("latent_spread", torch.ones(latent))
+        self._perception: Perception | None = None
 
     def embed(self, batch: Batch) -> torch.Tensor:
         from fastretrieve import fuse
@@ -126,16 +142,13 @@ class GanEncoder(TorchEncoder):
         views = two_views_loss(critic.compare(seen))
         real_score, drawn_score = critic.judge(seen[:n]), critic.judge(seen_drawn)
         game = F.relu(1 - real_score).mean() + F.relu(1 + drawn_score).mean()
-        with torch.no_grad():
-            features = critic.features(drawn)
-        found = self.inverter(features).float()
-        some = max(n // 2, 1)  # of the batch, to save time
-        redrawing = self._redrawing_error(shown[:some], seen[:some])
+        found = self.inverter(seen_drawn.detach()).float()
+        likeness = matching_error(seen_drawn, seen[:n]) + self._likeness(drawn, shown, seen[:n])
         if self.training:
             self._average()
         return {
             "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
-            "generator": _matching_error(seen_drawn, seen[:n]) + redrawing - drawn_score.mean(),
+            "generator": likeness - drawn_score.mean(),
             "inverter": F.mse_loss(found, latents),
             "views": views.detach(),
         }
@@ -148,6 +161,8 @@ class GanEncoder(TorchEncoder):
         images = self.on_device(batch)
         with self.evaluating():
             latents: torch.Tensor = self.inverter(self.discriminator.features(images)).float()
+            if self.prior is not None:
+                latents = (latents - self.latent_mean) / self.latent_spread
             if steps == 0:
                 return latents
             with torch.enable_grad():
@@ -166,9 +181,11 @@ class GanEncoder(TorchEncoder):
             return self._draw(self.invert(batch))
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
-        """Draw ``n`` images."""
+        """Draw ``n`` images, from latents like those of the training data."""
         with self.evaluating():
-            return self._draw(normal_noise((n, self.latent), seed=seed).to(self.device))
+            noise = normal_noise((n, self.latent), seed=seed)
+            latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
+            return self._draw(latents.to(self.device))
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Each layer of the discriminator, averaged over the grid."""
@@ -176,27 +193,59 @@ class GanEncoder(TorchEncoder):
             maps = self.discriminator.maps(self.on_device(batch))
             return {f"layer{i}": grid_pool(m, GRID).float() for i, m in enumerate(maps, 1)}
 
+    def before_training(self, batches: Iterable[Batch]) -> None:
+        """Read ``pretrained``, which compares images in the loss, where its extra is installed."""
+        self._perception = find_perception() if self.perceptual else None
+
     def after_training(self, batches: Iterable[Batch]) -> None:
-        """Fit the reductions to the layers of a sample of the training data."""
-        with self.evaluating():
-            found = [self._fused_maps(self.discriminator.maps(self.on_device(b))) for b in batches]
-            for i in range(len(self.reductions)):
-                reduction = found[0][i][0]
-                reduction.fit(torch.cat([pairs[i][1].cpu() for pairs in found]))
-
-    def _redrawing_error(self, real: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """How far real images are from what the generator draws from their latents.
-
-        It learns the shapes of real images long before the game would teach them. The latents are
-        standardised and blurred by noise, to be like those that ``generate`` draws.
+        """Fit the reductions to the layers of a sample of the training data, and the latents that
+        ``generate`` draws to those that redraw it.
         """
+        layers: list[list[torch.Tensor]] = []
+        latents: list[torch.Tensor] = []
+        with self.evaluating():
+            for batch in batches:
+                maps = self.discriminator.maps(self.on_device(batch))
+                layers.append([features.cpu() for _, features in self._fused_maps(maps)])
+                latents.append(self.inverter(maps[-1].flatten(1)).float())
+            for reduction, parts in zip(self.reductions, zip(*layers, strict=True), strict=True):
+                cast(Reduction, reduction).fit(torch.cat(parts))
+            if self.prior is not None:
+                found = torch.cat(latents)
+                self.latent_mean.copy_(found.mean(0))
+                self.latent_spread.copy_(spread_of(found))
+                rows = _KEPT * (found - self.latent_mean) / self.latent_spread
+                self.prior.fit(rows, torch.full_like(rows, 2 * math.log(_BLUR)))
+
+    def _likeness(
+        self, drawn: torch.Tensor, shown: torch.Tensor, features: torch.Tensor
+    ) -> torch.Tensor:
+        """How far the generator is from real images where no game is played: from those that it
+        redraws, and, as ``pretrained`` sees them, with all drawings from all real images.
+        """
+        some = max(len(shown) // 2, 1)  # of the batch, to save time
+        redrawn = self.generator(self._latents_of(features[:some])).float().sigmoid()
+        error = _REDRAWING * F.mse_loss(redrawn, shown[:some])
+        if self._perception is None:
+            return error
+        mine = self._perception.maps(torch.cat([redrawn, drawn]))
         with torch.no_grad():
-            found = self.inverter(features).float()
-            found = (found - found.mean(0)) / _spread(found)
-            noise = torch.randn_like(found)
-            latents = (1 - _BLUR**2) ** 0.5 * found + _BLUR * noise
-        errors = F.mse_loss(self.generator(latents).float().sigmoid(), real)
-        return _REDRAWING * errors
+            theirs = self._perception.maps(shown)
+        seen = map_distance([m[:some] for m in mine], [m[:some] for m in theirs])
+        for a, b in zip(mine, theirs, strict=True):
+            seen = seen + matching_error(grid_pool(a[some:], GRID), grid_pool(b, GRID))
+        return error + self.perceptual * seen
+
+    @torch.no_grad()
+    def _latents_of(self, features: torch.Tensor) -> torch.Tensor:
+        """The latents of real images, standardised and blurred by noise, to be like noise.
+
+        The generator redraws the images from them. So it learns their shapes long before the game
+        would teach them.
+        """
+        found: torch.Tensor = self.inverter(features).float()
+        standard = (found - found.mean(0)) / spread_of(found)
+        return _KEPT * standard + _BLUR * torch.randn_like(standard)
 
     def _draw(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
@@ -232,20 +281,3 @@ class GanEncoder(TorchEncoder):
             (cast(Reduction, reduction), grid_pool(m, GRID))
             for reduction, m in zip(self.reductions, chosen, strict=True)
         ]
-
-
-def _matching_error(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """How far the mean and spread of drawn images' features are from those of real ones.
-
-    It tells the generator where to go before the score does, and that one image is not enough.
-    """
-    drawn, real = drawn.float(), real.detach().float()
-    wanted = _spread(real)
-    means = (drawn.mean(0) - real.mean(0)).square().mean()
-    spreads = (_spread(drawn) - wanted).square().mean()
-    return (means + spreads) / wanted.mean().square()
-
-
-def _spread(features: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of each column; its gradient is finite where all rows are equal."""
-    return (features.var(0, correction=0) + 1e-6).sqrt()

@@ -13,7 +13,7 @@ from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, normal_noise, s
 from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
 from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, initialise
 from fastretrieve.encoders.blocks.perception import Perception, find_perception
-from fastretrieve.encoders.blocks.prior import Prior
+from fastretrieve.encoders.blocks.prior import PARTS, PARTS_OF_OLD_FILES, Prior
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.models.fused import Form, FusedEncoder
 from fastretrieve.encoders.protocol import Batch, Figure
@@ -38,9 +38,10 @@ class VaeEncoder(FusedEncoder):
         **FusedEncoder.unnamed_options,
         **OF_OLD_FILES,
         "perceptual": 0.0,
+        "parts": PARTS_OF_OLD_FILES,
     }
     progress_figure = Figure("loss", "lower")
-    recipe = Recipe(lr=2e-3)
+    recipe = Recipe(lr=2e-3, batch_size=64, steps=8000)
     augmentable = False  # the density of changed images is another one
 
     def __init__(
@@ -54,6 +55,7 @@ class VaeEncoder(FusedEncoder):
         seed: int = 0,
         decoder: DecoderForm = "upsampled",
         perceptual: float = 1.0,
+        parts: int = PARTS,
         form: Form = "fused",
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
@@ -70,7 +72,7 @@ class VaeEncoder(FusedEncoder):
             self.decoder = make_decoder(decoder, dim, self.channels, size, self.body.stages)
             initialise(self)
             self.make_fusion(form, code_dim=dim)
-        self.prior = Prior(dim) if decoder == "upsampled" else None
+        self.prior = Prior(dim, parts=parts) if decoder != "transposed" else None
         self._perception: Perception | None = None
 
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
