@@ -13,6 +13,7 @@ import torch
 import fastretrieve as fr
 from fastretrieve.encoders import load_encoder
 from fastretrieve.encoders.blocks.sequences import Sequences
+from fastretrieve.encoders.blocks.shares import see
 from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.rnn import POOLINGS, SHARES, RnnEncoder
 
@@ -122,11 +123,13 @@ def test_held_out_items_are_scored_as_the_vector_finds_them() -> None:
     """The score counts hits; the likelihood beside them is below one of them."""
     encoder = fitted(items := sequences(*[9] * 20), labels := [0, 1] * 10)
     batches = [(encoder.preprocess(items[s]), torch.tensor(labels[s])) for s in HALVES]
-    scores = encoder.share_scores(batches[:1], batches[1:])
+    parts = [see(encoder, [each]) for each in batches]
+    scores = encoder.share_scores(*parts)
     for i in range(len(POOLINGS)):
         encoder.pooling.fill_(i)
         encoder.network_share.fill_(SHARES[4])
         rows, queries = (encoder.encode(batch) for batch, _ in batches)
+        assert torch.allclose(encoder.join(parts[0].parts), rows, atol=1e-5)
         nearest = (queries @ rows.T).argmax(1)
         hits = int((batches[0][1][nearest] == batches[1][1]).sum())
         assert hits - 5 <= float(scores[i, 4]) <= hits
