@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 import fastretrieve as fr
 from fastretrieve.encoders import load_encoder
-from fastretrieve.encoders.blocks.sequences import Sequences
+from fastretrieve.encoders.blocks.sequences import Sequences, picked
 from fastretrieve.encoders.blocks.shares import see
+from fastretrieve.encoders.blocks.static import Kept
 from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.rnn import POOLINGS, SHARES, RnnEncoder
 
@@ -134,6 +136,27 @@ def test_held_out_items_are_scored_as_the_vector_finds_them() -> None:
         hits = int((batches[0][1][nearest] == batches[1][1]).sum())
         assert hits - 5 <= float(scores[i, 4]) <= hits
         assert abs(float(scores[i, 4]) - hits) < 1
+
+
+def test_what_training_keeps_of_an_item_is_what_its_vector_holds() -> None:
+    """Also of items of other lengths in one batch, and after the parts have changed."""
+    encoder, kept, made = fitted(sequences(*[9] * 12), [0, 1] * 6), Kept(), []
+    batch = encoder.preprocess(sequences(5, 9, 7))
+
+    def make(part: Sequences) -> torch.Tensor:
+        made.append(len(part.lengths))
+        return encoder._static_vector(part)
+
+    for rows, n_made in (([0, 1], [2]), ([1, 2, 0], [2, 1]), ([2, 1], [2, 1])):
+        found = kept(picked(batch, torch.tensor(rows)), make, encoder.static.buffers())
+        assert torch.allclose(found, encoder._static_vector(batch)[rows], atol=1e-6)
+        assert made == n_made
+    encoder.static.curve_share.fill_(0.9)
+    assert torch.allclose(
+        kept(batch, make, encoder.static.buffers()), encoder._static_vector(batch), atol=1e-6
+    )
+    assert made == [2, 1, 3]
+    assert pickle.loads(pickle.dumps(kept))._rows == {}
 
 
 def test_few_features_are_neither_dropped_nor_noisy() -> None:

@@ -52,7 +52,7 @@ from fastretrieve.encoders.blocks.shares import (
     joined_parts,
     share_grid,
 )
-from fastretrieve.encoders.blocks.static import FIT_ITEMS, StaticParts, part_dims
+from fastretrieve.encoders.blocks.static import FIT_ITEMS, Kept, StaticParts, part_dims
 from fastretrieve.encoders.protocol import Batch, Figure, Items, Modality
 
 Objective = Literal["auto", "softmax", "metric", "next"]
@@ -138,7 +138,7 @@ class RnnEncoder(PrototypeClassifier):
             if self.is_fused:
                 self.pool = Pooling(recurrence.n_states, dims[2])
                 self.static = StaticParts(n_plain, *dims[:2])
-        self.prototypes = None
+        self.prototypes, self._kept = None, Kept()
         n_standard = n_plain if self.is_fused else n_inputs
         self.register_buffer("mean", torch.zeros(n_standard))
         self.register_buffer("spread", torch.ones(n_standard))
@@ -198,7 +198,9 @@ class RnnEncoder(PrototypeClassifier):
         # The prototypes learn the whole vector, the network its own part alone: beside parts that
         # know the answer already it would learn nothing.
         with torch.no_grad():
-            fused = self._vector(self._static_vector(moved), vectors[self._chosen])
+            made_by = (self.mean, self.spread, *self.static.buffers())
+            static = self._kept(Sequences(*moved), self._static_vector, made_by)
+            fused = self._vector(static, vectors[self._chosen])
         whole = self.softmax_loss(fused, known)
         network = torch.stack([found["loss"] for found in losses]).mean()
         return {"loss": network + whole["loss"], "accuracy": whole["accuracy"]}
