@@ -1,6 +1,6 @@
 """What the trainable encoders reach, against the bars that the project set itself.
 
-    python benchmarks/encoders.py                      # everything: two hours on two cores
+    python benchmarks/encoders.py                      # everything: 90 minutes on two cores
     python benchmarks/encoders.py --only cnn vae       # some of it; results are merged by name
 
 Fashion-MNIST: 60,000 training images are the gallery, 10,000 test images the queries, the figure is
