@@ -133,7 +133,7 @@ class LayerFusion(nn.Module):
                 POWERS, key=lambda power: self._found_again(spectra, power, originals, probe)
             )
         self._take(self._spectra(features), power)
-        self.join.take(_all_axes(self._joined(features), len(self.join.components)))
+        self.join.take(_all_axes(self._joined(features).cpu(), len(self.join.components)))
         self.n_fitted.fill_(n)
 
     def weigh(self, name: str, weight: float) -> None:
@@ -163,7 +163,7 @@ class LayerFusion(nn.Module):
     ) -> float:
         """The mean reciprocal rank of a picture among all, asked for by a view of it."""
         self._take(spectra, power)
-        rows, asked = self._joined(originals).double(), self._joined(probe.views).double()
+        rows, asked = (self._joined(each).double().cpu() for each in (originals, probe.views))
         scores = unit_rows(asked) @ unit_rows(rows).T
         own = scores.gather(1, (torch.arange(len(asked)) % len(rows))[:, None])
         return float((1.0 / (scores >= own).sum(1)).mean())
