@@ -1,6 +1,7 @@
 """The same symbols drawn by two artists: which encoder finds the other artist's drawing?
 
     python benchmarks/drawings.py FOLDER_A FOLDER_B      # pictures with equal names are pairs
+    python benchmarks/drawings.py FOLDER_A FOLDER_B --encoders cnn      # results are merged by name
 
 Half of the symbols are there to fit and to train on. A's drawings of the other half search B's.
 ``openmoji`` (CC BY-SA 4.0; SVG) and ``emoji-datasource-emojione`` of the npm registry are such;
@@ -113,6 +114,15 @@ def judged(found: dict[str, Any]) -> dict[str, bool]:
     return bars
 
 
+def measured(path: Path, *, n_pairs: int, seeds: list[int]) -> dict[str, Any]:
+    """What the file holds of the same pairs and seeds."""
+    if not path.is_file():
+        return {}
+    before = json.loads(path.read_text("utf-8"))
+    is_same = (before["pairs"], before["seeds"]) == (n_pairs, seeds)
+    return dict(before["results"]) if is_same else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs=2, type=Path)
@@ -121,7 +131,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     pairs = open_dataset(tuple(options.folders), pairs=True)
-    found = measure(pairs, options.encoders, options.seeds)
+    kept = measured(options.json, n_pairs=len(pairs) // 2, seeds=options.seeds)
+    found = kept | measure(pairs, options.encoders, options.seeds)
     bars = judged(found)
     for text, holds in bars.items():
         print("holds " if holds else "FAILS ", text)

@@ -1,4 +1,4 @@
-"""The data of ``encoders.py``: Fashion-MNIST, a tinted copy of another shape."""
+"""The data of ``encoders.py``: Fashion-MNIST, and tinted copies of another shape."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from fastretrieve.data.fashion_mnist import (
     find_fashion_mnist,
     load_fashion_mnist,
 )
+
+PIECE, N_PIECES = 3, 6  # clutter: pieces a third of the height a side
 
 
 class Labelled(NamedTuple):
@@ -37,17 +39,24 @@ def first(data: Labelled, n: int | None) -> Labelled:
     return Labelled(*(part[:n] for part in data))
 
 
-def tinted(data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int]) -> Labelled:
-    """The first images in random colours, resized: colour says nothing about the class."""
+def tinted(
+    data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int], cluttered: bool = False
+) -> Labelled:
+    """The first images in random colours, resized: colour says nothing about the class.
+
+    Clutter, pieces of other images in colours of their own, lies behind what an image shows.
+    """
     rng = np.random.default_rng(0)
 
     def tint(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         made = np.empty((len(images), *size, 3), np.uint8)
         for out, image in zip(made, images, strict=True):
-            grown = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
             ink, paper = rng.uniform(0.5, 1.0, 3), rng.uniform(0.0, 0.3, 3)
-            share = np.asarray(grown, np.float64)[:, :, None] / 255
-            out[:] = np.rint(255 * (share * ink + (1 - share) * paper))
+            behind = np.broadcast_to(paper, (*size, 3)).copy()
+            if cluttered:
+                _strew(behind, images, rng)
+            share = _grown(image, size)
+            out[:] = np.rint(255 * (share * ink + (1 - share) * behind))
         return made
 
     return Labelled(
@@ -56,6 +65,27 @@ def tinted(data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int
         tint(data.queries[:n_queries]),
         data.query_labels[:n_queries],
     )
+
+
+def _strew(
+    picture: NDArray[np.float64], images: NDArray[np.uint8], rng: np.random.Generator
+) -> None:
+    """Lay squares cut from random images into the picture [height, width, 3]."""
+    height, width = picture.shape[:2]
+    side = height // PIECE
+    for other in rng.integers(0, len(images), N_PIECES).tolist():
+        top, from_top = rng.integers(0, height - side + 1, 2).tolist()
+        left, from_left = rng.integers(0, width - side + 1, 2).tolist()
+        share = _grown(images[other], (height, width))
+        piece = share[from_top : from_top + side, from_left : from_left + side]
+        place = picture[top : top + side, left : left + side]
+        place += piece * (rng.uniform(0.2, 0.8, 3) - place)
+
+
+def _grown(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float64]:
+    """An image of another size, its values in [0, 1]: [height, width, 1]."""
+    grown = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(grown, np.float64)[:, :, None] / 255
 
 
 def write_files(images: NDArray[np.uint8], folder: Path) -> None:

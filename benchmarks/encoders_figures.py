@@ -40,12 +40,14 @@ class Training(NamedTuple):
         }
 
 
-def trained(encoder: TorchEncoder, data: Labelled, *, epochs: int | None, out: Path) -> Training:
+def trained(
+    encoder: TorchEncoder, data: Labelled, *, epochs: int | None, out: Path, seed: int = 0
+) -> Training:
     """Train, go on where a stopped run left off, or take what a finished run left in ``out``."""
     finished = _finished(encoder, epochs=epochs, out=out)
     if finished is not None:
         return finished
-    result = train(encoder, data.items, labels=data.labels, epochs=epochs, out=out)
+    result = train(encoder, data.items, labels=data.labels, epochs=epochs, out=out, seed=seed)
     return Training(result.encoder, result.epochs, result.best_epoch)
 
 

@@ -226,6 +226,18 @@ def test_classify_votes_and_breaks_ties_by_the_nearest():
     assert ranked.shares[0].tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
+def test_a_balanced_vote_hears_rare_classes():
+    rows = np.array([[1, 0.1], [1, -0.1], [1, 0.2], [1, 0.05], [0, 1]], np.float32)
+    labels = ["often", "often", "often", "rare", "other"]
+    assert classify([[1, 0]], (rows, labels), k=4).names == ["often"]
+    found = classify([[1, 0]], (rows, labels), k=4, balanced=True)
+    votes = {"rare": 1.0, "often": (1 / 2 + 1 / 3 + 1 / 4) / 3}
+    assert found.names == ["rare"]
+    shares = dict(zip(found.classes, found.shares[0], strict=True))
+    assert shares["rare"] == pytest.approx(votes["rare"] / sum(votes.values()))
+    assert shares["other"] == 0
+
+
 def test_classify_images_leaves_unlabelled_items_out(data):
     encoder = create_encoder("pixels", image_size=8, channels=1)
     gallery = data.subset(np.arange(40))

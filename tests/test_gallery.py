@@ -251,6 +251,20 @@ def test_classify_votes_with_labelled_neighbours(gallery: Gallery, photos: Path)
     assert gallery.classify(picture(5)).label == "all"
 
 
+def test_a_balanced_vote_counts_the_items_that_may_vote(gallery: Gallery) -> None:
+    ids = [item.id for item in gallery.items()]
+    gallery.label(ids, "often")
+    gallery.label(ids[:2], "rare")
+    gallery.label(ids[0], None)
+    for where, n_often in ((None, len(ids) - 2), (f"id <= {ids[4]}", 3)):  # one is rare
+        plain, balanced = (
+            gallery.classify(ids[0], k=len(ids), where=where, balanced=b).shares
+            for b in (False, True)
+        )
+        ratio = {name: balanced[name] / plain[name] for name in plain}
+        assert ratio["rare"] / ratio["often"] == pytest.approx(n_often)
+
+
 def test_a_pipe_is_never_waited_for(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 import fastretrieve as fr
 from fastretrieve.encoders import load_encoder
+from fastretrieve.encoders.blocks.shares import see
 from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.autoencoder import AutoencoderEncoder
 from fastretrieve.encoders.models.autoregressive import AutoregressiveEncoder
@@ -295,16 +296,19 @@ def test_labels_choose_how_much_of_the_vector_is_code() -> None:
     """What was scored is what is fitted: no choice by labels leaves the power to views."""
     encoder, pictures = small("cnn", dim=16).eval(), images(60)
     labels = torch.arange(60) % 30
-    scores = encoder.share_scores([(pictures, labels)], [(pictures[:20] + 0.01, labels[:20])])
+    shown = see(encoder, [(pictures, labels)])
+    scores = encoder.share_scores(shown, see(encoder, [(pictures[:20] + 0.01, labels[:20])]))
     assert scores.shape == (ALONE + 1,)
     assert scores[0] == float("-inf")
     assert torch.isfinite(scores[1:]).all()
     for number, (power, weight) in enumerate(CHOICES[1:], start=1):
         encoder.adopt(torch.eye(ALONE + 1)[number])
-        encoder.after_training([pictures])
+        encoder.fit_parts(shown.parts)
+        assert torch.allclose(encoder.join(shown.parts), encoder.encode(pictures), atol=1e-5)
         assert (encoder.fusion.parts["code"].whiten, float(encoder.fusion.weights[-1])) == (
             power,
             weight,
         )
     encoder.adopt(torch.eye(ALONE + 1)[ALONE])
     assert torch.equal(encoder.encode(pictures), encoder.code(pictures))
+    assert torch.equal(encoder.join(shown.parts), shown.parts["code"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 
 import fastretrieve as fr
 from fastretrieve.encoders import load_encoder
-from fastretrieve.encoders.blocks.sequences import Sequences
+from fastretrieve.encoders.blocks.sequences import Sequences, picked
+from fastretrieve.encoders.blocks.shares import see
+from fastretrieve.encoders.blocks.static import Kept
 from fastretrieve.encoders.blocks.steps import make_optimizers, training_step
 from fastretrieve.encoders.models.rnn import POOLINGS, SHARES, RnnEncoder
 
@@ -122,15 +125,38 @@ def test_held_out_items_are_scored_as_the_vector_finds_them() -> None:
     """The score counts hits; the likelihood beside them is below one of them."""
     encoder = fitted(items := sequences(*[9] * 20), labels := [0, 1] * 10)
     batches = [(encoder.preprocess(items[s]), torch.tensor(labels[s])) for s in HALVES]
-    scores = encoder.share_scores(batches[:1], batches[1:])
+    parts = [see(encoder, [each]) for each in batches]
+    scores = encoder.share_scores(*parts)
     for i in range(len(POOLINGS)):
         encoder.pooling.fill_(i)
         encoder.network_share.fill_(SHARES[4])
         rows, queries = (encoder.encode(batch) for batch, _ in batches)
+        assert torch.allclose(encoder.join(parts[0].parts), rows, atol=1e-5)
         nearest = (queries @ rows.T).argmax(1)
         hits = int((batches[0][1][nearest] == batches[1][1]).sum())
         assert hits - 5 <= float(scores[i, 4]) <= hits
         assert abs(float(scores[i, 4]) - hits) < 1
+
+
+def test_what_training_keeps_of_an_item_is_what_its_vector_holds() -> None:
+    """Also of items of other lengths in one batch, and after the parts have changed."""
+    encoder, kept, made = fitted(sequences(*[9] * 12), [0, 1] * 6), Kept(), []
+    batch = encoder.preprocess(sequences(5, 9, 7))
+
+    def make(part: Sequences) -> torch.Tensor:
+        made.append(len(part.lengths))
+        return encoder._static_vector(part)
+
+    for rows, n_made in (([0, 1], [2]), ([1, 2, 0], [2, 1]), ([2, 1], [2, 1])):
+        found = kept(picked(batch, torch.tensor(rows)), make, encoder.static.buffers())
+        assert torch.allclose(found, encoder._static_vector(batch)[rows], atol=1e-6)
+        assert made == n_made
+    encoder.static.curve_share.fill_(0.9)
+    assert torch.allclose(
+        kept(batch, make, encoder.static.buffers()), encoder._static_vector(batch), atol=1e-6
+    )
+    assert made == [2, 1, 3]
+    assert pickle.loads(pickle.dumps(kept))._rows == {}
 
 
 def test_few_features_are_neither_dropped_nor_noisy() -> None:

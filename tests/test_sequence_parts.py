@@ -19,7 +19,7 @@ from fastretrieve.encoders.blocks.convolutions import QUANTILES, TAPS, RandomCon
 from fastretrieve.encoders.blocks.curves import Curves, Look
 from fastretrieve.encoders.blocks.reduction import spectrum_of
 from fastretrieve.encoders.blocks.sequences import Sequences, joined, resampled, shortened
-from fastretrieve.encoders.blocks.shares import among_themselves, neighbour_score
+from fastretrieve.encoders.blocks.shares import Seen, among_themselves, neighbour_score
 from fastretrieve.encoders.blocks.static import StaticParts
 from fastretrieve.training.options import TrainingOptions
 from fastretrieve.training.rehearsal import N_FOLDS, fold_numbers, rehearse
@@ -162,8 +162,11 @@ class Rehearsed:
     def preprocess(self, items: Any) -> torch.Tensor:
         return torch.tensor([float(item[0, 0]) for item in items])
 
-    def share_scores(self, gallery: Any, held_out: Any) -> torch.Tensor:
-        rows, queries = (torch.cat([b for b, _ in items]).tolist() for items in (gallery, held_out))
+    def parts_of(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"values": batch}
+
+    def share_scores(self, gallery: Seen, held_out: Seen) -> torch.Tensor:
+        rows, queries = (seen.parts["values"].tolist() for seen in (gallery, held_out))
         assert sorted(rows) == sorted(self.seen)
         self.asked.append(queries)
         return torch.tensor([[len(self.asked), 1]])

@@ -25,6 +25,7 @@ from fastretrieve.evaluation import evaluate
 from fastretrieve.training import DivergedError, train
 from fastretrieve.training.options import Plan, TrainingOptions
 from fastretrieve.training.stepping import Stepper, uses_bfloat16
+from fastretrieve.training.validation import Items, Validator
 from training_helpers import SIDE, fit, log_of, small, stripes
 
 
@@ -73,6 +74,21 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run() -> None:
     assert result.figures is result.epochs[result.best_epoch - 1]
     found = evaluate(encoder, held_out, gallery=stripes(40), k=10, depth=10)
     assert found["precision@10"] == pytest.approx(best)
+
+
+def test_items_pass_once_for_the_choice_the_fit_and_the_figures_of_an_epoch() -> None:
+    encoder, seen = small(), []
+    gallery, held_out = (open_dataset(stripes(n)[0], labels=stripes(n)[1]) for n in (90, 40))
+    encoder.set_classes(gallery.classes)
+    encoder.body.register_forward_hook(lambda *_: seen.append("loss"))
+    encoder.body.first.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    validator = Validator(
+        encoder, held_out=Items(encoder, held_out, 0), gallery=Items(encoder, gallery, 0)
+    )
+    figures = validator.measure(device=torch.device("cpu"))
+    assert seen == [90, 40, 40, "loss"]  # the held-out items once more, for their losses
+    assert int(encoder.choice) > 0
+    assert figures["recall@1"] > 0.5
 
 
 def test_few_items_are_all_trained_on_and_validation_may_be_given_or_refused() -> None:

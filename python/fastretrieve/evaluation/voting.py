@@ -38,6 +38,7 @@ def classify(
     k: int = 10,
     metric: Metric = "cosine",
     weights: Literal["uniform", "rank"] = "rank",
+    balanced: bool = False,
     device: str | None = None,
 ) -> Classification:
     """Label each item by a vote of its ``k`` nearest labelled neighbours in the gallery.
@@ -45,7 +46,9 @@ def classify(
     Without an encoder, ``items`` are vectors and ``gallery`` is ``(vectors, labels)``; with one,
     both are data sets. ``weights="rank"`` counts a neighbour as one over its rank; "uniform" counts
     each the same, which named 1 to 6 of 100 items fewer where it was measured. Of classes with
-    equally many votes, the one with the nearest neighbour wins.
+    equally many votes, the one with the nearest neighbour wins. ``balanced`` divides each vote by
+    the number of items that its class has in the gallery: frequent classes have items near to
+    everything, and would outvote rare ones.
 
     >>> rows = np.array([[1, 0], [0, 1]], np.float32)
     >>> classify([[2.0, 0.1]], (rows, ["cat", "dog"]), k=1).names
@@ -65,7 +68,9 @@ def classify(
         raise ValueError("no item of the gallery has a label, so there is nothing to vote with")
     hits = fr.topk(asked.vectors, rows.vectors[labelled], k=min(k, len(labelled)), metric=metric)
     found = labelled[np.asarray(hits.ids)]
-    shares, best = _vote(rows.labels[found], len(rows.classes), weights)
+    sizes = np.bincount(rows.labels[labelled], minlength=len(rows.classes))
+    counts = sizes.clip(min=1) if balanced else np.ones(len(rows.classes))
+    shares, best = _vote(rows.labels[found], counts, weights)
     return Classification(
         names=[rows.classes[label] for label in best],
         labels=best,
@@ -79,15 +84,16 @@ def classify(
 
 
 def _vote(
-    labels: NDArray[np.int64], n_classes: int, weights: str
+    labels: NDArray[np.int64], counts: NDArray[Any], weights: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     if weights not in ("uniform", "rank"):
         raise ValueError(f"weights is 'uniform' or 'rank', got {weights!r}")
     n, k = labels.shape
     vote = 1 / np.arange(1, k + 1) if weights == "rank" else np.ones(k)
-    shares = np.zeros((n, n_classes))
-    np.add.at(shares, (np.arange(n)[:, None], labels), np.broadcast_to(vote, (n, k)))
-    shares /= vote.sum()
+    votes = vote / counts[labels]
+    shares = np.zeros((n, len(counts)))
+    np.add.at(shares, (np.arange(n)[:, None], labels), votes)
+    shares /= votes.sum(1, keepdims=True)
     mine = np.take_along_axis(shares, labels, axis=1)  # of each neighbour's class, nearest first
     winner = (mine >= mine.max(axis=1, keepdims=True) - 1e-12).argmax(axis=1)
     return shares, labels[np.arange(n), winner]

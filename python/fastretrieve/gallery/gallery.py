@@ -223,9 +223,15 @@ class Gallery:
             self._opened, like, unlike, k=k, diversity=diversity, where=where
         )
 
-    def classify(self, query: Any, *, k: int = 10, where: Where = None) -> Label:
-        """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
-        return searching.classify(self._opened, query, k=k, where=where)
+    def classify(
+        self, query: Any, *, k: int = 10, where: Where = None, balanced: bool = False
+    ) -> Label:
+        """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says.
+
+        ``balanced`` divides a vote by the number of items of its label, so that labels of few
+        items are not outvoted.
+        """
+        return searching.classify(self._opened, query, k=k, where=where, balanced=balanced)
 
     def duplicates(
         self, threshold: float = 0.98, *, progress: bool | None = None

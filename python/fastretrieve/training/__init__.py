@@ -17,9 +17,10 @@ things are known here:
 - ``frozen`` and ``head``: only the head learns, from vectors that ``frozen`` makes once;
 - the methods ``before_training(batches)`` and ``after_training(batches)``, which see training items
   before the first step and after every epoch;
-- ``weighs_parts``: where it is true, ``share_scores(gallery, held_out)`` says how well held-out
-  batches with labels find their neighbours by each choice, and ``adopt(scores)`` takes the best;
-  ``choose(items)``, if it is there, sees training batches with labels before the first step;
+- ``weighs_parts``: where it is true, ``parts_of(batch)`` gives what ``join(parts)`` makes vectors
+  of, so that items pass once; ``share_scores(gallery, held_out)`` says how well held-out items find
+  their neighbours by each choice, ``adopt(scores)`` takes the best, and ``fit_parts(parts)``, if it
+  is there, fits to it; ``choose(items)`` sees training batches with labels before the first step;
 - ``rehearses``: copies give these scores where too few items are there to hold some out.
 """
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data import DataError, Dataset
+from fastretrieve.encoders.blocks.shares import see
 from fastretrieve.training.options import TrainingOptions
 from fastretrieve.training.validation import FEWEST_ITEMS, Items
 
@@ -46,7 +47,9 @@ def rehearse(
             return  # nothing can be read: the training itself will say so, of all items
         rows, queries = (Items(twin, part, options.workers) for part in (rest, asked))
         if rows.first() is not None and queries.first() is not None:
-            scores.append(twin.share_scores(rows.labelled(), queries.labelled()))
+            scores.append(
+                twin.share_scores(*(see(twin, part.labelled()) for part in (rows, queries)))
+            )
     if scores:
         encoder.adopt(sum(scores))
 

@@ -9,7 +9,7 @@ it is near 1. Strong views give "view mrr", which picks the epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastretrieve.data import Dataset, Loaded, Loader, Skipped, longest_side
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders.base import move_batch, take_batch
+from fastretrieve.encoders.blocks.shares import see
 from fastretrieve.encoders.blocks.steps import losses_of
 from fastretrieve.encoders.blocks.views import Views
 from fastretrieve.encoders.encoding import as_array
@@ -31,6 +32,7 @@ HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
 FEWEST_ITEMS = 500  # fewer are all trained on: a tenth of them would say little
 GALLERY_ITEMS = 5000
 FIT_ITEMS = 4000  # that an encoder's after_training sees
+Encoded: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]  # vectors and labels
 _KS = (1, 10)
 _BATCH = 256
 _MOST_BYTES = 256 << 20  # of items kept in memory; more are read again each time
@@ -102,7 +104,7 @@ class Items:
         """The batches with their labels."""
         return ((loaded.batch, torch.from_numpy(loaded.labels)) for loaded in self)
 
-    def encoded(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def encoded(self) -> Encoded:
         """Vectors and labels of all items that can be read."""
         vectors = [np.empty((0, self.encoder.dim), np.float32)]
         labels = [np.empty(0, np.int64)]
@@ -170,24 +172,40 @@ class Validator:
     @torch.no_grad()
     def measure(self, *, device: torch.device) -> dict[str, float]:
         """Figures of the encoder as it is; ``validation <name>`` are its losses."""
-        encoder: Any = self.encoder
-        weighs = self.has_labels and getattr(encoder, "weighs_parts", False)
-        if self.held_out is not None and weighs:
-            known = (self.gallery.labelled(), self.held_out.labelled())
-            encoder.adopt(encoder.share_scores(*known))
-        self.refit()
         if self.held_out is None:
+            self.refit()
             return {}
-        figures = self._losses(device)
         if self.has_labels:
-            return figures | self._by_labels()
-        return figures | (self._by_views() if self._finds_views() else {})
+            asked, shown = self._weighed() if self._weighs_parts else self._encoded()
+            return self._losses(device) | _label_figures(asked, shown)
+        self.refit()
+        return self._losses(device) | (self._by_views() if self._finds_views() else {})
 
     def refit(self) -> None:
         """Let the encoder fit its parts without gradients (a reduction) to training items."""
         fit = getattr(self.encoder, "after_training", None)
         if fit is not None:
             fit(self.gallery.limited(FIT_ITEMS))
+
+    @property
+    def _weighs_parts(self) -> bool:
+        return bool(getattr(self.encoder, "weighs_parts", False))
+
+    def _weighed(self) -> tuple[Encoded, Encoded]:
+        """Held-out items and gallery by the parts that held-out items choose, in one pass."""
+        assert self.held_out is not None
+        encoder: Any = self.encoder
+        shown, asked = (see(encoder, items.labelled()) for items in (self.gallery, self.held_out))
+        encoder.adopt(encoder.share_scores(shown, asked))
+        if hasattr(encoder, "fit_parts"):
+            encoder.fit_parts(shown.of(slice(0, FIT_ITEMS)).parts)
+        vectors = [as_array(encoder.join(seen.parts)) for seen in (asked, shown)]
+        return (vectors[0], asked.labels.numpy()), (vectors[1], shown.labels.numpy())
+
+    def _encoded(self) -> tuple[Encoded, Encoded]:
+        assert self.held_out is not None
+        self.refit()
+        return self.held_out.encoded(), self.gallery.encoded()
 
     def _finds_views(self) -> bool:
         return self.held_out is not None and kind_of(self.encoder.modality).is_picture
@@ -206,27 +224,6 @@ class Validator:
                 sums[name] = sums.get(name, 0.0) + n * float(value)
             total += n
         return {f"validation {name}": value / max(total, 1) for name, value in sums.items()}
-
-    def _by_labels(self) -> dict[str, float]:
-        from fastretrieve.evaluation import evaluate
-
-        assert self.held_out is not None
-        queries, labels = self.held_out.encoded()
-        rows, row_labels = self.gallery.encoded()
-        asked, shown = asked_and_shown(labels, row_labels)
-        found = evaluate(
-            queries[asked],
-            labels=labels[asked],
-            gallery=(
-                np.concatenate([rows[row_labels >= 0], queries[shown]]),
-                np.concatenate([row_labels[row_labels >= 0], labels[shown]]),
-            ),
-            k=_KS,
-            depth=max(_KS),
-        )
-        kept = ("recall@1", "recall@10", "precision@10", "ndcg@10")
-        figures = {name: float(found.metrics[name]) for name in kept} | _worst_class(found)
-        return figures | {"directions": float(n_directions(rows))}
 
     def _by_views(self) -> dict[str, float]:
         assert self.held_out is not None
@@ -251,6 +248,27 @@ class Validator:
                 for batch in self.held_out.limited(n)
             ]
         )
+
+
+def _label_figures(asking: Encoded, gallery: Encoded) -> dict[str, float]:
+    """How well held-out items find items of their class in the gallery."""
+    from fastretrieve.evaluation import evaluate
+
+    (queries, labels), (rows, row_labels) = asking, gallery
+    asked, shown = asked_and_shown(labels, row_labels)
+    found = evaluate(
+        queries[asked],
+        labels=labels[asked],
+        gallery=(
+            np.concatenate([rows[row_labels >= 0], queries[shown]]),
+            np.concatenate([row_labels[row_labels >= 0], labels[shown]]),
+        ),
+        k=_KS,
+        depth=max(_KS),
+    )
+    kept = ("recall@1", "recall@10", "precision@10", "ndcg@10")
+    figures = {name: float(found.metrics[name]) for name in kept} | _worst_class(found)
+    return figures | {"directions": float(n_directions(rows))}
 
 
 def _worst_class(found: Evaluation) -> dict[str, float]:

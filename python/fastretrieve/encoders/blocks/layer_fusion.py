@@ -8,7 +8,7 @@ their originals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from fastretrieve.encoders.base import seeded
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.reduction import Reduction, Spectrum, spectrum_of
+from fastretrieve.encoders.blocks.shares import together
 from fastretrieve.encoders.blocks.views import STRONG, Views
 from fastretrieve.encoders.errors import EncoderError
 
@@ -72,11 +73,6 @@ def fit_to(
     probe = Probe(PROBE_EVERY * every * torch.arange(len(held)), together(seen))
     fusion.fit(together(found), probe)
     return n
-
-
-def together(found: Sequence[Features]) -> dict[str, torch.Tensor]:
-    """The layers of several batches as those of one."""
-    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
 class Probe(NamedTuple):
@@ -137,7 +133,7 @@ class LayerFusion(nn.Module):
                 POWERS, key=lambda power: self._found_again(spectra, power, originals, probe)
             )
         self._take(self._spectra(features), power)
-        self.join.take(_all_axes(self._joined(features), len(self.join.components)))
+        self.join.take(_all_axes(self._joined(features).cpu(), len(self.join.components)))
         self.n_fitted.fill_(n)
 
     def weigh(self, name: str, weight: float) -> None:
@@ -145,8 +141,9 @@ class LayerFusion(nn.Module):
         self.weights[list(self.parts).index(name)] = weight
 
     def _joined(self, features: Features) -> torch.Tensor:
+        device = self.weights.device  # features that are fitted to lie in the computer's memory
         parts = [
-            weight * unit_rows(reduction(features[name]))
+            weight * unit_rows(reduction(features[name].to(device)))
             for weight, (name, reduction) in zip(self.weights, self.parts.items(), strict=True)
         ]
         return torch.cat(parts, 1)
@@ -166,7 +163,7 @@ class LayerFusion(nn.Module):
     ) -> float:
         """The mean reciprocal rank of a picture among all, asked for by a view of it."""
         self._take(spectra, power)
-        rows, asked = self._joined(originals).double(), self._joined(probe.views).double()
+        rows, asked = (self._joined(each).double().cpu() for each in (originals, probe.views))
         scores = unit_rows(asked) @ unit_rows(rows).T
         own = scores.gather(1, (torch.arange(len(asked)) % len(rows))[:, None])
         return float((1.0 / (scores >= own).sum(1)).mean())

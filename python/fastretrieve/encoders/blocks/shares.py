@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -15,6 +15,36 @@ SHARES = tuple(i / 10 for i in range(11))  # that are tried
 _SHARPNESS = 10.0  # of the softmax over cosines
 _LEAST = -10.0  # nats: one lost item must not outweigh all others
 _NATS = 0.05  # how much a nat counts beside a hit: it decides where few items hit equally
+
+
+class Seen(NamedTuple):
+    """Items after one pass through an encoder: what their vectors are made of, and their labels."""
+
+    parts: dict[str, torch.Tensor]  # name -> [n, width]
+    labels: torch.Tensor  # [n], -1 where an item has none
+
+    def of(self, rows: Any) -> Seen:
+        """The items at ``rows`` (a slice, or a mask)."""
+        return Seen({name: part[rows] for name, part in self.parts.items()}, self.labels[rows])
+
+    @property
+    def labelled(self) -> Seen:
+        """The items that have a label."""
+        return self.of(self.labels >= 0)
+
+
+def see(encoder: Any, items: Iterable[Labelled]) -> Seen:
+    """What ``encoder.parts_of`` gives for labelled batches, together."""
+    found, labels = [], []
+    for batch, known in items:
+        found.append(encoder.parts_of(batch))
+        labels.append(known.cpu())
+    return Seen(together(found), torch.cat(labels))
+
+
+def together(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The parts of several batches as those of one."""
+    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
 def neighbour_score(

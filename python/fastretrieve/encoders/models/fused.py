@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import torch
 
 from fastretrieve.encoders.base import TorchEncoder
-from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to, together
+from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
 from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool, unit_rows
-from fastretrieve.encoders.blocks.shares import Labelled, neighbour_score
+from fastretrieve.encoders.blocks.shares import Seen, neighbour_score
 from fastretrieve.encoders.protocol import Batch
 
 Form: TypeAlias = Literal["fused", "code"]
@@ -47,6 +47,10 @@ class FusedEncoder(TorchEncoder):
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
         """The code [n, code_dim] from the body's last maps, with gradients. The method to write."""
         raise TypeError(f"{type(self).__name__} must define code_of(maps) -> [n, code_dim]")
+
+    def codes_of(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The code, and whatever else is made of the body's last maps."""
+        return {CODE: self.code_of(maps)}
 
     def make_fusion(self, form: Form, *, code_dim: int) -> None:
         """Make the fusion of a form."""
@@ -83,9 +87,10 @@ class FusedEncoder(TorchEncoder):
         """
         with self.evaluating():
             found = self._layers(self.on_device(batch))
-        if self.fusion is None:
-            del found[CODE]
-        return {name: features.float() for name, features in found.items()}
+        names = [f"stage{i}" for i in range(1, len(self.body.stages) + 1)]
+        if self.fusion is not None:
+            names.append(CODE)
+        return {name: found[name].float() for name in names}
 
     def after_training(self, batches: Iterable[Batch]) -> None:
         """Fit the fusion to a sample of the training data."""
@@ -97,15 +102,34 @@ class FusedEncoder(TorchEncoder):
             images = (self.on_device(batch) for batch in batches)
             fit_to(self.fusion, images, self._layers, power=power)
 
-    def share_scores(
-        self, gallery: Iterable[Labelled], held_out: Iterable[Labelled]
-    ) -> torch.Tensor:
+    def parts_of(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The layers and the code, of which ``join`` makes vectors."""
+        with self.evaluating():
+            found = self._layers(self.on_device(batch))
+        return {name: rows.float().cpu() for name, rows in found.items()}
+
+    def join(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The vectors of items of which these are the parts."""
+        if self.fusion is None or self._is_code_alone:
+            return parts[CODE]
+        with self.evaluating():
+            return self.fusion(parts)  # type: ignore[no-any-return]
+
+    def fit_parts(self, parts: Mapping[str, torch.Tensor]) -> None:
+        """``after_training`` for what labels have chosen, from the parts of the items."""
+        if self.fusion is None or self._is_code_alone:
+            return
+        power, weight = CHOICES[int(self.choice)]
+        self.fusion.weigh(CODE, weight)
+        self.fusion.fit(parts, power=power)
+
+    def share_scores(self, gallery: Seen, held_out: Seen) -> torch.Tensor:
         """How well held-out items find their neighbours by each choice. The first is none of them:
         views, not labels, would choose its power.
         """
         if self.fusion is None:
             return torch.zeros(ALONE + 1)
-        (rows, row_labels), (asked, labels) = map(self._seen, (gallery, held_out))
+        (rows, row_labels), (asked, labels) = gallery.labelled, held_out.labelled
         sample = {name: some[:: -(-len(some) // FIT_ROWS)] for name, some in rows.items()}
         scores = [torch.tensor(float("-inf"))]
         for choice in CHOICES[1:]:
@@ -113,7 +137,7 @@ class FusedEncoder(TorchEncoder):
             fusion.weigh(CODE, choice.weight)
             fusion.fit(sample, power=choice.power)
             cosines = unit_rows(fusion(asked)) @ unit_rows(fusion(rows)).T
-            scores.append(neighbour_score(cosines, labels, row_labels))
+            scores.append(neighbour_score(cosines.cpu(), labels, row_labels))
         alone = unit_rows(asked[CODE]) @ unit_rows(rows[CODE]).T
         return torch.stack([*scores, neighbour_score(alone, labels, row_labels)])
 
@@ -121,17 +145,6 @@ class FusedEncoder(TorchEncoder):
         """Take the best choice of ``share_scores``, of equals the first; a fit has to follow."""
         if self.fusion is not None:
             self.choice.fill_(int(scores.argmax()))
-
-    def _seen(self, items: Iterable[Labelled]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The layers and the labels of the labelled items."""
-        found, labels = [], []
-        with self.evaluating():
-            for batch, of_batch in items:
-                known = of_batch >= 0
-                layers = self._layers(self.on_device(batch))
-                found.append({name: rows.float().cpu()[known] for name, rows in layers.items()})
-                labels.append(of_batch[known])
-        return together(found), torch.cat(labels)
 
     @property
     def _is_code_alone(self) -> bool:
@@ -141,7 +154,7 @@ class FusedEncoder(TorchEncoder):
         maps = self.body.all_maps(images)
         pooled = [grid_pool(each, _grid(each is maps[-1])) for each in maps]
         named: Mapping[str, Any] = {f"stage{i}": each for i, each in enumerate(pooled, start=1)}
-        return {**named, CODE: self.code_of(maps[-1])}
+        return {**named, **self.codes_of(maps[-1])}
 
 
 def _grid(is_last: bool) -> int:

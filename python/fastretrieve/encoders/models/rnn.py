@@ -45,8 +45,14 @@ from fastretrieve.encoders.blocks.sequences import (
     spread_evenly,
     steps_that_keep,
 )
-from fastretrieve.encoders.blocks.shares import SHARES, Labelled, joined_parts, share_grid
-from fastretrieve.encoders.blocks.static import FIT_ITEMS, StaticParts, part_dims
+from fastretrieve.encoders.blocks.shares import (
+    SHARES,
+    Labelled,
+    Seen,
+    joined_parts,
+    share_grid,
+)
+from fastretrieve.encoders.blocks.static import FIT_ITEMS, Kept, StaticParts, part_dims
 from fastretrieve.encoders.protocol import Batch, Figure, Items, Modality
 
 Objective = Literal["auto", "softmax", "metric", "next"]
@@ -54,6 +60,7 @@ _OBJECTIVES = ("auto", "softmax", "metric", "next")
 STEPS = (32, 64, 128)  # that a recurrence may take
 GRID = 4  # to which frames are averaged for the parts without gradients
 MANY_FEATURES = 16  # from which on noise and dropout spare the recurrence some of them
+STATIC = "static"  # the part of the vector without gradients
 UNKNOWN_SHARE = 0.2  # of the network, where no labels say how good it is
 
 
@@ -131,7 +138,7 @@ class RnnEncoder(PrototypeClassifier):
             if self.is_fused:
                 self.pool = Pooling(recurrence.n_states, dims[2])
                 self.static = StaticParts(n_plain, *dims[:2])
-        self.prototypes = None
+        self.prototypes, self._kept = None, Kept()
         n_standard = n_plain if self.is_fused else n_inputs
         self.register_buffer("mean", torch.zeros(n_standard))
         self.register_buffer("spread", torch.ones(n_standard))
@@ -191,7 +198,9 @@ class RnnEncoder(PrototypeClassifier):
         # The prototypes learn the whole vector, the network its own part alone: beside parts that
         # know the answer already it would learn nothing.
         with torch.no_grad():
-            fused = self._vector(self._static_vector(moved), vectors[self._chosen])
+            made_by = (self.mean, self.spread, *self.static.buffers())
+            static = self._kept(Sequences(*moved), self._static_vector, made_by)
+            fused = self._vector(static, vectors[self._chosen])
         whole = self.softmax_loss(fused, known)
         network = torch.stack([found["loss"] for found in losses]).mean()
         return {"loss": network + whole["loss"], "accuracy": whole["accuracy"]}
@@ -222,13 +231,23 @@ class RnnEncoder(PrototypeClassifier):
             plain = joined(self._plain(self.on_device(batch)) for batch, _ in listed)
             self.static.choose(picked(plain, rows.to(self.device)), labels[rows].to(self.device))
 
-    def share_scores(
-        self, gallery: Iterable[Labelled], held_out: Iterable[Labelled]
-    ) -> torch.Tensor:
+    def parts_of(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The static part and the network's by each pooling, of unit rows."""
+        with self.evaluating():
+            moved = self.on_device(batch)
+            networks = [unit_rows(vector.float()).cpu() for vector in self._pooled(moved)]
+            static = self._static_vector(moved).cpu()
+        return {STATIC: static, **dict(zip(POOLINGS, networks, strict=True))}
+
+    def join(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The vectors of items of which these are the parts."""
+        return self._vector(parts[STATIC], parts[POOLINGS[self._chosen]])
+
+    def share_scores(self, gallery: Seen, held_out: Seen) -> torch.Tensor:
         """How well held-out items find their neighbours, by pooling and share of the network."""
-        rows, queries = (self._all_parts(items) for items in (gallery, held_out))
-        static, *networks = (q @ r.T for q, r in zip(queries[:-1], rows[:-1], strict=True))
-        return share_grid(static, networks, queries[-1], rows[-1])  # [pooling, share]
+        (rows, row_labels), (asked, labels) = gallery.labelled, held_out.labelled
+        static, *networks = (asked[name] @ rows[name].T for name in (STATIC, *POOLINGS))
+        return share_grid(static, networks, labels, row_labels)  # [pooling, share]
 
     def adopt(self, scores: torch.Tensor) -> None:
         """Take the pooling and the share of the best of ``share_scores``; of equals the smaller
@@ -238,24 +257,12 @@ class RnnEncoder(PrototypeClassifier):
         self.pooling.fill_(pooling)
         self.network_share.fill_(SHARES[share])
 
-    def _all_parts(self, items: Iterable[Labelled]) -> list[torch.Tensor]:
-        """Static part and network's part by each pooling, of unit rows, then the labels."""
-        found = []
-        with self.evaluating():
-            for batch, labels in items:
-                moved, labels = self.on_device(batch), labels.to(self.device)
-                vectors = [unit_rows(v.float()) for v in self._pooled(moved)]
-                known = labels >= 0
-                parts = [self._static_vector(moved), *vectors, labels]
-                found.append([part[known] for part in parts])
-        return [torch.cat(column) for column in zip(*found, strict=True)]
-
     def _static_vector(self, batch: Batch) -> torch.Tensor:
         curve, shape = self.static(self._plain(batch))
         return joined_parts([curve, shape], self.static.shares)
 
     def _vector(self, static: torch.Tensor, network: torch.Tensor) -> torch.Tensor:
-        share = self.network_share.clamp(0, 1)
+        share = self.network_share.clamp(0, 1).to(static.device)
         return joined_parts([static, unit_rows(network.float())], torch.stack([1 - share, share]))
 
     @property

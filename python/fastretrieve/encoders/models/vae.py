@@ -15,8 +15,11 @@ from fastretrieve.encoders.blocks.networks import ConvPyramid, checked_size, ini
 from fastretrieve.encoders.blocks.perception import Perception, find_perception
 from fastretrieve.encoders.blocks.prior import PARTS, PARTS_OF_OLD_FILES, Prior
 from fastretrieve.encoders.blocks.recipe import Recipe
-from fastretrieve.encoders.models.fused import Form, FusedEncoder
+from fastretrieve.encoders.blocks.shares import together
+from fastretrieve.encoders.models.fused import CODE, Form, FusedEncoder
 from fastretrieve.encoders.protocol import Batch, Figure
+
+LOG_VARIANCE = "log variance"  # of the posterior, beside its mean, the code
 
 
 class VaeEncoder(FusedEncoder):
@@ -77,8 +80,11 @@ class VaeEncoder(FusedEncoder):
 
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
         """The mean of the posterior."""
-        mean: torch.Tensor = self.posterior(maps.flatten(1)).float().chunk(2, dim=1)[0]
-        return mean
+        return self._posterior_of(maps)[0]
+
+    def codes_of(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+        mean, log_var = self._posterior_of(maps)
+        return {CODE: mean, LOG_VARIANCE: log_var}
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Means over the batch, in nats an image."""
@@ -135,15 +141,24 @@ class VaeEncoder(FusedEncoder):
         seen = list(batches)
         super().after_training(seen)
         if self.prior is not None:
-            with self.evaluating():
-                found = [self._posterior(self.on_device(batch)) for batch in seen]
-                self.prior.fit(torch.cat([m for m, _ in found]), torch.cat([v for _, v in found]))
+            self._fit_prior(together([self.parts_of(batch) for batch in seen]))
+
+    def fit_parts(self, parts: Mapping[str, torch.Tensor]) -> None:
+        super().fit_parts(parts)
+        self._fit_prior(parts)
+
+    def _fit_prior(self, parts: Mapping[str, torch.Tensor]) -> None:
+        if self.prior is not None:
+            self.prior.fit(parts[CODE], parts[LOG_VARIANCE])
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.decoder(latents).float().sigmoid()  # type: ignore[no-any-return]
 
     def _posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, log_var = self.posterior(self.body(images).flatten(1)).float().chunk(2, dim=1)
+        return self._posterior_of(self.body(images))
+
+    def _posterior_of(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_var = self.posterior(maps.flatten(1)).float().chunk(2, dim=1)
         return mean, log_var.clamp(-12, 8)  # exp stays finite while an untrained net still jumps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,12 +79,14 @@ def diverse(
     return taken
 
 
-def vote(matches: Matches) -> dict[str, float]:
-    """Shares of the labels of neighbours, each counting one over its rank."""
+def vote(matches: Matches, counts: Mapping[str, int]) -> dict[str, float]:
+    """Shares of the labels of neighbours, each counting one over its rank, and over the count of
+    its label where one is given.
+    """
     votes: dict[str, float] = defaultdict(float)
     for rank, match in enumerate(matches, 1):
         if match.item.label is not None:
-            votes[match.item.label] += 1 / rank
+            votes[match.item.label] += 1 / rank / counts.get(match.item.label, 1)
     total = sum(votes.values()) or 1.0
     return {name: votes[name] / total for name in sorted(votes, key=lambda n: -votes[n])}
 

@@ -93,7 +93,7 @@ def _sample(opened: Opened) -> NDArray[Any] | None:
         return np.asarray(view.index.get(ids[::step]))
 
 
-def classify(opened: Opened, query: Any, *, k: int, where: Where) -> Label:
+def classify(opened: Opened, query: Any, *, k: int, where: Where, balanced: bool) -> Label:
     """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
     began = _now(opened)
     if finding.is_item(query):
@@ -107,7 +107,7 @@ def classify(opened: Opened, query: Any, *, k: int, where: Where) -> Label:
         opened, asked.vector, k=k, where=_labelled(where), offset=0, leave_out=leave_out
     )
     matches = _matches(opened, found, asked, _seconds(began, encoded))
-    shares = recommending.vote(matches)
+    shares = recommending.vote(matches, _label_counts(opened, where) if balanced else {})
     return Label(next(iter(shares), None), shares, _head(opened, asked, content), matches)
 
 
@@ -116,6 +116,13 @@ def _labelled(where: Where) -> Where:
     if isinstance(where, str) and where.strip():
         return f"({where}\n) AND label IS NOT NULL"
     return [*(where or ()), Filter("label", "is not empty")]
+
+
+def _label_counts(opened: Opened, where: Where) -> dict[str, int]:
+    """How many items of each label may vote."""
+    with opened.view() as view:
+        voters = opened.conditions.ids(_labelled(where), view.connection)
+        return db.label_counts(view.connection, voters.tolist())
 
 
 def _head(opened: Opened, asked: Query, content: Any) -> dict[str, float] | None:

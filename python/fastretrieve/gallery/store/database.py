@@ -170,6 +170,16 @@ def fetch_all(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Item]:
         raise sqlite3.DatabaseError(f"item {error} has a vector but no entry") from None
 
 
+def label_counts(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[str, int]:
+    """How many of these items have each label."""
+    rows = connection.execute(
+        "SELECT item.label, count(*) FROM json_each(?) asked CROSS JOIN item "
+        "ON item.id = asked.value WHERE item.label IS NOT NULL GROUP BY item.label",
+        (json.dumps(list(ids)),),
+    )
+    return {str(label): int(n) for label, n in rows}
+
+
 def newest_id(connection: sqlite3.Connection) -> int:
     """No item has a larger id."""
     oldest, newest = connection.execute(
