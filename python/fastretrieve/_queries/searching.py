@@ -34,6 +34,8 @@ from fastretrieve._state.recall import probes_for
 from fastretrieve._state.slabs import STRIP_ROWS, Format
 from fastretrieve._state.state import State
 
+MANY_QUERIES, SHARED = 64, 64  # from so many queries on, and from one leaf in so many on
+
 
 class Among(NamedTuple):
     """The rows that a search may return, as the caller gives them."""
@@ -81,9 +83,10 @@ def search(
     if check:
         form.backend.refuse_not_finite(rows)
     if probes is not None or recall is not None:
-        searcher, at_least = Searcher(state, counters, float64), recall is not None
-        n_leaves = _leaves_to_read(state, k, probes, recall)
-        return _probe(searcher, queries, rows, k, n_leaves, among, out, fill=at_least)
+        n_leaves = _leaves_to_read(state, len(rows), k, probes, recall)
+        if n_leaves < _n_leaves(state):  # else it is an exact search
+            searcher, fill = Searcher(state, counters, float64), recall is not None
+            return _probe(searcher, queries, rows, k, n_leaves, among, out, fill=fill)
     if out is not None:
         shape = (k,) if np.ndim(queries) == 1 else (len(rows), k)
         return _search_into(out, shape, Searcher(state, counters, float64), rows, among)
@@ -107,7 +110,9 @@ def _n_leaves(state: State) -> int:
     return 0 if screen is None else len(screen.places) // STRIP_ROWS
 
 
-def _leaves_to_read(state: State, k: int, probes: int | None, recall: float | None) -> int:
+def _leaves_to_read(
+    state: State, n_queries: int, k: int, probes: int | None, recall: float | None
+) -> int:
     """How many leaves a search reads that was asked for a number of them, or for a recall."""
     if recall is None:
         return whole(probes, "probes")
@@ -115,10 +120,12 @@ def _leaves_to_read(state: State, k: int, probes: int | None, recall: float | No
         raise ValueError(f"give probes or recall, not both; got {probes} and {recall}")
     if not isinstance(recall, (int, float)) or not 0 < recall <= 1:
         raise ValueError(f"recall must be above 0 and at most 1, got {shown(recall)}")
-    screen = state.snapshot.screen
+    screen, n_leaves = state.snapshot.screen, _n_leaves(state)
     if screen is None or recall == 1:
-        return max(_n_leaves(state), 1)
-    return probes_for(screen, float(recall), k)
+        return n_leaves
+    probes = probes_for(screen, float(recall), k)
+    # Queries of a large batch share the leaves, and soon all of them cost less than some of each.
+    return n_leaves if n_queries >= MANY_QUERIES and probes * SHARED > n_leaves else probes
 
 
 def _probe(
