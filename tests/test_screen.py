@@ -18,7 +18,7 @@ import fastretrieve as fr
 import oracle
 from fastretrieve import _core
 from fastretrieve._backends.cpu import CpuBackend
-from fastretrieve._state import screening
+from fastretrieve._state import choosing, screening
 from fastretrieve._state.recall import probes_for
 from search_checks import build, rounded, search
 
@@ -38,8 +38,9 @@ def always() -> Iterator[None]:
 @contextmanager
 def any_rows(head: int) -> Iterator[None]:
     """Optimize few rows, and rows that gain nothing."""
-    with mock.patch.multiple(
-        screening, MIN_ROWS=64, MIN_DIM=1, MOST_DIMENSIONS=np.inf, LEAST_GAIN=0.0, HEADS=(head,)
+    with (
+        mock.patch.multiple(screening, MIN_ROWS=64, MIN_DIM=1, MOST_DIMENSIONS=np.inf),
+        mock.patch.multiple(choosing, LEAST_GAIN=0.0, HEADS=(head,)),
     ):
         yield
 
@@ -233,7 +234,7 @@ def test_heads_are_chosen_where_they_pay() -> None:
     rows = spectral(40_000, 256, 1).rows
     index = build(rows, "cosine")
     made = index.optimize()
-    assert made.head in screening.HEADS, made
+    assert made.head in choosing.HEADS, made
     assert made.rows == 40_000
 
 

@@ -43,6 +43,10 @@ struct Places {
   }
 };
 
+// Copies the codes and bounds of a row out of its strip.
+void copy_record(const StripLayout& strips, const RecordLayout& layout, const Segment& segment,
+                 int64_t row, uint8_t* record);
+
 // Copies the codes and bounds of the rows at `places` out of their strips.
 void copy_records(const Places& where, int64_t dim, Metric metric, const int32_t* places,
                   int64_t n_places, uint8_t* records, Cancel& cancel);
