@@ -51,8 +51,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "screen: a box leaves out the last row": Fault(
         "cpu/screen/build.cpp",
-        "      box.hold(args.order[at]);",
-        "      if (row + 1 < kStripRows) box.hold(args.order[at]);",
+        "    box.hold(args.order[at]);",
+        "    if (row + 1 < kStripRows) box.hold(args.order[at]);",
     ),
     "screen: a query has the threshold of another": Fault(
         "cpu/screen/walk.cpp",
@@ -74,6 +74,14 @@ FAULTS: dict[str, Fault] = {
         "cpu/screen/walk.cpp",
         "if (!row_allowed(problem_.segments[at.segment], panel_.first() + query, at.row))",
         "if (false)",
+    ),
+    "screen: leaves are as near as their codes": Fault(
+        "cpu/screen/panel.cpp",
+        "const double off = z[d] - screen_.step * (codes[d] - kCodeOffset);",
+        "const double off = std::rint(z[d] / screen_.step) - (codes[d] - kCodeOffset);",
+    ),
+    "screen: what was not read is taken for farther than it is": Fault(
+        "core/screen.hpp", "return distance * (1 - 0x1p-36);", "return distance * 4 + 1;"
     ),
     "screen: inner products are lifted by another row's length": Fault(
         "cpu/screen/project.cpp",
