@@ -22,6 +22,6 @@ inline uint16_t near_leaves(const float* box, const float* point, float limit) {
 
 inline void test_boxes(const BoxArgs& args) {
   for (int64_t group = 0; group < args.n_groups; ++group)
-    args.out[group] = near_leaves(args.boxes + group * kBoxAxes * 2 * kBoxLeaves, args.point,
-                                  args.limit);
+    args.out[group] =
+        near_leaves(args.boxes + group * kBoxAxes * 2 * kBoxLeaves, args.point, args.limit);
 }

@@ -135,10 +135,10 @@ TENSORS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "screen_boxes": ("F32", ("leaves / 16", 16, 2, 16)),
     RECORDS: ("U8", ("positions", "record")),
     PLACES: ("I32", ("positions",)),
-    RECALL: ("F32", (3, 129)),
     "screen_numbers": ("F64", (8,)),
     "screen_basis": ("F32", ("head", "lifted")),
     "screen_tail": ("F32", ("head",)),
     "screen_axes": ("F32", (16, "head")),
     "screen_mean": ("F32", ("lifted",)),
+    RECALL: ("F32", (3, 129)),
 }

@@ -45,6 +45,9 @@ class View:
     generation: int
 
 
+SAMPLE_BYTES = 1 << 30  # that `optimize` takes for its samples, however few vectors there are
+
+
 class Vectors:
     """The index of one gallery as of its last commit, whoever made it."""
 
@@ -217,7 +220,7 @@ class Vectors:
         )
 
     def _fits_memory(self, n_rows: int) -> bool:
-        return 4 * n_rows * self._manifest.dim < memory.most_bytes() // 2
+        return 4 * n_rows * self._manifest.dim + SAMPLE_BYTES < memory.most_bytes() // 2
 
     def holds(self, file: IndexFile, ids: NDArray[np.int64]) -> bool:
         """Whether an index file has a row of one of these items."""
