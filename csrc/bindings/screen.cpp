@@ -26,8 +26,9 @@ using Doubles = py::array_t<double, py::array::c_style>;
 using Bytes = py::array_t<uint8_t, py::array::c_style>;
 using Numbers = py::array_t<int32_t, py::array::c_style>;
 
-// The numbers of a screen that are in no array of their own.
-enum ScreenNumber { kTailCentre, kStep, kError, kRadius, kNear, kFar, kNumbers = 8 };
+// The numbers of a screen that are in no array of their own; the others tell people what was
+// expected.
+enum ScreenNumber { kTailCentre, kStep, kError, kRadius, kNumbers = 8 };
 
 void check_finite(const float* values, int64_t n, const char* name) {
   for (int64_t i = 0; i < n; ++i)
@@ -176,8 +177,6 @@ OwnedScreen make_screen(const std::string& metric, int64_t dim, const py::dict& 
       std::move(map.map),
       n[kStep],
       n[kError],
-      n[kNear],
-      n[kFar],
       n_leaves,
       checked(heads, {n_leaves, layout.bytes()}, "screen_heads"),
       checked(centres, {(n_leaves + kStripRows - 1) / kStripRows, layout.bytes()},

@@ -77,9 +77,8 @@ struct RecordLayout {
 // Everything about the rows that a screen covers. Python owns the arrays.
 struct Screen {
   HeadMap map;
-  double step;                   // |z - step * codes| <= error for every row
-  double error;                  // but those that always survive
-  double share_near, share_far;  // of rows that survived on held-out queries: for plans
+  double step;   // |z - step * codes| <= error for every row
+  double error;  // but those that always survive
   int64_t n_leaves;
   const uint8_t* heads;    // [n_leaves] LeafLayout
   const uint8_t* centres;  // the same, one row for each leaf

@@ -70,6 +70,19 @@ double HeadPanel::distance_beyond(int64_t query, float box_square) const {
   return apart / (map.axes_lipschitz * map.lipschitz) * (1 - 0x1p-40);
 }
 
+HeadArgs HeadPanel::for_products(int64_t first, int64_t n, const int32_t* bias, uint64_t* survivors,
+                                 int32_t* dots) const {
+  HeadArgs args{};
+  args.groups = LeafLayout(head_dim_).groups;
+  args.queries = codes(first);
+  args.bias = bias;
+  args.n_queries = n;
+  args.survivors = survivors;
+  args.dots = dots;
+  args.keep_dots = true;
+  return args;
+}
+
 void HeadPanel::rank_leaves(int64_t first, int64_t n, std::vector<int32_t>& values) const {
   const LeafLayout layout(head_dim_);
   const int64_t n_values = ranked_leaves();
@@ -78,14 +91,7 @@ void HeadPanel::rank_leaves(int64_t first, int64_t n, std::vector<int32_t>& valu
   uint64_t unused[kStreamQueries];
   for (int64_t q = 0; q < n; ++q)
     bias[q] = static_cast<int32_t>(-kCodeOffset * heads_[static_cast<size_t>(first + q)].code_sum);
-  HeadArgs args{};
-  args.groups = layout.groups;
-  args.queries = codes(first);
-  args.bias = bias;
-  args.n_queries = n;
-  args.survivors = unused;
-  args.dots = dots;
-  args.keep_dots = true;
+  HeadArgs args = for_products(first, n, bias, unused, dots);
   for (int64_t strip = 0; strip * kStripRows < n_values; ++strip) {
     args.codes = screen_.centres + strip * layout.bytes();
     args.starts = layout.starts(args.codes);
@@ -146,14 +152,7 @@ void HeadPanel::find_seeds(Cancel& cancel) {
     Nearest nearest[kStreamQueries];
     int32_t bias[kStreamQueries];
     uint64_t survivors[kStreamQueries];
-    HeadArgs args{};
-    args.groups = layout.groups;
-    args.queries = codes(first);
-    args.bias = bias;
-    args.n_queries = n;
-    args.survivors = survivors;
-    args.dots = dots;
-    args.keep_dots = true;
+    HeadArgs args = for_products(first, n, bias, survivors, dots);
     for (int64_t strip = 0; strip < n_strips; ++strip) {
       cancel.check();
       for (int64_t q = 0; q < n; ++q)

@@ -62,6 +62,9 @@ class HeadPanel {
     double box_slack;  // what rounding may have moved the point
   };
 
+  // Arguments that keep the products of queries [first, first + n).
+  HeadArgs for_products(int64_t first, int64_t n, const int32_t* bias, uint64_t* survivors,
+                        int32_t* dots) const;
   void encode(const Screen& screen, int64_t query, const double* z, double slack);
   const Kernels& kernels_;
   const Screen& screen_;
