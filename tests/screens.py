@@ -6,7 +6,7 @@ true, and its life is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,14 @@ def screened(index: fr.Index, *, seed: int = 0) -> fr.Index:
     return index
 
 
-def screen_of(state: State, seed: int = 0) -> Screen:
+def screen_of(
+    state: State,
+    seed: int = 0,
+    *,
+    turn: Callable[..., tuple[float, float]] | None = None,
+    error: float | None = None,
+) -> Screen:
+    """``turn`` fills in the map in place of ``_turn``; ``error`` is what codes may be off by."""
     form, slots = state.form, slots_in_strips(state)
     known = sizes(form.metric, form.dim, head=HEAD, leaves=-(-len(slots) // 64))
     arrays = {
@@ -50,7 +57,7 @@ def screen_of(state: State, seed: int = 0) -> Screen:
         for name, (dtype, shape) in TENSORS.items()
     }
     rows = np.ascontiguousarray(as_float(rows_at(state, slots)), np.float32)
-    radius, centre = _turn(rows, form.metric, arrays, seed)
+    radius, centre = (turn or _turn)(rows, form.metric, arrays, seed)
     names = ("mean", "basis", "tail", "axes")
     of_map = {name: arrays[f"screen_{name}"] for name in names}
     native = _core.HeadMap(
@@ -58,7 +65,8 @@ def screen_of(state: State, seed: int = 0) -> Screen:
     )
     heads, slack = native.project(form.backend, rows)  # type: ignore[arg-type]
     step = max(float(np.abs(heads).max()) / 127, 1e-30)
-    error = step * HEAD**0.5 / 2 + 2 * float(slack[np.isfinite(slack)].max(initial=0))
+    if error is None:
+        error = step * HEAD**0.5 / 2 + 2 * float(slack[np.isfinite(slack)].max(initial=0))
     order = _core.order_leaves(np.ascontiguousarray(heads @ arrays["screen_axes"].T))
     native.pack_leaves(
         step=step,

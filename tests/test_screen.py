@@ -16,6 +16,7 @@ import pytest
 import cases
 import fastretrieve as fr
 import oracle
+import screens
 from fastretrieve import _core
 from fastretrieve._backends.cpu import CpuBackend
 from fastretrieve._state import choosing, screening
@@ -121,6 +122,51 @@ def test_what_is_ruled_out_cannot_reach_the_threshold(
         assert kept[:, known][reaches].all()
         leaves = np.broadcast_to(np.flatnonzero(known) // 64, reaches.shape)
         assert near[np.nonzero(reaches)[0], leaves[reaches]].all()
+
+
+def by_axes(first: float) -> Callable[..., tuple[float, float]]:
+    """A map that takes vectors of 16 numbers as they are, but for the first number, times this."""
+
+    def turn(
+        rows: np.ndarray, metric: str, arrays: dict[str, np.ndarray], seed: int
+    ) -> tuple[float, float]:
+        arrays["screen_basis"][:] = np.diag([first, *[1] * 14, 0])
+        arrays["screen_tail"][:] = arrays["screen_axes"][15] = np.eye(16)[15]
+        arrays["screen_axes"][:15] = np.eye(16)[:15]
+        return 1.0, 0.0
+
+    return turn
+
+
+def judged(
+    query: list[float], row: list[float], backend: CpuBackend, **options: object
+) -> tuple[bool, bool]:
+    """Whether head and box keep a row at exactly its own distance; codes have steps of 1."""
+    rows = np.zeros((64, 16), np.float32)
+    rows[0, :15], rows[1, 1] = row, 127
+    index = build(rows, "sqeuclidean")
+    index._state = index._state.with_screen(screens.screen_of(index._state, **options))  # type: ignore[arg-type]
+    asked = np.array([[*query, 0]], np.float32)
+    value = -oracle.all_scores(asked, rows[:1], "sqeuclidean")[0, 0]
+    kept, near = _core.screen_verdicts(backend, asked, index._state.snapshot.native, [value])
+    assert index._state.screen is not None
+    return bool(kept[0, index._state.screen.places == 0].all()), bool(near[0, 0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=_core.instruction_sets())
+def test_codes_that_are_off_by_half_a_step_in_one_direction(backend: CpuBackend) -> None:
+    """A row, a query, and both: codes lie twice as far apart as the vectors."""
+    for query, row in [(0.0, 0.51), (0.51, 0.0), (0.49, -0.51)]:
+        assert judged([query] * 15, [row] * 15, backend, turn=by_axes(1)) == (True, True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=_core.instruction_sets())
+def test_a_basis_that_makes_distances_longer(backend: CpuBackend) -> None:
+    """By half a percent, which is more than all rounding."""
+    stretch = 1.0045
+    query, row = ([end / stretch, *[0.0] * 14] for end in (-127, 127))
+    options = {"turn": by_axes(stretch), "error": 0.05}
+    assert judged(query, row, backend, **options) == (True, True)
 
 
 def spectral(n_rows: int, dim: int, n_queries: int, seed: int = 0) -> cases.Case:

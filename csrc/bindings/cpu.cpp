@@ -173,7 +173,7 @@ py::object range(const CpuBackend& backend, const py::handle& queries, const Seg
   int64_t n_found = 0;
   const RangeArgs args{q,      segments.data(), segments.size(), segments.metric(),
                        radius, self_segment,    self_row,        limit,
-                       &found, &stats,          &n_found};
+                       &found, &stats,          &n_found,        segments.screening()};
   bool complete = true;
   try {
     unlocked([&](Cancel& cancel) { complete = backend.range(args, cancel); });

@@ -19,7 +19,7 @@
 #include "cpu/plan.hpp"
 #include "cpu/screen/panel.hpp"
 #include "cpu/screen/probe.hpp"
-#include "cpu/screen/search.hpp"
+#include "cpu/screen/scan.hpp"
 #include "cpu/strip_walk.hpp"
 
 namespace fastretrieve::bindings {

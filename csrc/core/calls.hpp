@@ -56,6 +56,7 @@ struct RangeArgs {
   std::vector<std::vector<Scored>>* found;  // [n_queries], each in canonical order
   SearchStats* stats;
   int64_t* n_found = nullptr;  // pairs found, even if the call fails
+  Screening screening = {};
 };
 
 // The canonical score of every query with every row.

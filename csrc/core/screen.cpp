@@ -1,5 +1,7 @@
 #include "core/screen.hpp"
 
+#include <algorithm>
+
 #include "core/check.hpp"
 
 namespace fastretrieve {
@@ -40,6 +42,10 @@ void measure(HeadMap& map) {
   map.offsets.resize(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i)
     map.offsets[static_cast<size_t>(i)] = dot(map.basis + i * dim, map.mean, dim);
+  map.wide.assign(static_cast<size_t>((n + 1) * map.padded_dim()), 0.0);
+  for (int64_t i = 0; i <= n; ++i)
+    std::copy_n(i < n ? map.basis + i * dim : map.mean, map.dim,
+                map.wide.data() + i * map.padded_dim());
   map.excess = defect(map.basis, n, dim, map.tail);
   FR_CHECK(map.excess < 0.01,
            "the rows of a screen's basis are not those of a rotation: they are "

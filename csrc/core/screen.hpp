@@ -41,6 +41,10 @@ struct HeadMap {
   // Measured when the map is made, so that the proof takes nothing from a file.
   double mean_square = 0, mean_norm = 0, excess = 0, lipschitz = 1, axes_lipschitz = 1;
   std::vector<double> offsets = {};  // [head_dim]: basis * mean
+  // [head_dim + 1, padded_dim]: the first `dim` numbers of the basis and the mean, and zeros.
+  std::vector<double> wide = {};
+
+  int64_t padded_dim() const { return (dim + kLanes - 1) / kLanes * kLanes; }
 };
 
 // Measures a map and fills in its last fields.

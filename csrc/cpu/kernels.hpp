@@ -107,6 +107,17 @@ struct ScoreArgs {
   double* squares;  // T(x, x) for product_and_square
 };
 
+// Canonical sums of every left row with every right row. The rows are float32 numbers as float64,
+// filled up with zeros to `padded_dim`, a multiple of kLanes.
+struct ProductArgs {
+  const double* left;
+  int64_t n_left;
+  const double* right;
+  int64_t n_right;
+  int64_t padded_dim;
+  double* sums;  // [n_left, n_right]
+};
+
 struct Survey {
   double square;      // T(x, x)
   uint32_t max_bits;  // of the largest |x[i]|; from 0x7f800000 on: not finite
@@ -127,6 +138,7 @@ struct Kernels {
   void (*records)(const RecordArgs&);
   double products_per_ns;  // of `scan` on one thread, roughly: for plans
   void (*score)(const ScoreArgs&);
+  void (*products)(const ProductArgs&);
   Survey (*survey)(const float* x, int64_t dim);
   // codes[i] = nearest(x[i] * to_code), clamped to kMaxCode. The error is measured against `scale`
   // as stored.

@@ -4,8 +4,6 @@
 
 namespace fastretrieve::cpu {
 
-constexpr size_t kMaxPending = 256;  // rows of one query that are scored together
-
 RangeSurvivors::RangeSurvivors(const Problem& problem, Panel& panel, SearchStats& stats,
                                const RangeArgs& args, Budget& budget)
     : problem_(problem),
@@ -40,19 +38,16 @@ bool RangeSurvivors::behind(int64_t query, int64_t segment, int64_t row) const {
 void RangeSurvivors::hit(const StripReader& strip, int64_t query, uint64_t rows,
                          const int32_t* dots) {
   if (skipped(query)) return;
-  std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
   const QueryBound& q = panel_.bound(query);
   const Cut cut = strip.cut(q, value_);
   for (; rows; rows &= rows - 1) {
     const int row = __builtin_ctzll(rows);
-    const int64_t of_segment = strip.first_row() + row;
-    if (!behind(query, strip.segment(), of_segment)) continue;
     const RowBound x = strip.bound(row);
     if (falls_short(problem_.metric, q, x, dots[row], cut)) continue;
-    if (interval(problem_.metric, q, x, dots[row]).upper < value_) continue;  // NaN stays
-    pending.push_back({of_segment, strip.segment()});
+    add(query, interval(problem_.metric, q, x, dots[row]), strip.segment(),
+        strip.first_row() + row);
   }
-  if (pending.size() >= kMaxPending) settle(query);
+  added(query, value_);
 }
 
 void RangeSurvivors::tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows) {
@@ -60,7 +55,7 @@ void RangeSurvivors::tail(int64_t query, int64_t segment, const int64_t* rows, i
   std::vector<Place>& pending = pending_[static_cast<size_t>(query)];
   for (int64_t i = 0; i < n_rows; ++i)
     if (behind(query, segment, rows[i])) pending.push_back({rows[i], segment});
-  if (pending.size() >= kMaxPending) settle(query);
+  added(query, value_);
 }
 
 void RangeSurvivors::settle(int64_t query) {

@@ -25,6 +25,8 @@ struct Budget {
   int64_t* const told_;
 };
 
+constexpr size_t kMaxPending = 256;  // rows of one query that are scored together
+
 // The rows that a panel's queries have found so far.
 class RangeSurvivors {
  public:
@@ -35,6 +37,19 @@ class RangeSurvivors {
   void scan(StripWalk<RangeSurvivors>& walk, int64_t begin, int64_t end, Cancel& cancel);
   void hit(const StripReader& strip, int64_t query, uint64_t rows, const int32_t* dots);
   void tail(int64_t query, int64_t segment, const int64_t* rows, int64_t n_rows);
+
+  // A row with codes whose interval is known, outside a walk over strips; then call `added`.
+  void add(int64_t query, const Interval& interval, int64_t segment, int64_t row) {
+    if (interval.upper < value_ || !behind(query, segment, row)) return;  // NaN stays
+    pending_[static_cast<size_t>(query)].push_back({row, segment});
+  }
+  void added(int64_t query, double) {
+    if (pending_[static_cast<size_t>(query)].size() >= kMaxPending) settle(query);
+  }
+  double threshold(int64_t query) const { return skipped(query) ? kInfinity : value_; }
+  void receive() {}
+  void restart() {}  // a walk that is given up has added nothing
+  bool has_enough() const { return budget_.exceeded(); }
 
   // Zero queries of a similarity: every row scores zero.
   void take_zero_queries(Cancel& cancel);
@@ -62,5 +77,15 @@ class RangeSurvivors {
 };
 
 using RangeScan = PanelScan<RangeSurvivors>;
+
+// The end of a range search for a panel: what its queries found, in order.
+template <class Scan>
+void finish_range(Scan& scan, const RangeArgs& args, Cancel& cancel) {
+  scan.survivors.take_zero_queries(cancel);
+  for (int64_t q = 0; q < scan.panel.n_queries(); ++q) {
+    cancel.check_now();
+    scan.survivors.finish(q, (*args.found)[static_cast<size_t>(scan.panel.first() + q)]);
+  }
+}
 
 }  // namespace fastretrieve::cpu

@@ -4,6 +4,8 @@
 
 #include "core/check.hpp"
 #include "cpu/range.hpp"
+#include "cpu/screen/scan.hpp"
+#include "cpu/screen/search.hpp"
 #include "cpu/tasks.hpp"
 
 namespace fastretrieve::cpu {
@@ -27,26 +29,21 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
   const Problem problem{kernels, args.segments, args.n_segments, args.queries.dim, args.metric,
                         0,       cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel);
+  args.stats->queries += queries.n_queries;
+  Budget budget(args);
+  if (args.screening.screen && may_pay(kernels, *args.screening.screen, queries.n_queries)) {
+    range_screened(problem, args, queries, budget);
+    return !budget.exceeded();
+  }
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
-  args.stats->queries += panels.n_queries;
-
-  Budget budget(args);
-  const ScanKind<RangeScan> kind{
-      [&](int64_t panel) {
-        return std::make_unique<RangeScan>(problem, queries, panels.begin(panel),
-                                           panels.size(panel), args, budget);
-      },
-      [&](RangeScan& scan) {
-        scan.survivors.take_zero_queries(cancel);
-        scan.walk.score_tails(cancel);
-      },
-      [&](RangeScan& scan, int) {
-        for (int64_t q = 0; q < scan.panel.n_queries(); ++q) {
-          cancel.check_now();
-          scan.survivors.finish(q, (*args.found)[static_cast<size_t>(scan.panel.first() + q)]);
-        }
-      }};
+  const ScanKind<RangeScan> kind{[&](int64_t panel) {
+                                   return std::make_unique<RangeScan>(
+                                       problem, queries, panels.begin(panel), panels.size(panel),
+                                       args, budget);
+                                 },
+                                 [&](RangeScan& scan) { scan.walk.score_tails(cancel); },
+                                 [&](RangeScan& scan, int) { finish_range(scan, args, cancel); }};
   if (!panels.share_rows()) {
     walk_by_queries(panels, kind, *args.stats, cancel);
   } else {

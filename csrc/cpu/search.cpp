@@ -4,6 +4,7 @@
 
 #include "cpu/finish.hpp"
 #include "cpu/screen/probe.hpp"
+#include "cpu/screen/scan.hpp"
 #include "cpu/screen/search.hpp"
 #include "cpu/tasks.hpp"
 
@@ -19,8 +20,11 @@ static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t
                         args.metric, args.out.k,    cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
   args.stats->queries += queries.n_queries;
-  if (args.screening.screen && (args.probes > 0 || may_pay(kernels, args)))
-    return search_screened(problem, args, queries);
+  if (const Screen* screen = args.screening.screen) {
+    if (args.probes > 0) return probe_screened(problem, args, queries);
+    if (may_pay(kernels, *screen, args.queries.n_rows))
+      return search_screened(problem, args, queries);
+  }
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,
                       args.metric);
 

@@ -36,6 +36,7 @@ class TopKSurvivors {
   void receive();
   // Forgets all rows, and keeps what they proved: the thresholds.
   void restart();
+  bool has_enough() const { return false; }
 
   // Takes the rows that another thread collected for the same queries.
   void absorb(TopKSurvivors& other);

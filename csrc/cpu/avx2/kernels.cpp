@@ -98,6 +98,7 @@ inline void store_wide(double* out, int64_t i, Part part, Lanes v) {
 }
 
 constexpr int64_t kRowsTogether = 1;  // a row has two chains of additions already
+constexpr int kTileSide = 2;
 inline void prefetch_row(const void*, int64_t) {}
 
 #include "cpu/generic/rows.inl"
@@ -150,9 +151,9 @@ Quantised quantise(const float* x, int64_t dim, float to_code, double inverse, d
 
 const Kernels* avx2_kernels() {
   static const Kernels table = {
-      "avx2",     supported,      avx2::scan,        avx2::heads, avx2::boxes, avx2::records, 50.0,
-      score,      survey,         quantise,          widen,       centre,      square_sum,    weigh,
-      divide_row, avx2::read_all, avx2::multiply_all};
+      "avx2", supported,  avx2::scan, avx2::heads, avx2::boxes,    avx2::records,
+      50.0,   score,      products,   survey,      quantise,       widen,
+      centre, square_sum, weigh,      divide_row,  avx2::read_all, avx2::multiply_all};
   return &table;
 }
 

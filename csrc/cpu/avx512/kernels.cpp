@@ -52,6 +52,7 @@ inline void store_wide(double* out, int64_t i, Part part, Lanes v) {
 }
 
 constexpr int64_t kRowsTogether = 4;
+constexpr int kTileSide = 4;
 inline void prefetch_row(const void* row, int64_t bytes) {
   const char* p = static_cast<const char*>(row);
   for (int64_t at = 0; at < bytes && at < 4096; at += 64) _mm_prefetch(p + at, _MM_HINT_T0);
@@ -97,23 +98,10 @@ Quantised quantise(const float* x, int64_t dim, float to_code, double inverse, d
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels table = {"avx512",
-                                supported,
-                                avx512::scan,
-                                avx512::heads,
-                                avx512::boxes,
-                                avx512::records,
-                                180.0,
-                                score,
-                                survey,
-                                quantise,
-                                widen,
-                                centre,
-                                square_sum,
-                                weigh,
-                                divide_row,
-                                avx512::read_all,
-                                avx512::multiply_all};
+  static const Kernels table = {
+      "avx512", supported,  avx512::scan, avx512::heads, avx512::boxes,    avx512::records,
+      180.0,    score,      products,     survey,        quantise,         widen,
+      centre,   square_sum, weigh,        divide_row,    avx512::read_all, avx512::multiply_all};
   return &table;
 }
 

@@ -10,6 +10,7 @@
 //   load<DType>, load_wide                       elements i to i+7 of a row; +0 beyond its end
 //   store, store_wide                            the elements within the row, as float32, float64
 //   kRowsTogether, prefetch_row                  rows scored at once, so that additions overlap
+//   kTileSide                                    rows of either side whose products fit registers
 
 template <DType kType, Sums kWhat, int kRows>
 void score_rows(const ScoreArgs& args, int64_t row) {
@@ -71,6 +72,47 @@ void score(const ScoreArgs& args) {
     case DType::bfloat16:
       return score_typed<DType::bfloat16>(args);
   }
+}
+
+template <int kLeft, int kRight>
+void product_tile(const ProductArgs& args, int64_t left, int64_t right) {
+  Lanes sums[kLeft][kRight];
+#pragma GCC unroll 4
+  for (int l = 0; l < kLeft; ++l)
+#pragma GCC unroll 4
+    for (int r = 0; r < kRight; ++r) sums[l][r] = zero();
+  const Part whole = part_of(kLanes);
+  for (int64_t i = 0; i < args.padded_dim; i += kLanes) {
+    Lanes x[kLeft];
+#pragma GCC unroll 4
+    for (int l = 0; l < kLeft; ++l)
+      x[l] = load_wide(args.left + (left + l) * args.padded_dim, i, whole);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRight; ++r) {
+      const Lanes y = load_wide(args.right + (right + r) * args.padded_dim, i, whole);
+#pragma GCC unroll 4
+      for (int l = 0; l < kLeft; ++l) sums[l][r] = add_product(x[l], y, sums[l][r]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int l = 0; l < kLeft; ++l)
+#pragma GCC unroll 4
+    for (int r = 0; r < kRight; ++r)
+      args.sums[(left + l) * args.n_right + right + r] = tree(sums[l][r]);
+}
+
+template <int kLeft>
+void product_rows(const ProductArgs& args, int64_t left) {
+  int64_t right = 0;
+  for (; right + kTileSide <= args.n_right; right += kTileSide)
+    product_tile<kLeft, kTileSide>(args, left, right);
+  for (; right < args.n_right; ++right) product_tile<kLeft, 1>(args, left, right);
+}
+
+void products(const ProductArgs& args) {
+  int64_t left = 0;
+  for (; left + kTileSide <= args.n_left; left += kTileSide) product_rows<kTileSide>(args, left);
+  for (; left < args.n_left; ++left) product_rows<1>(args, left);
 }
 
 template <DType kType>

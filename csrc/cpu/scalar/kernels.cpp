@@ -136,6 +136,7 @@ inline void store_wide(double* out, int64_t i, Part part, const Lanes& lanes) {
 }
 
 constexpr int64_t kRowsTogether = 1;
+constexpr int kTileSide = 1;
 inline void prefetch_row(const void*, int64_t) {}
 
 #include "cpu/generic/rows.inl"
@@ -190,9 +191,9 @@ int64_t multiply_all(int64_t rounds, int32_t* sink) {
 }  // namespace
 
 const Kernels* scalar_kernels() {
-  static const Kernels table = {"scalar",   supported, scan,       heads,    test_boxes,  records,
-                                2.0,        score,     survey,     quantise, widen,       centre,
-                                square_sum, weigh,     divide_row, read_all, multiply_all};
+  static const Kernels table = {
+      "scalar", supported, scan,  heads,  test_boxes, records, 2.0,        score,    products,
+      survey,   quantise,  widen, centre, square_sum, weigh,   divide_row, read_all, multiply_all};
   return &table;
 }
 

@@ -8,6 +8,9 @@
 
 namespace fastretrieve::cpu {
 
+// So few queries read the basis as it is, which is half as large as `HeadMap::wide`.
+constexpr int64_t kFewQueries = 4;
+
 HeadPanel::HeadPanel(const Kernels& kernels, const Screen& screen, const EncodedQueries& queries,
                      int64_t first, int64_t n_queries, Cancel& cancel)
     : kernels_(kernels), screen_(screen), head_dim_(screen.map.head_dim) {
@@ -18,12 +21,20 @@ HeadPanel::HeadPanel(const Kernels& kernels, const Screen& screen, const Encoded
   points_.resize(n * kBoxAxes);
   seeds_.resize(n);
   Projector project(kernels, screen.map);
-  for (int64_t q = 0; q < n_queries; ++q) {
+  const double* const norms = queries.norms.data() + first;
+  std::vector<double> slack(n);
+  if (n_queries < kFewQueries) {
+    for (int64_t q = 0; q < n_queries; ++q)
+      slack[static_cast<size_t>(q)] =
+          project(queries.row(first + q), norms[q], Role::query, heads_of_.data() + q * head_dim_);
+  } else {
+    std::vector<const float*> rows;
+    for (int64_t q = 0; q < n_queries; ++q) rows.push_back(queries.row(first + q));
     cancel.check();
-    double* const z = heads_of_.data() + q * head_dim_;
-    const double norm = queries.norms[static_cast<size_t>(first + q)];
-    encode(screen, q, z, project(queries.row(first + q), norm, Role::query, z));
+    project.many(rows.data(), norms, n_queries, Role::query, heads_of_.data(), slack.data());
   }
+  for (int64_t q = 0; q < n_queries; ++q)
+    encode(screen, q, heads_of_.data() + q * head_dim_, slack[static_cast<size_t>(q)]);
 }
 
 void HeadPanel::encode(const Screen& screen, int64_t query, const double* z, double slack) {

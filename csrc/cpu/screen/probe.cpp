@@ -57,13 +57,21 @@ const int32_t* Prober::values_of(int64_t query) {
 // The least value of the `wanted` largest, or a little less: by counts of ranges of values.
 static int32_t roughly_nth(const int32_t* values, int64_t n, int64_t wanted) {
   constexpr int64_t kRanges = 2048;
-  const auto [least, most] = std::minmax_element(values, values + n);
-  const int64_t range = (int64_t{*most} - *least) / kRanges + 1;
-  int64_t counts[kRanges] = {};
-  for (int64_t i = 0; i < n; ++i) ++counts[(int64_t{*most} - values[i]) / range];
+  int32_t least = values[0], most = values[0];
+  for (int64_t i = 1; i < n; ++i) {  // a loop that compilers turn into vectors
+    least = std::min(least, values[i]);
+    most = std::max(most, values[i]);
+  }
+  const uint32_t spread = static_cast<uint32_t>(most) - static_cast<uint32_t>(least);
+  int shift = 0;  // a range is a power of two: a division for each value took longer than the rest
+  while ((spread >> shift) >= kRanges) ++shift;
+  int32_t counts[kRanges] = {};
+  for (int64_t i = 0; i < n; ++i)
+    ++counts[(static_cast<uint32_t>(most) - static_cast<uint32_t>(values[i])) >> shift];
   int64_t total = 0, r = 0;
   while (r < kRanges && (total += counts[r]) < wanted) ++r;
-  return static_cast<int32_t>(std::max(int64_t{*least}, int64_t{*most} - (r + 1) * range + 1));
+  const int64_t below = int64_t{most} - ((r + 1) << shift) + 1;
+  return static_cast<int32_t>(std::max(int64_t{least}, below));
 }
 
 const std::vector<int32_t>& Prober::nearest(int64_t query, int64_t n_leaves) {

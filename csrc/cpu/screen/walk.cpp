@@ -25,9 +25,10 @@ double seed_cost(int64_t dim, int64_t head_dim, int64_t n_leaves) {
   return 4000 + static_cast<double>(head_dim * dim) / 12 + static_cast<double>(n_leaves);
 }
 
-LeafWalk::LeafWalk(const Problem& problem, const Screen& screen, const std::vector<int64_t>& slots,
-                   const Panel& panel, const HeadPanel& heads, TopKSurvivors& survivors,
-                   SearchStats& stats)
+template <class Survivors>
+LeafWalk<Survivors>::LeafWalk(const Problem& problem, const Screen& screen,
+                              const std::vector<int64_t>& slots, const Panel& panel,
+                              const HeadPanel& heads, Survivors& survivors, SearchStats& stats)
     : problem_(problem),
       screen_(screen),
       places_{problem.segments, slots},
@@ -54,7 +55,8 @@ LeafWalk::LeafWalk(const Problem& problem, const Screen& screen, const std::vect
   }
 }
 
-void LeafWalk::aim(int64_t query) {
+template <class Survivors>
+void LeafWalk<Survivors>::aim(int64_t query) {
   const size_t q = static_cast<size_t>(query);
   const double value = survivors_.threshold(query);
   const HeadMap& map = screen_.map;
@@ -65,13 +67,15 @@ void LeafWalk::aim(int64_t query) {
   cuts_[q] = make_cut(problem_.metric, panel_.bound(query), most_square, value);
 }
 
-void LeafWalk::aim_where_raised() {
+template <class Survivors>
+void LeafWalk<Survivors>::aim_where_raised() {
   survivors_.receive();
   for (int64_t q = 0; q < panel_.n_queries(); ++q)
     if (survivors_.threshold(q) > known_[static_cast<size_t>(q)]) aim(q);
 }
 
-void LeafWalk::prefetch_leaf(int64_t leaf) const {
+template <class Survivors>
+void LeafWalk<Survivors>::prefetch_leaf(int64_t leaf) const {
   const uint8_t* const codes = screen_.heads + leaf * layout_.bytes();
   for (int64_t at = 0; at < layout_.bytes(); at += 64) __builtin_prefetch(codes + at);
   const char* const places = reinterpret_cast<const char*>(screen_.places + leaf * kStripRows);
@@ -79,7 +83,8 @@ void LeafWalk::prefetch_leaf(int64_t leaf) const {
     __builtin_prefetch(places + at);
 }
 
-void LeafWalk::judge(int64_t leaf, const std::vector<int32_t>& queries) {
+template <class Survivors>
+void LeafWalk<Survivors>::judge(int64_t leaf, const std::vector<int32_t>& queries) {
   const int64_t n = static_cast<int64_t>(queries.size()), head_dim = screen_.map.head_dim;
   for (int64_t i = 0; i < n; ++i)
     bias_[static_cast<size_t>(i)] =
@@ -103,7 +108,8 @@ void LeafWalk::judge(int64_t leaf, const std::vector<int32_t>& queries) {
   stats_.rows_screened += n * kStripRows;
 }
 
-void LeafWalk::take(int64_t query, int64_t leaf, uint64_t rows) {
+template <class Survivors>
+void LeafWalk<Survivors>::take(int64_t query, int64_t leaf, uint64_t rows) {
   for (; rows; rows &= rows - 1) {
     const int64_t position = leaf * kStripRows + __builtin_ctzll(rows);
     const int32_t slot = screen_.places[position];
@@ -118,13 +124,15 @@ void LeafWalk::take(int64_t query, int64_t leaf, uint64_t rows) {
   }
 }
 
-RowBound LeafWalk::bound(const uint8_t* record) const {
+template <class Survivors>
+RowBound LeafWalk<Survivors>::bound(const uint8_t* record) const {
   float b[6] = {0, 0, 0, 0, 1, 1};  // for cosine, rows are divided by their norms
   std::memcpy(b, record, records_.n_bounds > 4 ? 6 * sizeof(float) : 4 * sizeof(float));
   return {b[0], b[1], b[2], b[3], b[4], b[5]};
 }
 
-void LeafWalk::compare_run(size_t begin, size_t end) {
+template <class Survivors>
+void LeafWalk<Survivors>::compare_run(size_t begin, size_t end) {
   const int64_t query = passed_[begin].query;
   addresses_.clear();
   for (size_t i = begin; i < end; ++i)
@@ -147,7 +155,8 @@ void LeafWalk::compare_run(size_t begin, size_t end) {
   if (survivors_.threshold(query) > known_[static_cast<size_t>(query)]) aim(query);
 }
 
-void LeafWalk::compare() {
+template <class Survivors>
+void LeafWalk<Survivors>::compare() {
   problem_.cancel.check();
   for (size_t begin = 0; begin < passed_.size();) {
     size_t end = begin + 1;
@@ -160,7 +169,9 @@ void LeafWalk::compare() {
   passed_.clear();
 }
 
-void LeafWalk::search_leaves(int64_t query, const std::vector<int32_t>& leaves, Cancel& cancel) {
+template <class Survivors>
+void LeafWalk<Survivors>::search_leaves(int64_t query, const std::vector<int32_t>& leaves,
+                                        Cancel& cancel) {
   cancel.check();
   queries_.assign(1, static_cast<int32_t>(query));
   for (size_t i = 0; i < leaves.size(); ++i) {
@@ -173,12 +184,14 @@ void LeafWalk::search_leaves(int64_t query, const std::vector<int32_t>& leaves, 
   compare();
 }
 
-void LeafWalk::search_seeds(Cancel& cancel) {
+template <class Survivors>
+void LeafWalk<Survivors>::search_seeds(Cancel& cancel) {
   for (int64_t q = 0; q < panel_.n_queries(); ++q)
     if (!needs_no_scan(q)) search_leaves(q, heads_.seeds(q), cancel);
 }
 
-void LeafWalk::find_near_leaves(int64_t group) {
+template <class Survivors>
+void LeafWalk<Survivors>::find_near_leaves(int64_t group) {
   const int64_t first = group * kBoxLeaves;
   const float* const boxes = screen_.boxes + group * kBoxAxes * 2 * kBoxLeaves;
   const unsigned all = (1u << std::min<int64_t>(kBoxLeaves, screen_.n_leaves - first)) - 1;
@@ -193,7 +206,9 @@ void LeafWalk::find_near_leaves(int64_t group) {
   }
 }
 
-bool LeafWalk::pays() {
+template <class Survivors>
+bool LeafWalk<Survivors>::pays(double share_of_scan) {
+  aim_where_raised();
   const int64_t n_groups = (screen_.n_leaves + kBoxLeaves - 1) / kBoxLeaves;
   const int64_t step = std::max<int64_t>(1, n_groups / kSampleGroups);
   int64_t leaves = 0, near = 0, judged = 0, rows = 0, wanted = 0;
@@ -225,10 +240,11 @@ bool LeafWalk::pays() {
       share_rows * record_cost(problem_.dim, n);
   const double scan =
       pair_cost(problem_.kernels, strips.bytes() / kStripRows, strips.padded_dim(), n);
-  return walk < 0.9 * scan;
+  return walk < 0.9 * share_of_scan * scan;
 }
 
-void LeafWalk::scan_leaf(int64_t leaf) {
+template <class Survivors>
+void LeafWalk<Survivors>::scan_leaf(int64_t leaf) {
   const int64_t bit = leaf % kBoxLeaves;
   queries_.clear();
   for (int64_t q = 0; q < panel_.n_queries(); ++q)
@@ -240,7 +256,8 @@ void LeafWalk::scan_leaf(int64_t leaf) {
   if (passed_.size() >= kWaiting) compare();
 }
 
-void LeafWalk::scan(int64_t begin, int64_t end, Cancel& cancel) {
+template <class Survivors>
+void LeafWalk<Survivors>::scan(int64_t begin, int64_t end, Cancel& cancel) {
   end = std::min(end, screen_.n_leaves);
   std::vector<const int32_t*> next(seeds_.size());  // the first seed that is not behind
   for (size_t q = 0; q < seeds_.size(); ++q)
@@ -248,6 +265,7 @@ void LeafWalk::scan(int64_t begin, int64_t end, Cancel& cancel) {
                                static_cast<int32_t>(begin));
   for (int64_t first = begin; first < end; first += kBoxLeaves) {
     cancel.check();
+    if (survivors_.has_enough()) return;
     aim_where_raised();
     find_near_leaves(first / kBoxLeaves);
     unsigned any = 0;
@@ -267,5 +285,8 @@ void LeafWalk::scan(int64_t begin, int64_t end, Cancel& cancel) {
   }
   compare();
 }
+
+template class LeafWalk<TopKSurvivors>;
+template class LeafWalk<RangeSurvivors>;
 
 }  // namespace fastretrieve::cpu

@@ -1,20 +1,30 @@
 // Walks the leaves of a screen for a panel: boxes, heads, records. What is left goes to the
 // survivors, with the same intervals as in a scan of strips.
+//
+// Survivors is TopKSurvivors (cpu/topk.hpp) or RangeSurvivors (cpu/range.hpp). It has
+//
+//   threshold(query)                     what rows must reach
+//   receive()                            takes over what other threads know
+//   add(query, interval, segment, row)   a row that its record does not rule out
+//   added(query, before)                 after a run of rows; `before` is the threshold they met
+//   restart()                            forgets rows, if the walk is given up
+//   has_enough()                         whether the search needs no more rows
 #pragma once
 #include <cstdint>
 #include <vector>
 
+#include "cpu/range.hpp"
 #include "cpu/screen/build.hpp"
 #include "cpu/screen/panel.hpp"
 #include "cpu/topk.hpp"
 
 namespace fastretrieve::cpu {
 
+template <class Survivors>
 class LeafWalk {
  public:
   LeafWalk(const Problem& problem, const Screen& screen, const std::vector<int64_t>& slots,
-           const Panel& panel, const HeadPanel& heads, TopKSurvivors& survivors,
-           SearchStats& stats);
+           const Panel& panel, const HeadPanel& heads, Survivors& survivors, SearchStats& stats);
   LeafWalk(const LeafWalk&) = delete;
   LeafWalk& operator=(const LeafWalk&) = delete;
 
@@ -22,8 +32,8 @@ class LeafWalk {
   void search_seeds(Cancel& cancel);
   // Searches these leaves for one query.
   void search_leaves(int64_t query, const std::vector<int32_t>& leaves, Cancel& cancel);
-  // Whether a walk costs less than a scan of all strips, by a sample of the leaves.
-  bool pays();
+  // Whether a walk costs less than a scan of this share of the strips, by a sample of the leaves.
+  bool pays(double share_of_scan);
   // Leaves [begin, end) without the seeds. `begin` is a multiple of kBoxLeaves.
   void scan(int64_t begin, int64_t end, Cancel& cancel);
 
@@ -55,7 +65,7 @@ class LeafWalk {
   const Places places_;
   const Panel& panel_;
   const HeadPanel& heads_;
-  TopKSurvivors& survivors_;
+  Survivors& survivors_;
   SearchStats& stats_;
   const LeafLayout layout_;
   const RecordLayout records_;
@@ -75,6 +85,9 @@ class LeafWalk {
   std::vector<const uint8_t*> addresses_;
   std::vector<int32_t> products_;
 };
+
+extern template class LeafWalk<TopKSurvivors>;
+extern template class LeafWalk<RangeSurvivors>;
 
 // Rough costs in nanoseconds, on one thread: for plans, never for answers.
 double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_t n_queries);

@@ -107,7 +107,7 @@ def search(
 
 def _n_leaves(state: State) -> int:
     screen = state.snapshot.screen
-    return 0 if screen is None else len(screen.places) // STRIP_ROWS
+    return 0 if screen is None else int(screen.n_leaves)
 
 
 def _leaves_to_read(
@@ -142,18 +142,16 @@ def _probe(
     """The best rows of the leaves nearest to each query, and of the rows in no leaf. With ``fill``
     more leaves are read where they hold fewer than ``k`` rows.
     """
-    form, parts = searcher.form, []
-    for begin, end, snapshot in _batches(searcher.state, among, len(rows)):
-        n_leaves, asked = probes, (searcher.counters, searcher.float64)
-        found = form.backend.probe(rows[begin:end], snapshot, k, n_leaves, *asked)
-        while fill and n_leaves < _n_leaves(searcher.state) and bool((found[1] < 0).any()):
-            n_leaves *= 4
-            found = form.backend.probe(rows[begin:end], snapshot, k, n_leaves, *asked)
-        if snapshot.is_doubtful:
-            scores, ids = (form.memory.to_host(array) for array in found[:2])
-            refuse_doubtful(snapshot, scores, ids, is_complete=False)
-        parts.append(found)
-    scores, ids, proven = (joined(list(some)) for some in zip(*parts, strict=True))
+    form, state = searcher.form, searcher.state
+    if among is None:
+        found = _probe_rows(searcher, state.snapshot, rows, k, probes, fill=fill)
+    else:
+        parts = [
+            _probe_rows(searcher, snapshot, rows[begin:end], k, probes, fill=fill)
+            for begin, end, snapshot in _batches(state, among, len(rows))
+        ]
+        found = tuple(joined(list(some)) for some in zip(*parts, strict=True))
+    scores, ids, proven = found
     if np.ndim(queries) == 1:
         scores, ids, proven = scores[0], ids[0], proven[0]
     if out is None:
@@ -164,6 +162,21 @@ def _probe(
         as_array(out[0])[...], as_array(out[1])[...] = scores, ids
     hits._proven = proven if np.ndim(queries) == 1 else like(proven, queries)
     return hits
+
+
+def _probe_rows(
+    searcher: Searcher, snapshot: Snapshot, rows: Rows, k: int, n_leaves: int, *, fill: bool
+) -> tuple[Any, ...]:
+    """Scores, ids and numbers of proven rows."""
+    form, asked = searcher.form, (searcher.counters, searcher.float64)
+    found = form.backend.probe(rows, snapshot, k, n_leaves, *asked)
+    while fill and n_leaves < _n_leaves(searcher.state) and bool((found[1][:, -1] < 0).any()):
+        n_leaves *= 4
+        found = form.backend.probe(rows, snapshot, k, n_leaves, *asked)
+    if snapshot.is_doubtful:
+        scores, ids = (form.memory.to_host(array) for array in found[:2])
+        refuse_doubtful(snapshot, scores, ids, is_complete=False)
+    return found
 
 
 def search_ids(

@@ -17,7 +17,7 @@ from fastretrieve._state.screen import RECALL, Screen
 from fastretrieve._state.screening import make_screen
 from fastretrieve._state.state import State
 
-MOST_QUERIES = 4096  # of the caller, that measure recall
+MOST_QUERIES = 1024  # of the caller, that measure recall: a standard error of 0.003 at 0.95
 
 
 class Optimized(NamedTuple):

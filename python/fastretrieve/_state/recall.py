@@ -19,6 +19,7 @@ from fastretrieve._state.state import State
 
 RECALL_KS = (1, 10, 100)  # for which it is measured; one in between takes the larger
 RECALL_STEPS = 128  # numbers of leaves, spread evenly over their logarithm
+MOST_KNOWN = 256  # answers of `probes_for` that a screen keeps
 RECALL_QUERIES = 512  # rows that ask if the caller has no queries
 
 
@@ -38,7 +39,7 @@ def measure_recall(
     """
     screen, backend, snapshot = state.screen, state.form.backend, state.snapshot
     assert screen is not None
-    n_leaves = len(screen.places) // STRIP_ROWS
+    n_leaves = screen.n_leaves
     order = _core.nearest_leaves(backend, queries, snapshot.native, n_leaves)
     rank = np.zeros((len(order), n_leaves + 1), np.int32)  # the last column: rows in no leaf
     rows, columns = np.nonzero(order >= 0)
@@ -67,12 +68,21 @@ def measure_recall(
 
 def probes_for(screen: Screen, recall: float, k: int) -> int:
     """How many leaves to read for this recall of the ``k`` best rows."""
+    known = screen.known_probes.get((recall, k))
+    if known is None:  # finding it takes a tenth of a small search
+        if len(screen.known_probes) >= MOST_KNOWN:
+            screen.known_probes.clear()
+        known = screen.known_probes[recall, k] = _probes_for(screen, recall, k)
+    return known
+
+
+def _probes_for(screen: Screen, recall: float, k: int) -> int:
     if k > RECALL_KS[-1]:
         raise ValueError(
             f"recall was measured for k up to {RECALL_KS[-1]}, got k={k}; say how many leaves to "
             f"read with probes="
         )
-    counts = leaf_counts(len(screen.places) // STRIP_ROWS)
+    counts = leaf_counts(screen.n_leaves)
     curve = screen.arrays[RECALL][int(np.searchsorted(RECALL_KS, k))]
     enough = np.flatnonzero(curve >= recall)
     if not len(enough):

@@ -48,11 +48,12 @@ class Screen:
         self.is_proved = is_proved  # False for an unverified one of a file: checking.py
         self.places: NDArray[np.int32] = views[PLACES]
         self.n_rows = int(np.count_nonzero(self.places >= 0))
+        self.n_leaves = len(self.places) // STRIP_ROWS
+        self.known_probes: dict[tuple[float, int], int] = {}  # of recall.probes_for
         self._covered: dict[tuple[int, int], Bits | None] = {}
 
     def __repr__(self) -> str:
-        leaves = len(self.places) // STRIP_ROWS
-        return f"screen(head={self.head}, leaves={leaves}, rows={self.n_rows})"
+        return f"screen(head={self.head}, leaves={self.n_leaves}, rows={self.n_rows})"
 
     @property
     def head(self) -> int:
