@@ -51,6 +51,13 @@ class Clusters:
         self._listed: tuple[int, list[Cluster]] = (-1, [])
         self._masks: OrderedDict[tuple[int, int], Mask] = OrderedDict()
 
+    def are_there(self, view: View) -> bool:
+        """Whether clusters are kept, and some have members."""
+        with self._lock:
+            if self._known is not None and self._known.generation == view.generation:
+                return True
+        return kept.count(view.connection) > 0
+
     def listed(self, view: View) -> list[Cluster]:
         """All clusters that have members, in order of their numbers."""
         with self._lock:
