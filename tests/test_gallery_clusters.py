@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -293,15 +292,18 @@ def stopped_kmeans(x: Any, k: int, *, progress: Callable[[int, int], object], **
 
 def test_killed_in_the_middle_of_the_commit_nothing_is_half_written(gallery: Gallery) -> None:
     before = kept_numbers(gallery)
-    code = (
-        "import os, sys; from fastretrieve.gallery import Gallery;"
-        "from fastretrieve.gallery.store import clusters;"
-        "put = clusters._put;"
-        "clusters._put = lambda c, i, n: (put(c, i[:9], n[:9]), os.kill(os.getpid(), 9));"
-        "Gallery.open(sys.argv[1]).clusters(5)"
-    )
-    command = [sys.executable, "-c", code, str(gallery.path)]
-    assert subprocess.run(command, check=False, timeout=120).returncode == -9
+    put = clusters._put
+
+    def die(connection: Any, ids: np.ndarray, numbers: np.ndarray) -> None:
+        put(connection, ids[:9], numbers[:9])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        clusters._put = die
+        gallery.clusters(5)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert kept_numbers(gallery) == before
     assert_all_is_right(gallery)
 
@@ -423,11 +425,11 @@ def test_the_most_common_label_names_a_cluster(gallery: Gallery) -> None:
 def test_words_that_set_a_cluster_apart_name_it(tmp_path: Path) -> None:
     gallery = new_gallery(tmp_path / "g")
     kinds = {"red": "a shiny rubber boot", "green": "a leather bag", "blue": "a photo of nothing"}
-    rows = ["path,caption"]
+    rows = ["path,caption,number,item,centre"]
     for colour, text in kinds.items():
         for i, shade in enumerate(shades(colour, 8)):
             Image.fromarray(shade).save(tmp_path / f"{colour}{i}.png")
-            rows.append(f"{tmp_path / colour}{i}.png,{text} on a table {i}")
+            rows.append(f"{tmp_path / colour}{i}.png,{text} on a table {i},{i},x,y")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     gallery.add(tmp_path / "t.csv")
     assert set(gallery.clusters(3).names) == {

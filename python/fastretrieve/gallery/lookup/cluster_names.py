@@ -49,9 +49,10 @@ def _common_labels(connection: sqlite3.Connection) -> dict[int, tuple[str, int]]
     """The most common label of each cluster, and how many members have it; of equally common ones
     the first in the alphabet.
     """
-    rows = connection.execute(
-        "SELECT number, label, count(*) FROM cluster_of JOIN item ON item.id = cluster_of.item "
-        "WHERE label IS NOT NULL AND label != '' GROUP BY number, label"
+    rows = connection.execute(  # a column of metadata may have any name
+        "SELECT cluster_of.number, item.label, count(*) FROM cluster_of "
+        "JOIN item ON item.id = cluster_of.item WHERE item.label IS NOT NULL AND item.label != '' "
+        "GROUP BY cluster_of.number, item.label"
     )
     most: dict[int, tuple[str, int]] = {}
     for number, label, n in rows:
@@ -69,7 +70,7 @@ def _words(connection: sqlite3.Connection, sizes: Mapping[int, int]) -> dict[int
     n_read = min(max(READ // max(len(sizes), 1), least), most)
     statement = (
         f"SELECT substr(label, 1, {TEXT}), substr(caption, 1, {TEXT}) FROM item WHERE id IN "
-        "(SELECT item FROM cluster_of WHERE number = ? AND item % ? = 0 LIMIT ?)"
+        "(SELECT c.item FROM cluster_of c WHERE c.number = ? AND c.item % ? = 0 LIMIT ?)"
     )
     counts = {}
     for number, size in sizes.items():
