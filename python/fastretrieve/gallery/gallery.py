@@ -245,8 +245,8 @@ class Gallery:
         5
         >>> gallery.clusters(2)
         2 clusters
-           0  red                       20 items, 100% red
-           1  blue                      5 items, 100% blue
+           0  red                       20 items, 100% with this label
+           1  blue                      5 items, 100% with this label
         >>> len(gallery.search(reds[0], k=50, within="cluster"))
         20
         """

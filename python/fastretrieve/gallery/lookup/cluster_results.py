@@ -39,8 +39,8 @@ class Cluster:
 
     @property
     def note(self) -> str:
-        """Its size, and how many of its members have its label."""
-        share = "" if self.share is None else f", {self.share:.0%} {self.name}"
+        """Its size, and the share of its members that have its label."""
+        share = "" if self.share is None else f", {self.share:.0%} with this label"
         return f"{self.size:,} item{'' if self.size == 1 else 's'}{share}"
 
 
@@ -131,4 +131,4 @@ class Clustering(Sequence[Cluster]):
     def _tile(self, each: Cluster) -> Captioned:
         image = pictures.picture_or_cross(each.path, modality=self.modality, box=each.item.box)
         score = "" if each.score is None else f"{each.score:.4f}  "
-        return Captioned(image, f"{score}{each.number}  {each.name}", each.note)
+        return Captioned(image, f"{score}{each.number}: {each.name}", each.note)

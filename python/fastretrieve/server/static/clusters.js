@@ -14,13 +14,17 @@ export function clusterCard(cluster, open) {
   const [frame, image] = picture("");
   image.loading = "lazy";
   image.src = cluster.picture;
-  const share = cluster.share === null ? "" : `, ${Math.round(cluster.share * 100)}% of this label`;
+  const line = element("span", { className: "line" }, element("b", { textContent: cluster.name, title: cluster.name }));
+  if (cluster.share !== null) {
+    const percent = `${Math.round(cluster.share * 100)}%`;
+    line.append(element("span", { className: "score", textContent: percent, title: "of its items have this label" }));
+  }
   const button = element(
     "button",
     { type: "button", className: "card", title: "Show the items of this cluster" },
     frame,
-    element("span", { className: "line" }, element("b", { textContent: cluster.name, title: cluster.name })),
-    element("span", { className: "name", textContent: counted(cluster.size) + share }),
+    line,
+    element("span", { className: "name", textContent: counted(cluster.size) }),
   );
   button.addEventListener("click", () => open(cluster.number));
   return element("li", {}, button);
