@@ -385,6 +385,8 @@ FORGED = {
     "a centre of text": "UPDATE cluster SET centre = 'far' WHERE number = 1",
     "a centre that is not finite": f"UPDATE cluster SET centre = x'{'0000c07f' * 192}'",
     "a negative number": "UPDATE cluster SET number = -5 WHERE number = 1",
+    "a huge number": "UPDATE cluster SET number = 9223372036854775807 WHERE number = 1",
+    "an item that cannot be": "UPDATE cluster_of SET item = -999999 WHERE item = 5",
     "an item in no cluster that is there": "UPDATE cluster_of SET number = 77 WHERE item = 5",
     "a number of text": "UPDATE cluster_of SET number = 'first' WHERE item = 5",
     "a label that is no text": "UPDATE item SET label = x'00' WHERE id = 5",

@@ -13,6 +13,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
+from fastretrieve.gallery.store import clusters
+
 LEAST_SHARE = 0.2  # of the members that have the label, or the word
 N_WORDS = 3
 READ = 100_000  # items whose words are read, of all clusters together
@@ -32,7 +36,7 @@ def names(connection: sqlite3.Connection, sizes: Mapping[int, int]) -> dict[int,
     """The name of each cluster; ``sizes`` are their members by number."""
     found = {}
     for number, (label, n) in _common_labels(connection).items():
-        if n >= LEAST_SHARE * sizes.get(number, math.inf):
+        if n >= LEAST_SHARE * sizes[number]:
             found[number] = Named(label, n / sizes[number])
     if len(found) < len(sizes):
         words = _words(connection, sizes)
@@ -49,19 +53,27 @@ def _common_labels(connection: sqlite3.Connection) -> dict[int, tuple[str, int]]
     """The most common label of each cluster, and how many members have it; of equally common ones
     the first in the alphabet.
     """
-    rows = connection.execute(  # a column of metadata may have any name
-        "SELECT cluster_of.number, item.label, count(*) FROM cluster_of "
-        "JOIN item ON item.id = cluster_of.item WHERE item.label IS NOT NULL AND item.label != '' "
-        "GROUP BY cluster_of.number, item.label"
+    labels, places, labelled = clusters.grouped(
+        connection,
+        "SELECT label, count(*), group_concat(id) FROM item WHERE deleted = 0 "
+        "AND label IS NOT NULL AND label != '' GROUP BY label ORDER BY label",
     )
-    most: dict[int, tuple[str, int]] = {}
-    for number, label, n in rows:
-        if not isinstance(label, str):
-            raise sqlite3.DatabaseError("it has a label that is no text")
-        known = most.get(number)
-        if known is None or (-n, label) < (-known[1], known[0]):
-            most[number] = (label, n)
-    return most
+    if not all(isinstance(label, str) for label in labels):
+        raise sqlite3.DatabaseError("it has a label that is no text")
+    ids, numbers = clusters.assignment(connection)
+    if not len(labelled):
+        return {}
+    if not np.isin(labelled, ids).all():
+        raise sqlite3.DatabaseError("it has clusters, and an item that is in none")
+    pairs = numbers[np.searchsorted(ids, labelled)] * len(labels) + places
+    pairs, counts = np.unique(pairs, return_counts=True)
+    order = np.lexsort((pairs, -counts, pairs // len(labels)))
+    pairs, counts = pairs[order], counts[order]
+    owners, first = np.unique(pairs // len(labels), return_index=True)
+    return {
+        int(number): (labels[pairs[i] % len(labels)], int(counts[i]))
+        for number, i in zip(owners, first, strict=True)
+    }
 
 
 def _words(connection: sqlite3.Connection, sizes: Mapping[int, int]) -> dict[int, Counter[str]]:

@@ -155,8 +155,7 @@ class Clusters:
         centre; else the search is within the cluster.
         """
         hits = view.index.search(points, k=min(FIRST, len(view.index))).ids
-        ids, owners = kept.assignment(view.connection, np.unique(hits))
-        owner = dict(zip(ids.tolist(), owners.tolist(), strict=True))
+        owner = kept.owners(view.connection, np.unique(hits))
         found = []
         for number, point, near in zip(numbers, points, hits.tolist(), strict=True):
             own = next((item for item in near if owner.get(item) == number), None)

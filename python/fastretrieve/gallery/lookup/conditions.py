@@ -190,7 +190,7 @@ class Conditions:
 def rows_of(found: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """A mask over ``ids`` that says which of them were found."""
     allowed = np.zeros(int(ids.max()) + 1 if len(ids) else 0, bool)
-    allowed[found[found < len(allowed)]] = True
+    allowed[found[(found >= 0) & (found < len(allowed))]] = True
     mask: NDArray[np.bool_] = allowed[ids]
     return mask
 
