@@ -61,7 +61,7 @@ def test_members_come_from_the_centre_outwards(web: httpx.Client, gallery: Galle
     wanted = gallery.search(largest, k=40, within=largest).ids
     assert sorted(wanted) == [item.id for item in gallery.items(within=0)]
     paged = [ids(get(web, "clusters/0/items", k=3, offset=offset)) for offset in range(0, 40, 3)]
-    assert sum(paged, []) == wanted
+    assert [item for part in paged for item in part] == wanted
     assert wanted[0] == largest.item.id
     boots = json.dumps([{"column": "label", "operator": "=", "value": "boot"}])
     found = ids(get(web, "clusters/0/items", k=30, filters=boots))

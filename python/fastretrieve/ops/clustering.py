@@ -38,8 +38,8 @@ def kmeans(
 
     The result depends on ``x``, ``k`` and ``seed`` only: not on threads, machine or backend.
     Seeding is k-means++ on a sample; a cluster that loses all rows moves to the row that is
-    farthest from its centroid. ``progress`` is called with the iterations that are done and the most
-    that there will be; it may raise to stop.
+    farthest from its centroid. ``progress`` is called with the iterations that are done and
+    the most that there will be; it may raise to stop.
 
     >>> labels = fr.kmeans([[0.0], [0.1], [9.0], [9.2]], 2).assignments
     >>> bool(labels[0] == labels[1] != labels[2] == labels[3])

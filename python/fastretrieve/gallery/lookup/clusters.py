@@ -126,9 +126,7 @@ class Clusters:
                     "anew"
                 )
             points = every.get(numbers)
-            self._known = _Known(
-                view.generation, sizes, kept.index_of(numbers, points, view.index)
-            )
+            self._known = _Known(view.generation, sizes, kept.index_of(numbers, points, view.index))
             return self._known
 
     def _described(self, view: View) -> list[Cluster]:

@@ -86,7 +86,7 @@ def recentre(writer: Writer) -> None:
 
 
 def _sample(index: fr.Index, ids: NDArray[np.int64], n: int, seed: int) -> NDArray[np.float32]:
-    """The vectors of a random part of the items, or of all; as directions where only these count."""
+    """The vectors of a random part of the items, or of all, as k-means takes them."""
     most = max(min(max(SAMPLE, FOR_EACH * n), SAMPLE_BYTES // (4 * index.dim)), 2 * n)
     if len(ids) > most:
         ids = np.sort(np.random.default_rng(seed).choice(ids, most, replace=False))
@@ -97,13 +97,18 @@ def _sample(index: fr.Index, ids: NDArray[np.int64], n: int, seed: int) -> NDArr
 
 
 def _directed(rows: NDArray[np.floating], metric: str) -> NDArray[np.floating]:
-    """Rows of length one for cosine, which sees nothing else; other metrics take them as they are."""
+    """Rows of length one for cosine, which sees nothing else; as they are for other metrics."""
     found: NDArray[np.floating] = fr.normalize(rows) if metric == "cosine" else rows
     return found
 
 
 def _assigned(
-    known: fr.Index, index: fr.Index, ids: NDArray[np.int64], report: Report, *, by_size: bool = False
+    known: fr.Index,
+    index: fr.Index,
+    ids: NDArray[np.int64],
+    report: Report,
+    *,
+    by_size: bool = False,
 ) -> tuple[fr.Index, NDArray[np.int64]]:
     """The centres that have members, and the number of the nearest one for each item. ``by_size``
     numbers them anew, the largest first.

@@ -95,8 +95,7 @@ def owners(connection: sqlite3.Connection, ids: NDArray[np.int64]) -> dict[int, 
     """The numbers of the clusters of these items."""
     return dict(
         connection.execute(
-            "SELECT item, number FROM cluster_of "
-            "WHERE item IN (SELECT value FROM json_each(?))",
+            "SELECT item, number FROM cluster_of WHERE item IN (SELECT value FROM json_each(?))",
             (str(ids.tolist()),),
         )
     )
