@@ -100,10 +100,10 @@ class Service:
         within: str = "all",
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        options = {"where": self.columns.filters(filters), "within": self._within(within)}
+        where, stay = self.columns.filters(filters), self._within(within)
         item = self.item(item_id)
         with _without_paths():
-            matches = self.gallery.search(item, k=k + 1, offset=offset, **options)
+            matches = self.gallery.search(item, k=k + 1, offset=offset, where=where, within=stay)
         return self._answer(matches, k=k, offset=offset, started=started, timing={})
 
     def clusters(self, *, k: int, offset: int) -> dict[str, Any]:

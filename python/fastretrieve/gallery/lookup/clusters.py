@@ -56,7 +56,7 @@ class Clusters:
         with self._lock:
             if self._known is not None and self._known.generation == view.generation:
                 return True
-        return kept.count(view.connection) > 0
+        return kept.have_members(view.connection)
 
     def listed(self, view: View) -> list[Cluster]:
         """All clusters that have members, in order of their numbers."""

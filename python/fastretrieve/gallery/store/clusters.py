@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,13 @@ def are_kept(connection: sqlite3.Connection) -> bool:
     """Whether a gallery has clusters."""
     named = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cluster'").fetchone()
     return bool(named and connection.execute("SELECT 1 FROM cluster LIMIT 1").fetchone())
+
+
+def have_members(connection: sqlite3.Connection) -> bool:
+    """Whether an item is in a cluster."""
+    return are_kept(connection) and bool(
+        connection.execute("SELECT 1 FROM cluster_of LIMIT 1").fetchone()
+    )
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -56,7 +63,8 @@ def index_of(numbers: NDArray[np.int64], points: NDArray[np.float32], like: fr.I
 
     Inner products have no nearest centre: a long one would take everything. Distances stand in.
     """
-    made = fr.Index(like.dim, metric="l2" if like.metric == "ip" else like.metric)
+    metric = "l2" if like.metric == "ip" else like.metric
+    made = fr.Index(like.dim, metric=cast(Any, metric))
     if len(numbers):
         made.add(points.reshape(len(numbers), like.dim), ids=numbers)
     return made
