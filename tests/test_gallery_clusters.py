@@ -416,6 +416,19 @@ def test_false_clusters_are_named(gallery: Gallery, what: str) -> None:
         opened.search(1, within=0)
 
 
+def test_who_was_added_without_a_cluster_is_named_and_mended(gallery: Gallery) -> None:
+    with sqlite3.connect(gallery.path / "items.sqlite") as connection:
+        connection.execute("DELETE FROM cluster_of WHERE item = 5")
+        connection.execute("UPDATE state SET generation = generation + 1")
+    connection.close()
+    assert gallery.check() == ["1 items are in no cluster, or gone and in one: [5]"]
+    for ask in (gallery.clusters, lambda: gallery.search(1, within="cluster")):
+        with pytest.raises(GalleryError, match=r"in no cluster.*make the clusters anew"):
+            ask()
+    gallery.clusters(3)
+    assert_all_is_right(gallery)
+
+
 # --- names ----------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,12 @@ class Gallery:
         with self._storage.database.reading() as connection:
             return db.generation(connection)
 
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the gallery keeps clusters, and some have members."""
+        with self._opened.view() as view:
+            return self._opened.clusters.are_there(view)
+
     def __len__(self) -> int:
         with self._opened.view() as view:
             return len(view.index)
@@ -260,12 +266,6 @@ class Gallery:
         with self._opened.view() as view:
             found = self._opened.clusters.listed(view)
         return Clustering(found, modality=self.manifest.modality)
-
-    @property
-    def has_clusters(self) -> bool:
-        """Whether the gallery keeps clusters, and some have members."""
-        with self._opened.view() as view:
-            return self._opened.clusters.are_there(view)
 
     def nearest_clusters(self, query: Any, *, k: int = 5) -> Clustering:
         """The ``k`` clusters whose centres are nearest to a query, which is as for

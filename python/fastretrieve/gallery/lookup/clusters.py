@@ -120,10 +120,11 @@ class Clusters:
                 raise GalleryError(f"{self._folder} holds no items, so all clusters are empty")
             every = kept.centres(view.connection, view.index)
             numbers = every.ids[np.isin(every.ids, list(sizes))]
-            if len(numbers) < len(sizes):
+            # A writer of a version that knows no clusters, which had the gallery open already.
+            if len(numbers) < len(sizes) or sum(sizes.values()) != len(view.index):
                 raise GalleryError(
-                    f"{self._folder} has items in clusters that are not there; make the clusters "
-                    "anew"
+                    f"{self._folder} has items in no cluster, or in one that is not there; make "
+                    "the clusters anew: gallery.clusters(20)"
                 )
             points = every.get(numbers)
             self._known = _Known(view.generation, sizes, kept.index_of(numbers, points, view.index))
