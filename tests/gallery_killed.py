@@ -4,7 +4,7 @@
 
 The writer acknowledges each commit through a pipe; it is killed with SIGKILL at a random moment.
 After each kill a reader in a new process must find every commit that was acknowledged, every vector
-where it belongs, and no file damaged. Exit status 1 if it does not.
+where it belongs, every item in its cluster, and no file damaged. Exit status 1 if it does not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def kill_and_look(folder: Path, n_kills: int, seed: int) -> None:
     shades = np.random.default_rng(seed).integers(0, 255, (N_PICTURES, 4, 4, 3), np.uint8)
     for i, shade in enumerate(shades):
         Image.fromarray(shade).save(pictures / f"{i:04d}.png")
-    Gallery.create(folder / "g", encoder="pixels", image_size=4).close()
+    with Gallery.create(folder / "g", encoder="pixels", image_size=4) as made:
+        made.add(*sorted(pictures.iterdir())[:20])
+        made.clusters(5)
     expected: dict[str, int] = {"generation": 0, "items": 0}
     for number in range(n_kills):
         said = run_and_kill(

@@ -24,6 +24,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Training that takes minutes on a page takes a moment here.
 SMALLER = {
     "epochs=10": "epochs=1",
+    "clusters(20)": "clusters(2)",
     "image_size=64": "image_size=16",
     "dim=128, ": "dim=8, width=4, ",
 }

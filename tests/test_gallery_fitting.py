@@ -90,6 +90,7 @@ def test_few_items_leave_it_as_it_is_until_it_is_fitted_anew(tmp_path: Path) -> 
     assert gallery.add(tmp_path / "b").fitted_to is None
     gallery.label([5, 26], "five")
     before = gallery.vectors()
+    old = gallery.clusters(4)
     paths[0].unlink()
     paths[1].write_bytes(b"no picture")
     refitted = gallery.refit(tmp_path / "new")
@@ -98,6 +99,10 @@ def test_few_items_leave_it_as_it_is_until_it_is_fitted_anew(tmp_path: Path) -> 
     assert refitted.item(5).label == "five"
     assert refitted.item(26).label == "five"
     assert_own_vectors(refitted)
+    new = refitted.clusters()  # made anew of the new vectors
+    assert (len(new), sum(new.sizes)) == (4, 78)
+    assert not any(np.array_equal(a.centre, b.centre) for a in new for b in old)
+    assert list(gallery.clusters()) == list(old)
     assert np.array_equal(gallery.vectors(), before)
     assert not list(tmp_path.glob(".new.*"))
 

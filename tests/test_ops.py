@@ -295,6 +295,19 @@ def test_kmeans_finds_well_separated_groups() -> None:
     assert len(set(labels[0].tolist())) == 6
 
 
+def test_kmeans_tells_how_far_it_is_and_can_be_stopped() -> None:
+    x = blobs(400, 9, 7, seed=40)
+    told = []
+    found = fr.kmeans(x, 5, max_iterations=50, progress=lambda *done: told.append(done))
+    assert told == [(i, 50) for i in range(1, found.iterations + 1)]
+
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError(done)
+
+    with pytest.raises(InterruptedError, match="1"):
+        fr.kmeans(x, 5, progress=stop)
+
+
 def test_kmeans_takes_and_returns_tensors() -> None:
     x = torch.from_numpy(blobs(200, 8, 3, seed=43))
     found = fr.kmeans(x, 3)

@@ -37,6 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     table.write_text("\n".join(["path,label,number,code", *rows]))
     gallery = new_gallery(folder / "g")
     gallery.add(table)
+    gallery.clusters(2)
     with serving(gallery) as where:
         yield where
 

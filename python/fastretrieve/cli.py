@@ -34,6 +34,9 @@ VERBS = {
     ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
+    "clusters": Verb(
+        "fastretrieve.gallery.clustering_command:clusters", "Group a gallery by likeness."
+    ),
     "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),
     "info": Verb("fastretrieve.gallery.inspecting:info", "Say what a gallery holds; check it."),
     "export": Verb("fastretrieve.gallery.commands:export", "Write vectors and items."),

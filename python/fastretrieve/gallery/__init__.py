@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery
     from fastretrieve.gallery.intake.added import Added
     from fastretrieve.gallery.intake.downloads import DownloadLimits
+    from fastretrieve.gallery.lookup.cluster_results import Cluster, Clustering
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
 
 __all__ = [
     "Added",
+    "Cluster",
+    "Clustering",
     "DownloadLimits",
     "Forgotten",
     "Gallery",
@@ -29,6 +32,8 @@ __all__ = [
 
 _HOMES = {
     "Added": "intake.added",
+    "Cluster": "lookup.cluster_results",
+    "Clustering": "lookup.cluster_results",
     "DownloadLimits": "intake.downloads",
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",

@@ -15,11 +15,13 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    SaveOption,
     Split,
     WhereOption,
     console,
     counted,
     open_gallery,
+    save_result,
     sentences,
 )
 
@@ -35,10 +37,14 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(help="Write the result as a picture (.png, .jpg, .webp) or a page (.html)."),
+    within: Annotated[
+        str | None,
+        typer.Option(
+            help="Only of a cluster: its number, or cluster for the nearest one.",
+            show_default=False,
+        ),
     ] = None,
+    save: SaveOption = None,
     show: Annotated[bool, typer.Option("--show", help="Open the picture.")] = False,
     encoder: EncoderOption = None,
     device: Device = "cpu",
@@ -51,10 +57,9 @@ def search(
     with sentences(), open_gallery(gallery, encoder, device) as opened:
         asked = int(query) if query.isdigit() and not Path(query).exists() else query
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
-        matches = opened.search(asked, k=k, where=where)
-        if save is not None:
-            write = matches.to_html if save.suffix in (".html", ".htm") else matches.save
-            write(save)
+        stay = int(within) if within and within.isdecimal() else within
+        matches = opened.search(asked, k=k, where=where, within=stay)
+        save_result(matches, save)
         if as_json:
             typer.echo(json.dumps(matches.to_dict(), indent=2))
         else:
@@ -62,7 +67,9 @@ def search(
                 console().print(_table(matches))
             else:
                 typer.echo("nothing was found" + (f" where {where}" if where else ""))
-            typer.echo(_timing(matches.seconds, holds) + (f"; wrote {save}" if save else ""))
+            inside = "" if matches.cluster is None else f", within cluster {matches.cluster}"
+            wrote = f"; wrote {save}" if save else ""
+            typer.echo(_timing(matches.seconds, holds) + inside + wrote)
         if show:
             matches.show()
 

@@ -21,15 +21,18 @@ from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
 from fastretrieve.gallery.lookup import evaluating, finding, searching
+from fastretrieve.gallery.lookup.cluster_results import Clustering
+from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
 from fastretrieve.gallery.lookup.matches import Matches
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
-from fastretrieve.gallery.progress import progress_of
+from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.store import (
     changing,
     checking,
+    clustering,
     copying,
     exporting,
     facts,
@@ -63,7 +66,7 @@ class Gallery:
                 "Gallery.open(path) opens a gallery, Gallery.create(path, encoder=...) makes one"
             )
         self._storage = storage
-        self._opened = Opened(storage, encoder, Conditions())
+        self._opened = Opened(storage, encoder, Conditions(), Clusters(storage.folder))
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -135,6 +138,12 @@ class Gallery:
         with self._storage.database.reading() as connection:
             return db.generation(connection)
 
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the gallery keeps clusters, and some have members."""
+        with self._opened.view() as view:
+            return self._opened.clusters.are_there(view)
+
     def __len__(self) -> int:
         with self._opened.view() as view:
             return len(view.index)
@@ -162,10 +171,17 @@ class Gallery:
         return finding.item(self._storage, item_id)
 
     def items(
-        self, where: Where = None, *, offset: int = 0, limit: int | None = None
+        self,
+        where: Where = None,
+        *,
+        offset: int = 0,
+        limit: int | None = None,
+        within: Any = None,
     ) -> list[Item]:
-        """Items in order of id: all of them, or ``limit`` after the first ``offset``."""
-        return finding.items(self._opened, where, offset=offset, limit=limit)
+        """Items in order of id: all of them, or ``limit`` after the first ``offset``; only the
+        members of a cluster ``within`` it.
+        """
+        return finding.items(self._opened, where, offset=offset, limit=limit, within=within)
 
     def file_of(self, item: Item) -> Path:
         """Where the file of an item is: anywhere, or among the pictures that the gallery keeps."""
@@ -192,16 +208,70 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        within: Any = None,
     ) -> Matches:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
         sequence where the encoder takes sequences, or an item of the gallery or its id.
-        ``offset`` leaves out the first ones, to page through.
+        ``offset`` leaves out the first ones, to page through. ``within="cluster"`` answers from
+        the cluster nearest to the query alone, ``within=3`` from that one (:meth:`clusters`).
         """
         return searching.search(
-            self._opened, query, k=k, where=where, offset=offset, include_self=include_self
+            self._opened,
+            query,
+            k=k,
+            where=where,
+            offset=offset,
+            include_self=include_self,
+            within=within,
         )
+
+    def clusters(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        progress: bool | None = None,
+        wait: float = 0.0,
+    ) -> Clustering:
+        """The clusters that the gallery keeps; with ``n`` make that many first, by k-means of the
+        vectors. Cluster 0 is the largest one at that time.
+
+        They follow changes: what is added falls into the nearest cluster. Fewer than ``n`` come
+        where fewer vectors differ. ``wait`` is as for :meth:`add`.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> shades = np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1)
+        >>> reds = np.concatenate([shades + 200, shades, shades], axis=3).repeat(8, 1).repeat(8, 2)
+        >>> gallery.add(reds, labels=["red"] * 20).added
+        20
+        >>> gallery.add(reds[:5, :, :, ::-1], labels=["blue"] * 5).added
+        5
+        >>> gallery.clusters(2)
+        2 clusters
+           0  red                       20 items, 100% with this label
+           1  blue                      5 items, 100% with this label
+        >>> len(gallery.search(reds[0], k=50, within="cluster"))
+        20
+        """
+        if n is not None:
+            report, end = show_progress(progress)
+            try:
+                with self._storage.writing(wait=wait) as writer:
+                    clustering.make(writer, n, seed=seed, report=report)
+            finally:
+                end()
+        with self._opened.view() as view:
+            found = self._opened.clusters.listed(view)
+        return Clustering(found, modality=self.manifest.modality)
+
+    def nearest_clusters(self, query: Any, *, k: int = 5) -> Clustering:
+        """The ``k`` clusters whose centres are nearest to a query, which is as for
+        :meth:`search`; each has the score of its centre.
+        """
+        return searching.nearest_clusters(self._opened, query, k=k)
 
     def recommend(
         self,

@@ -17,12 +17,18 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from fastretrieve.gallery import Gallery
+    from fastretrieve.gallery import Clustering, Gallery, Matches
 
 GalleryPath = Annotated[Path, typer.Argument(help="The gallery's directory.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 WhereOption = Annotated[
     str | None, typer.Option("--where", help="An SQL condition, such as \"label = 'boot'\".")
+]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--save", help="Write the result as a picture (.png, .jpg, .webp) or a page (.html)."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Wait = Annotated[
@@ -64,6 +70,13 @@ def open_gallery(path: Path, encoder: str | None = None, device: str = "cpu") ->
 def tell(facts: Any, sentence: str, as_json: bool) -> None:
     """Print facts for a program, or a sentence for a person."""
     typer.echo(json.dumps(facts, indent=2) if as_json else sentence)
+
+
+def save_result(result: Matches | Clustering, path: Path | None) -> None:
+    """Write a result as a picture or a page, as the end of the name says."""
+    if path is not None:
+        write = result.to_html if path.suffix in (".html", ".htm") else result.save
+        write(path)
 
 
 def console() -> Console:

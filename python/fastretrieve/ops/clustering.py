@@ -15,6 +15,7 @@ from fastretrieve._backends.memory import Array, HostMemory
 from fastretrieve._backends.runtime import backend_for
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.arrays import Rows, as_float, device_of, is_tensor, like
+from fastretrieve._common.progress import Progress
 from fastretrieve.ops.topk import topk
 
 MIN_SAMPLE = 4096  # rows that seeding draws from, and at least this many for each cluster:
@@ -30,12 +31,15 @@ class Clusters(NamedTuple):
     iterations: int
 
 
-def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Clusters:
+def kmeans(
+    x: Any, k: int, *, seed: int = 0, max_iterations: int = 25, progress: Progress | None = None
+) -> Clusters:
     """Cluster the rows of ``x`` into ``k`` groups by Lloyd's algorithm, with exact assignments.
 
     The result depends on ``x``, ``k`` and ``seed`` only: not on threads, machine or backend.
     Seeding is k-means++ on a sample; a cluster that loses all rows moves to the row that is
-    farthest from its centroid.
+    farthest from its centroid. ``progress`` is called with the iterations that are done and
+    the most that there will be; it may raise to stop.
 
     >>> labels = fr.kmeans([[0.0], [0.1], [9.0], [9.2]], 2).assignments
     >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
@@ -56,6 +60,8 @@ def kmeans(x: Any, k: int, *, seed: int = 0, max_iterations: int = 25) -> Cluste
         distances, nearest = (memory.to_host(part)[:, 0] for part in hits)
         settled = bool((nearest == assignments).all())
         assignments = nearest
+        if progress is not None:
+            progress(iteration, max_iterations)
         if settled or iteration == max_iterations:
             break
         sums, counts = backend.cluster_sums(rows, assignments, k)

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as Invalid
 
-from fastretrieve.gallery import Gallery, Item
+from fastretrieve.gallery import Cluster, Gallery, Item
 from fastretrieve.gallery.lookup.conditions import Filter, Operator
 from fastretrieve.gallery.store.items import quoted
 from fastretrieve.server.limits import Refused
@@ -55,6 +55,12 @@ def shown(item: Item) -> dict[str, Any]:
     fixed = {name: getattr(item, name) for name in SHOWN}
     more = {"name": item.name, "metadata": item.metadata}
     return {**plain({**fixed, **more}), "picture": f"api/items/{item.id}/picture"}
+
+
+def shown_cluster(cluster: Cluster) -> dict[str, Any]:
+    """The public facts of a cluster."""
+    about = {name: getattr(cluster, name) for name in ("number", "name", "size", "share")}
+    return {**plain(about), "picture": f"api/items/{cluster.item.id}/picture"}
 
 
 def plain(value: Any) -> Any:

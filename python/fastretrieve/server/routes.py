@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
@@ -30,7 +30,7 @@ _MEANINGS = {
     400: "This is no HTTP, or the body is no form.",
     401: "A token is needed.",
     403: "Another site asked for it.",
-    404: "There is no such item.",
+    404: "There is no such item, or no such cluster.",
     408: "The request arrives too slowly.",
     413: "The upload is too large.",
     415: "The upload is no image.",
@@ -65,6 +65,27 @@ class Page(BaseModel):
     offset: int
     more: bool = Field(description="Whether there is a next page.")
     timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
+    cluster: int | None = Field(default=None, description="The only one that was searched.")
+
+
+class ShownCluster(BaseModel):
+    """A cluster of the gallery."""
+
+    number: int
+    name: str
+    size: int
+    share: float | None = Field(
+        description="Of the members whose label is the name; null if no label names it."
+    )
+    picture: str = Field(description="Of the member nearest to the centre.")
+
+
+class ClusterPage(BaseModel):
+    """A page of clusters in order of their numbers."""
+
+    clusters: list[ShownCluster]
+    offset: int
+    more: bool = Field(description="Whether there is a next page.")
 
 
 class Facts(BaseModel):
@@ -77,6 +98,7 @@ class Facts(BaseModel):
     metric: str
     modality: str
     labels: dict[str, int]
+    clusters: int = Field(description="How many clusters it keeps.")
     columns: list[str]
     kinds: dict[str, conditions.Kind] = Field(
         description="What the columns hold with which items can be filtered."
@@ -96,6 +118,10 @@ ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
 Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out."), _DIGITS]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
+Number = Annotated[int, Path(ge=0, le=_LARGEST, description="Of a cluster."), _DIGITS]
+Stay = Literal["all", "cluster"]
+_STAY = "Whether to search all items, or the cluster nearest to the query alone."
+Within = Annotated[Stay, Query(description=_STAY)]
 
 
 def _service(request: Request) -> Service:
@@ -116,6 +142,7 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    within: Annotated[Stay, Form(description=_STAY)] = "all",
 ) -> Page:
     """The items nearest to an uploaded image."""
     service = _service(request)
@@ -124,7 +151,9 @@ async def search(
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
         data = await image.read()
-        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
+        found = await run_in_threadpool(
+            service.search_upload, data, started=started, within=within, **options
+        )
     return Page(**found)
 
 
@@ -143,11 +172,40 @@ def item(request: Request, item_id: ItemId) -> Shown:
 
 @router.get("/items/{item_id}/similar", responses=_problems(404, 422))
 def similar(
-    request: Request, item_id: ItemId, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
+    request: Request,
+    item_id: ItemId,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+    within: Within = "all",
 ) -> Page:
     """The items nearest to one of the gallery."""
     service = _service(request)
-    return Page(**service.search_item(item_id, **_options(service, k, offset, filters)))
+    options = _options(service, k, offset, filters)
+    return Page(**service.search_item(item_id, within=within, **options))
+
+
+@router.get("/clusters", responses=_problems(422))
+def clusters(request: Request, k: K = 24, offset: Offset = 0) -> ClusterPage:
+    """The clusters of the gallery, none where it keeps none."""
+    service = _service(request)
+    options = _options(service, k, offset, "[]")
+    return ClusterPage(**service.clusters(k=options["k"], offset=offset))
+
+
+@router.get("/clusters/{number}", responses=_problems(404, 422))
+def cluster(request: Request, number: Number) -> ShownCluster:
+    """One cluster."""
+    return ShownCluster(**conditions.shown_cluster(_service(request).cluster(number)))
+
+
+@router.get("/clusters/{number}/items", responses=_problems(404, 422))
+def members(
+    request: Request, number: Number, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
+) -> Page:
+    """The members of a cluster, those nearest to its centre first."""
+    service = _service(request)
+    return Page(**service.members(number, **_options(service, k, offset, filters)))
 
 
 @router.get(

@@ -16,10 +16,10 @@ from typing import Any
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
-from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
+from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
-from fastretrieve.server.filters import Condition, FilterColumns, plain, shown
+from fastretrieve.server.filters import Condition, FilterColumns, plain, shown, shown_cluster
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
 
@@ -45,7 +45,14 @@ class Service:
         _ = self.gallery.encoder
 
     def search_upload(
-        self, data: bytes, *, k: int, offset: int, filters: Sequence[Condition], started: float
+        self,
+        data: bytes,
+        *,
+        k: int,
+        offset: int,
+        filters: Sequence[Condition],
+        started: float,
+        within: str = "all",
     ) -> dict[str, Any]:
         """``started`` is when the upload had arrived; it has waited for its turn since then."""
         turn = time.perf_counter()
@@ -55,6 +62,7 @@ class Service:
             "k": k + 1,
             "offset": offset,
             "where": self.columns.filters(filters),
+            "within": self._within(within),
         }
         query = self._decoded(data) if kind_of(modality).is_picture else None
         decoded = time.perf_counter()
@@ -83,14 +91,59 @@ class Service:
                 raise Refused(422, f"these {len(data)} bytes are a damaged animation") from None
 
     def search_item(
-        self, item_id: int, *, k: int, offset: int, filters: Sequence[Condition]
+        self,
+        item_id: int,
+        *,
+        k: int,
+        offset: int,
+        filters: Sequence[Condition],
+        within: str = "all",
     ) -> dict[str, Any]:
         started = time.perf_counter()
+        where, stay = self.columns.filters(filters), self._within(within)
         item = self.item(item_id)
+        with _without_paths():
+            matches = self.gallery.search(item, k=k + 1, offset=offset, where=where, within=stay)
+        return self._answer(matches, k=k, offset=offset, started=started, timing={})
+
+    def clusters(self, *, k: int, offset: int) -> dict[str, Any]:
+        """A part of the clusters; none where the gallery keeps none."""
+        found = self._clusters()
+        part = found[offset : offset + k]
+        return {
+            "clusters": [shown_cluster(each) for each in part],
+            "offset": offset,
+            "more": len(found) > offset + k,
+        }
+
+    def members(
+        self, number: int, *, k: int, offset: int, filters: Sequence[Condition]
+    ) -> dict[str, Any]:
+        """The members of a cluster, those nearest to its centre first."""
+        started = time.perf_counter()
+        chosen = self.cluster(number)
         where = self.columns.filters(filters)
         with _without_paths():
-            matches = self.gallery.search(item, k=k + 1, offset=offset, where=where)
+            matches = self.gallery.search(
+                chosen, k=k + 1, offset=offset, where=where, within=chosen
+            )
         return self._answer(matches, k=k, offset=offset, started=started, timing={})
+
+    def cluster(self, number: int) -> Cluster:
+        chosen = next((each for each in self._clusters() if each.number == number), None)
+        if chosen is None:
+            raise Refused(404, f"there is no cluster {number}")
+        return chosen
+
+    def _clusters(self) -> Sequence[Cluster]:
+        return self.gallery.clusters() if self.gallery.has_clusters else ()
+
+    def _within(self, within: str) -> str | None:
+        if within == "all":
+            return None
+        if not self.gallery.has_clusters:
+            raise Refused(422, "this gallery has no clusters")
+        return within
 
     def browse(self, *, k: int, offset: int, filters: Sequence[Condition]) -> dict[str, Any]:
         where: list[Filter] = self.columns.filters(filters)
@@ -166,7 +219,7 @@ class Service:
     def facts(self) -> dict[str, Any]:
         """The facts that the page shows about the gallery."""
         info = self.gallery.info()
-        chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
+        chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "clusters", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}
         known["encoder"] = known["encoder"].rpartition("/")[2]  # of one in a file, not where it is
         own = {"kinds": self.columns.kinds(), "upload_bytes": self.limits.upload_bytes}
@@ -186,6 +239,7 @@ class Service:
             "matches": found,
             "offset": offset,
             "more": len(matches) > k,
+            "cluster": matches.cluster,
             "timing": {name: round(value * 1e3, 3) for name, value in seconds.items()},
         }
 

@@ -9,7 +9,7 @@ from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, first_fit, revisiting
 from fastretrieve.gallery.intake.added import AddOptions
-from fastretrieve.gallery.store import changing, fitting
+from fastretrieve.gallery.store import changing, clustering, clusters, fitting
 from fastretrieve.gallery.store.storage import Storage
 
 
@@ -24,9 +24,11 @@ def refuse_unfittable(encoder: Encoder) -> None:
 
 def refit(storage: Storage, given: Any, *, progress: bool | None, device: str) -> None:
     """Do it in a gallery that nobody else sees yet: between two commits its vectors are of two
-    encoders. Items whose files are gone or unreadable leave it.
+    encoders. Items whose files are gone or unreadable leave it. Clusters are made anew.
     """
     load = partial(fitting.kept_encoder, storage, given, device=device)
+    with storage.database.snapshot() as connection:
+        n_clusters = clusters.count(connection)
     vanished: list[int] = []
     found = revisiting.candidates(storage, vanished)
     options = AddOptions(progress=progress, retry=True, anew=True)
@@ -39,3 +41,5 @@ def refit(storage: Storage, given: Any, *, progress: bool | None, device: str) -
         )
     if vanished:
         changing.remove(storage, vanished, wait=0)
+    with storage.writing() as writer:
+        clustering.remake(writer, n_clusters)

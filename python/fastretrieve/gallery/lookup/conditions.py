@@ -81,11 +81,7 @@ class Conditions:
             if key in self._masks:
                 self._masks.move_to_end(key)
                 return self._masks[key]
-        ids = view.index.ids
-        allowed = np.zeros(int(ids.max()) + 1 if len(ids) else 0, bool)
-        found = self.ids(where, view.connection)
-        allowed[found[found < len(allowed)]] = True
-        mask: NDArray[np.bool_] = allowed[ids]
+        mask = rows_of(self.ids(where, view.connection), view.index.ids)
         with self._lock:
             self._masks[key] = mask
             while len(self._masks) > KEPT_MASKS:
@@ -189,6 +185,14 @@ class Conditions:
             raise _refusal(guard.refused or str(error), condition, connection) from error
         finally:
             _unguard(connection)
+
+
+def rows_of(found: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """A mask over ``ids`` that says which of them were found."""
+    allowed = np.zeros(int(ids.max()) + 1 if len(ids) else 0, bool)
+    allowed[found[(found >= 0) & (found < len(allowed))]] = True
+    mask: NDArray[np.bool_] = allowed[ids]
+    return mask
 
 
 def _too_long(limit: float) -> GalleryError:

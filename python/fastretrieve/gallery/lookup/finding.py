@@ -36,10 +36,15 @@ def _item(storage: Storage, item_id: int, *, hidden: bool) -> Item:
     return found
 
 
-def items(opened: Opened, where: Where, *, offset: int, limit: int | None) -> list[Item]:
+def items(
+    opened: Opened, where: Where, *, offset: int, limit: int | None, within: Any = None
+) -> list[Item]:
     """Items in order of id: all of them, or ``limit`` after the first ``offset``."""
     with opened.view() as view:
         mask = opened.conditions.mask(where, view)
+        if within is not None:
+            own = opened.clusters.mask(opened.clusters.chosen(within, None, view), view)
+            mask = own if mask is None else own & mask
         if mask is None:
             part = view.connection.execute(
                 "SELECT id FROM items ORDER BY id LIMIT ? OFFSET ?",

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, overload
 
 from PIL import Image
 
-from fastretrieve._common.atomic import replacing
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.pictures import Captioned
 from fastretrieve.gallery.store.items import Item
@@ -49,6 +48,7 @@ class Matches(Sequence[Match]):
         title: str = "",
         modality: str = "image",
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
+        cluster: int | None = None,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -56,6 +56,7 @@ class Matches(Sequence[Match]):
         self.title = title
         self.modality = modality
         self.seconds = seconds
+        self.cluster = cluster  # the number of the one that the search stayed within
 
     @property
     def query(self) -> Image.Image | None:
@@ -105,6 +106,7 @@ class Matches(Sequence[Match]):
         return {
             "query": self.title,
             "matches": [match.to_dict() for match in self._found],
+            **({} if self.cluster is None else {"cluster": self.cluster}),
             **{f"{what}_ms": round(s * 1e3, 3) for what, s in self.seconds._asdict().items()},
         }
 
@@ -124,10 +126,7 @@ class Matches(Sequence[Match]):
         """Write a page that holds the pictures themselves, so that it can be sent around."""
         note = f"{len(self)} items, the nearest first"
         page = pictures.page(self.title or "Matches", note, self._asked(), self._tiles())
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as file:
-            file.write(page.encode())
+        pictures.save_page(page, Path(path))
 
     def _asked(self) -> Captioned | None:
         return None if self.query is None else Captioned(self.query, "query", self.title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
+from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.store.storage import Storage
@@ -17,6 +18,7 @@ class Opened(NamedTuple):
     storage: Storage
     queries: QueryEncoder
     conditions: Conditions
+    clusters: Clusters
 
     def view(self) -> contextlib.AbstractContextManager[View]:
         """The last commit, held still while it is used."""

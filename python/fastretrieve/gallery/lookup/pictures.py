@@ -98,6 +98,13 @@ def save_image(image: Image.Image, path: Path) -> None:
         file.write(buffer.getvalue())
 
 
+def save_page(text: str, path: Path) -> None:
+    """Write a page whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def page(title: str, note: str, query: Captioned | None, tiles: Sequence[Captioned]) -> str:
     """A page with the pictures inside it."""
     asked = f"<section class='query'>{_figure(query)}</section>" if query else ""

@@ -22,6 +22,7 @@ from fastretrieve.data.readers import decode_image
 from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.pictures import picture_or_cross
 from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Item
@@ -124,6 +125,13 @@ def _picture(content: Any, modality: str) -> Image.Image | None:
         return picture_of(content, modality=modality)
     except (ValueError, TypeError):
         return None
+
+
+def cluster_query(cluster: Cluster, modality: str) -> Query:
+    """A cluster of the gallery: its centre, which the member nearest to it stands for."""
+    path, box = cluster.path, cluster.item.box
+    picture = partial(picture_or_cross, path, modality=modality, box=box)
+    return Query(cluster.centre, cluster.name, picture, None)
 
 
 def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:

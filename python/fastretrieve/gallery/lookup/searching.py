@@ -16,10 +16,12 @@ from fastretrieve._common.metric import is_distance
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding, grouping, recommending
+from fastretrieve.gallery.lookup.cluster_results import Cluster, Clustering
+from fastretrieve.gallery.lookup.clusters import Within
 from fastretrieve.gallery.lookup.conditions import Filter, Where
 from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query, item_query
+from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
@@ -36,15 +38,35 @@ class _Moment(NamedTuple):
 
 
 def search(
-    opened: Opened, query: Any, *, k: int, where: Where, offset: int, include_self: bool
+    opened: Opened,
+    query: Any,
+    *,
+    k: int,
+    where: Where,
+    offset: int,
+    include_self: bool,
+    within: Any,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
+    stay = Within(within, opened.clusters)
     began = _now(opened)
     asked = _query(opened, query)
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
-    found = _nearest(opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
-    return _matches(opened, found, asked, _seconds(began, encoded))
+    found = _nearest(
+        opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out, within=stay
+    )
+    return _matches(opened, found, asked, _seconds(began, encoded), cluster=stay.cluster)
+
+
+def nearest_clusters(opened: Opened, query: Any, *, k: int) -> Clustering:
+    """The clusters whose centres are nearest to a query."""
+    k = whole(k, "k")
+    asked = _query(opened, query)
+    with opened.view() as view:
+        found = opened.clusters.nearest(asked.vector, view, k=k)
+    modality = opened.storage.manifest.modality
+    return Clustering(found, modality=modality, query=asked.picture, title=asked.title)
 
 
 def recommend(
@@ -162,6 +184,7 @@ def _nearest(
     where: Where,
     offset: int,
     leave_out: list[int],
+    within: Within | None = None,
 ) -> list[Match]:
     k = whole(k, "k")
     if not 0 <= offset <= MAX_RESULTS - k:
@@ -170,6 +193,8 @@ def _nearest(
         )
     with opened.view() as view:
         mask = opened.conditions.mask(where, view)
+        if within is not None:
+            mask = within.narrowed(mask, vector, view)
         wanted = min(k + offset + len(leave_out), max(len(view.index), 1))
         hits = view.index.search(vector, k=wanted, where=mask)
         pairs = [
@@ -184,17 +209,27 @@ def _nearest(
     ]
 
 
-def _matches(opened: Opened, found: list[Match], asked: Query, seconds: Seconds) -> Matches:
+def _matches(
+    opened: Opened,
+    found: list[Match],
+    asked: Query,
+    seconds: Seconds,
+    *,
+    cluster: int | None = None,
+) -> Matches:
     return Matches(
         found,
         query=asked.picture,
         title=asked.title,
         modality=opened.storage.manifest.modality,
         seconds=seconds,
+        cluster=cluster,
     )
 
 
 def _query(opened: Opened, query: Any) -> Query:
+    if isinstance(query, Cluster):
+        return cluster_query(query, opened.storage.manifest.modality)
     if not finding.is_item(query):
         return opened.queries.query(query)
     storage = opened.storage

@@ -23,7 +23,8 @@ from fastretrieve.gallery.store.connections import DatabaseFile
 from fastretrieve.gallery.store.items import FIXED, FIXED_COLUMNS, Item, Known, as_item, quoted
 
 FILE = parts.DATABASE
-SCHEMA_VERSION = 1
+FIRST_VERSION = 1
+SCHEMA_VERSION = 2  # of galleries that keep clusters
 MAX_COLUMNS = 400
 
 _SCHEMA = f"""
@@ -65,7 +66,7 @@ class Database(DatabaseFile):
         with contextlib.closing(database.connected("rwc")) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN; {_SCHEMA} PRAGMA user_version = {FIRST_VERSION}; COMMIT;"
             )
         return database
 
@@ -75,7 +76,7 @@ class Database(DatabaseFile):
             raise GalleryError(f"{self.path} is missing; restore it, or index the images again")
         with self.reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if not 1 <= version <= SCHEMA_VERSION:
+            if not FIRST_VERSION <= version <= SCHEMA_VERSION:
                 raise GalleryError(
                     f"{self.path} has schema version {version}, this fastretrieve reads 1 to "
                     f"{SCHEMA_VERSION}; upgrade fastretrieve"

@@ -1,14 +1,15 @@
 """Erase items for good; ``remove`` only hides them.
 
 ``remove`` keeps the row of an item and its vector, so that it stays out when its folder is added
-again. Forgetting leaves nothing of it in the directory. It takes four steps, and a
+again. Forgetting leaves nothing of it in the directory. It takes five steps, and a
 process may be killed after any of them. A file named ``forgetting`` says that steps are left; the
 next writer takes them:
 
 1. One transaction empties the rows and gives them keys that no source has.
 2. Each index file that holds one of their vectors is written anew without it.
-3. Pictures that no row names are removed.
-4. The rows are deleted; the database is written anew (VACUUM), and its log is cut to nothing.
+3. Centres of clusters, which are means of vectors, become the means of those that stay.
+4. Pictures that no row names are removed.
+5. The rows are deleted; the database is written anew (VACUUM), and its log is cut to nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import connections, parts
+from fastretrieve.gallery.store import clustering, connections, parts
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.items import FIXED_COLUMNS, quoted
 from fastretrieve.gallery.store.writing import Writer
@@ -71,6 +72,7 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
     chosen = f"SELECT id FROM item WHERE key >= '{_KEY}' AND key < '{_KEY[:-1]};'"
     ids = tuple(row[0] for row in connection.execute(f"{chosen} ORDER BY id").fetchall())
     n_files = writer.rewrite(np.array(ids, np.int64), progress)
+    clustering.recentre(writer)
     n_pictures = _remove_pictures(writer.folder, connection)
     with writer.transaction():
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")

@@ -26,7 +26,15 @@ _ALLOWED = tuple(
     for name, kind in FIXED.items()
 )
 COLUMN_NAMES = "CREATE TABLE column_of (name TEXT PRIMARY KEY, own TEXT NOT NULL)"  # naming.py
-_OPTIONAL = {("table", "column_of"): COLUMN_NAMES}  # galleries get it with their first table
+CLUSTERS = {  # clusters.py
+    ("table", "cluster"): "CREATE TABLE cluster (number INTEGER PRIMARY KEY, centre BLOB NOT NULL)",
+    ("table", "cluster_of"): (
+        "CREATE TABLE cluster_of (item INTEGER PRIMARY KEY, number INTEGER NOT NULL)"
+    ),
+    ("index", "cluster_members"): "CREATE INDEX cluster_members ON cluster_of (number)",
+}
+# Galleries get them with their first table of metadata, and with their first clusters.
+_OPTIONAL = {("table", "column_of"): COLUMN_NAMES, **CLUSTERS}
 _KNOWN: set[tuple[type, ...]] = set()  # rows of these types have been looked at
 
 
@@ -45,6 +53,8 @@ def stranger(connection: sqlite3.Connection, script: str) -> str | None:
             return f"no {each[0]} {each[1]}"
         if found[each] != wanted.get(each, _OPTIONAL.get(each)):
             return f"another {each[0]} {each[1][:80]!r}"
+    if 0 < sum(each in found for each in CLUSTERS) < len(CLUSTERS):
+        return "one part of its clusters without the others"
     return None
 
 

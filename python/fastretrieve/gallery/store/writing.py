@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.progress import Progress
+from fastretrieve.gallery.store import clusters
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import vectors as vector_files
-from fastretrieve.gallery.store.vectors import Vectors
+from fastretrieve.gallery.store.vectors import Vectors, View
 
 WASTED_SHARE = 0.3  # of the rows in the index files, before they are written anew
 
@@ -36,14 +37,23 @@ class Writer:
     def commit(self, change: Callable[[Any, int], NewVectors | None]) -> int:
         """Make one change whole or not at all; returns its number.
 
-        ``change(connection, generation)`` writes the items and returns their new vectors.
+        ``change(connection, generation)`` writes the items and returns their new vectors. Clusters
+        follow: who is removed leaves, and who has a new vector falls into the nearest.
         """
         with self.transaction() as generation:
             rows = change(self.connection, generation)
+            clusters.leave(self.connection, generation)
             if rows is not None and len(rows.ids):
-                self._insert(self._vectors.write(rows.ids, rows.vectors, generation))
+                file = self._vectors.write(rows.ids, rows.vectors, generation)
+                self._insert(file)
+                if clusters.are_kept(self.connection):
+                    clusters.enter(self.connection, self._vectors.load(file, device="cpu"))
         self.merge(ended=False)
         return generation
+
+    def view(self) -> contextlib.AbstractContextManager[View]:
+        """The last commit; the writer's own, as nobody else commits."""
+        return self._vectors.view()
 
     def merge(self, *, ended: bool, progress: Progress | None = None) -> None:
         """Keep the index files few. What can be found does not change."""

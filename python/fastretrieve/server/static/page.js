@@ -2,11 +2,12 @@
 // filters and the offset make the state; every change of it asks the API and draws the answer. The
 // address holds the state, so that a reload, a step back and a link find the same page.
 
+import { clusterCard, OUTSIDE, showGroups } from "./clusters.js";
 import { element, picture } from "./pictures.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0 };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, within: false, ...OUTSIDE };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -31,12 +32,15 @@ function conditions() {
 
 function request(signal) {
   const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
+  if (state.within && (state.upload || state.item)) fields.within = "cluster";
   if (state.upload) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
     body.append("image", file);
     return call("api/search", { method: "POST", body, signal });
   }
+  const listed = state.walk ? "api/clusters" : `api/clusters/${state.cluster}/items`;
+  if (state.walk || state.cluster !== null) return call(`${listed}?${new URLSearchParams(fields)}`, { signal });
   const path = state.item ? `api/items/${state.item}/similar` : "api/items";
   return call(`${path}?${new URLSearchParams(fields)}`, { signal });
 }
@@ -65,14 +69,17 @@ function say(text, isBad = false) {
 }
 
 function draw(answer, waited) {
-  shown = answer.matches;
-  $("results").replaceChildren(...shown.map(card));
-  const n = shown.length;
+  shown = answer.matches ?? [];
+  const cards = answer.clusters?.map((each) => clusterCard(each, openCluster)) ?? shown.map(card);
+  $("results").replaceChildren(...cards);
+  const n = cards.length;
+  showGroups(state, answer.cluster ?? null, call);
   $("range").textContent = n ? `${answer.offset + 1} to ${answer.offset + n}` : "";
   $("previous").disabled = answer.offset === 0;
   $("next").disabled = !answer.more;
-  const t = answer.timing;
-  if (!n) say("Nothing was found; take a condition away.");
+  const t = answer.timing ?? {};
+  if (answer.clusters) say("Click a cluster to see its items, the most typical first.");
+  else if (!n) say("Nothing was found; take a condition away.");
   else if (t.search_ms === undefined) say("Click an image to find the ones like it.");
   else {
     const encoder = t.encode_ms >= 0.05 ? `encoder ${t.encode_ms.toFixed(1)} ms, ` : "";
@@ -140,6 +147,8 @@ function showAsked() {
 function address() {
   const fields = new URLSearchParams();
   for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  if (state.cluster !== null) fields.set("cluster", state.cluster);
+  for (const name of ["walk", "within"]) if (state[name]) fields.set(name, "1");
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
@@ -160,10 +169,16 @@ async function go(changes, remember = true) {
   return await refresh();
 }
 
-const clear = () => go({ upload: null, item: null, name: null });
+const clear = () => go({ upload: null, item: null, name: null, ...OUTSIDE });
+const walk = (where) => go({ upload: null, item: null, name: null, ...OUTSIDE, ...where });
+
+function openCluster(cluster) {
+  walk({ cluster });
+  scrollTo({ top: 0, behavior: "smooth" });
+}
 
 function searchItem(item) {
-  go({ upload: null, item: item.id, name: item.name });
+  go({ upload: null, item: item.id, name: item.name, ...OUTSIDE });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
@@ -175,7 +190,7 @@ async function searchFile(chosen) {
   const before = [{ ...state }, file];
   file = chosen;
   const upload = await keep(chosen);
-  const found = await go({ upload, item: null, name: chosen.name }, false);
+  const found = await go({ upload, item: null, name: chosen.name, ...OUTSIDE }, false);
   if (found) history.pushState(null, "", address());
   if (found !== false || state.upload !== upload) return;
   Object.assign(state, before[0]); // it was refused: what was there before is still there
@@ -186,11 +201,12 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, walk: fields.has("walk"), within: fields.has("within"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
   } catch {} // somebody wrote it by hand
+  if (fields.has("cluster")) asked.cluster = whole("cluster");
   const upload = fields.get("upload");
   const found = upload && (await find(upload));
   if (found) {
@@ -263,7 +279,7 @@ function pressed(event) {
   if (event.key === "i" && here) enlarge([...$("results").children].indexOf(here));
   else if (event.key === "n" && !$("next").disabled) page(1);
   else if (event.key === "p" && !$("previous").disabled) page(-1);
-  else if (event.key === "Escape" && (state.upload || state.item)) clear();
+  else if (event.key === "Escape" && (state.upload || state.item || state.walk || state.cluster !== null)) clear();
   else moveFocus(event);
 }
 
@@ -302,6 +318,9 @@ async function start() {
     event.preventDefault();
     addFilter();
   });
+  $("walk").addEventListener("click", () => walk({ walk: !state.walk }));
+  $("leave").addEventListener("click", () => (state.cluster === null ? go({ within: false }) : walk({ walk: true })));
+  $("stay").addEventListener("change", () => go({ within: $("stay").checked }));
   $("previous").addEventListener("click", () => page(-1));
   $("next").addEventListener("click", () => page(1));
   addEventListener("popstate", fromAddress);
@@ -310,6 +329,7 @@ async function start() {
     const facts = (gallery = await call("api/gallery"));
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
+    $("groups").hidden = !facts.clusters;
     $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} dimensions · ${facts.metric}`;
     $("label").append(...Object.entries(facts.labels).map(([name, n]) => element("option", { value: name, textContent: `${name} (${n})` })));
     $("column").append(...Object.keys(facts.kinds).map((name) => element("option", { textContent: name })));
