@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -37,9 +37,9 @@ def test_hard_cases(
 
 
 @pytest.fixture(scope="module")
-def few() -> Iterator[tuple[cases.Case, dict[str, np.ndarray]]]:
+def few() -> tuple[cases.Case, dict[str, np.ndarray]]:
     made = spectral(1500, 64, 40)
-    yield made, {metric: oracle.all_scores(*made, metric) for metric in oracle.METRICS}
+    return made, {metric: oracle.all_scores(*made, metric) for metric in oracle.METRICS}
 
 
 Few = tuple[cases.Case, dict[str, np.ndarray]]

@@ -31,7 +31,7 @@ from fastretrieve._queries.results import (
 from fastretrieve._state.ids import as_ids
 from fastretrieve._state.locating import stored_rows
 from fastretrieve._state.recall import probes_for
-from fastretrieve._state.slabs import STRIP_ROWS, Format
+from fastretrieve._state.slabs import Format
 from fastretrieve._state.state import State
 
 MANY_QUERIES, SHARED = 64, 64  # from so many queries on, and from one leaf in so many on
