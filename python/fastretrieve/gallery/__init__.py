@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery
     from fastretrieve.gallery.intake.added import Added
     from fastretrieve.gallery.intake.downloads import DownloadLimits
+    from fastretrieve.gallery.lookup.heat import Explanation, HeatMap
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Added",
     "DownloadLimits",
+    "Explanation",
     "Forgotten",
     "Gallery",
     "GalleryError",
+    "HeatMap",
     "Item",
     "Match",
     "Matches",
@@ -30,8 +33,10 @@ __all__ = [
 _HOMES = {
     "Added": "intake.added",
     "DownloadLimits": "intake.downloads",
+    "Explanation": "lookup.heat",
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",
+    "HeatMap": "lookup.heat",
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",

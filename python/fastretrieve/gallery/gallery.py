@@ -20,12 +20,14 @@ from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, finding, searching
+from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
+from fastretrieve.gallery.lookup.heat import Explanation
 from fastretrieve.gallery.lookup.matches import Matches
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.lookup.regions import Region
 from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.store import (
     changing,
@@ -192,16 +194,39 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        region: Region | None = None,
     ) -> Matches:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
         sequence where the encoder takes sequences, or an item of the gallery or its id.
-        ``offset`` leaves out the first ones, to page through.
+        ``offset`` leaves out the first ones, to page through. ``region`` is the part of the
+        query's picture to search with: (left, top, right, bottom) in pixels of it, upright.
         """
         return searching.search(
-            self._opened, query, k=k, where=where, offset=offset, include_self=include_self
+            self._opened,
+            query,
+            k=k,
+            where=where,
+            offset=offset,
+            include_self=include_self,
+            region=region,
         )
+
+    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
+        """Why an item matches a query: a heat map on each picture.
+
+        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> images = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
+        >>> _ = gallery.add(images)
+        >>> why = gallery.explain(images[2], 3)
+        >>> why.method, why.item.heat.shape
+        ('occlusion', (8, 8))
+        """
+        return explaining.explain(self._opened, query, item, region=region)
 
     def recommend(
         self,

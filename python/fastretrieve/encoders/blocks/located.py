@@ -8,13 +8,15 @@ constant, of biases and of means that are subtracted. A capability "parts" retur
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.blocks.reduction import Reduction
+
+Edges: TypeAlias = Sequence[torch.Tensor]  # along height and width
 
 MOST_POSITIONS = 16  # a side: finer maps are summed, as nobody sees more in a heat map
 _SMALLEST_LENGTH = 1e-12  # as torch's normalize has it
@@ -60,14 +62,19 @@ class Located(NamedTuple):
         return self.parts.float(), self.constant.float()
 
 
-def located(maps: torch.Tensor, *, cells: int, grid: Size) -> Located:
+def located(
+    maps: torch.Tensor, *, cells: int, grid: Size, edges: Edges | None = None
+) -> Located:
     """The mean of each cell of a ``cells`` x ``cells`` division of maps [n, c, h, w], in the order
-    of ``grid_pool``, by positions of a grid: a position has a share of what lies below it.
+    of ``grid_pool``, by positions of a grid: each has a share of the maps' places that it covers.
+
+    ``edges`` are those of the places along height and width, 0 to 1; None divides both evenly.
     """
     values = maps.double()
     down, across = (  # [positions, cells, side]
-        (_shares(side, n)[:, None] * _means(side, cells)).to(values)
-        for side, n in zip(maps.shape[2:], grid, strict=True)
+        (_shares(even_edges(side) if edges is None else edges[i], grid[i])[:, None]
+        * _means(side, cells)).to(values)
+        for i, side in enumerate(maps.shape[2:])
     )
     bands = torch.einsum("pgh,nchw->npgcw", down, values)  # one side first: the fewest products
     parts = torch.einsum("qkw,npgcw->npqcgk", across, bands).flatten(3)
@@ -82,10 +89,13 @@ def joined(rows: Iterable[Located]) -> Located:
     )
 
 
-def grid_of(maps: Sequence[torch.Tensor]) -> Size:
-    """The grid for all these maps: as fine as the finest, up to the most positions."""
-    height, width = (max(side) for side in zip(*(m.shape[2:] for m in maps), strict=True))
-    return min(height, MOST_POSITIONS), min(width, MOST_POSITIONS)
+def grid_of(size: Size) -> Size:
+    """The positions of an image of this size."""
+    return min(size[0], MOST_POSITIONS), min(size[1], MOST_POSITIONS)
+
+
+def even_edges(n: int) -> torch.Tensor:
+    return torch.arange(n + 1, dtype=torch.float64) / n
 
 
 def no_parts(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,16 +103,16 @@ def no_parts(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(0, 1, 1, dim), torch.zeros(0, dim)
 
 
-def _shares(side: int, n: int) -> torch.Tensor:
-    """[n, side]: how much of each of ``side`` equal intervals lies in each of ``n``.
+def _shares(edges: torch.Tensor, n: int) -> torch.Tensor:
+    """[n, len(edges) - 1]: how much of each interval lies in each of ``n`` equal ones.
 
-    >>> _shares(2, 3).tolist()
-    [[0.6666666666666666, 0.0], [0.3333333333333333, 0.3333333333333333], [0.0, 0.6666666666666666]]
+    >>> _shares(torch.tensor([0.0, 0.5, 1.0]), 4).tolist()
+    [[0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [0.0, 0.5]]
     """
-    edges = torch.arange(n + 1, dtype=torch.float64) * side / n
-    starts = torch.arange(side, dtype=torch.float64)
-    ends = torch.minimum(edges[1:, None], starts + 1)
-    return (ends - torch.maximum(edges[:-1, None], starts)).clamp(min=0)
+    borders = even_edges(n)
+    ends = torch.minimum(borders[1:, None], edges[None, 1:])
+    inside = (ends - torch.maximum(borders[:-1, None], edges[None, :-1])).clamp(min=0)
+    return inside / inside.sum(0)
 
 
 def _means(side: int, cells: int) -> torch.Tensor:

@@ -87,8 +87,9 @@ class CnnEncoder(FusedEncoder, PrototypeClassifier):
             return no_parts(self.dim)
         with self.evaluating():
             maps = self.body.all_maps(self.on_device(batch))
-            grid = grid_of(maps)
-            code = located(maps[-1], cells=1, grid=grid).unit().mapped(self.project)
+            grid = grid_of(self.image_size)
+            last = located(maps[-1], cells=1, grid=grid, edges=self.body.edges(len(maps)))
+            code = last.unit().mapped(self.project)
             return self.located_vector(maps, code, grid).as_float32()
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:

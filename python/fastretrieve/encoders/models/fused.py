@@ -153,7 +153,9 @@ class FusedEncoder(TorchEncoder):
         if self.fusion is None or self._is_code_alone:
             return code
         stages = {
-            f"stage{i}": located(each, cells=_grid(each is maps[-1]), grid=grid)
+            f"stage{i}": located(
+                each, cells=_grid(each is maps[-1]), grid=grid, edges=self.body.edges(i)
+            )
             for i, each in enumerate(maps, start=1)
         }
         return self.fusion.located({**stages, CODE: code})

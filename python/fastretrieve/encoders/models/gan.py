@@ -208,8 +208,11 @@ class GanEncoder(TorchEncoder):
         with self.evaluating():
             maps = self.discriminator.maps(self.on_device(batch))[-len(self.reductions) :]
             weights = [weight for _, weight in list(FUSED.values())[-len(maps) :]]
+            grid = grid_of(self.image_size)
             layers = [
-                located(m, cells=GRID, grid=grid_of(maps)).reduced(cast(Reduction, reduction))
+                located(m, cells=GRID, grid=grid, edges=self.discriminator.edges(m)).reduced(
+                    cast(Reduction, reduction)
+                )
                 for reduction, m in zip(self.reductions, maps, strict=True)
             ]
             rows = joined(row.unit().times(w) for row, w in zip(layers, weights, strict=True))

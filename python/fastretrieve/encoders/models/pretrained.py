@@ -21,6 +21,7 @@ from fastretrieve._common.needs import remedy
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length, seeded
 from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
 from fastretrieve.encoders.blocks.located import grid_of, located, no_parts
+from fastretrieve.encoders.blocks.networks import place_edges
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
 
@@ -170,13 +171,25 @@ class PretrainedEncoder(TorchEncoder):
         with self.evaluating():
             images = self.on_device(batch)
             maps = self._maps(images)
+            grid = grid_of(self.image_size)
+            rows = {
+                name: located(m, cells=1, grid=grid, edges=self._edges(m)) for name, m in maps.items()
+            }
             if self.fusion is None:
-                last = maps["vector"]
-                return located(last, cells=1, grid=grid_of([last])).as_float32()
-            grid = grid_of([maps[name] for name in _FUSED if name in maps])
-            rows = {name: located(m, cells=1, grid=grid) for name, m in maps.items()}
+                return rows["vector"].as_float32()
             rows["pixels"] = located(images, cells=_PIXELS, grid=grid)
             return self.fusion.located(rows).as_float32()
+
+    def _edges(self, maps: torch.Tensor) -> list[torch.Tensor]:
+        """The edges of the places of maps, along height and width of the image, 0 to 1."""
+        edges = []
+        for n, side in zip(maps.shape[2:], self.image_size, strict=True):
+            first, step, below = 0.5, 1, side
+            while below > n:  # a step of 2 is padded at the end alone where the side is even
+                first += step * (1 - below % 2)
+                step, below = 2 * step, -(-below // 2)
+            edges.append(place_edges(n, side, first=first, step=step))
+        return edges
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Averages of three depths (40, 112 and 320 columns) and the vector (1,280)."""

@@ -21,6 +21,7 @@ from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import Query, item_query
 from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.lookup.regions import Region, search_query
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
@@ -36,11 +37,18 @@ class _Moment(NamedTuple):
 
 
 def search(
-    opened: Opened, query: Any, *, k: int, where: Where, offset: int, include_self: bool
+    opened: Opened,
+    query: Any,
+    *,
+    k: int,
+    where: Where,
+    offset: int,
+    include_self: bool,
+    region: Region | None = None,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
     began = _now(opened)
-    asked = _query(opened, query)
+    asked = _query(opened, query) if region is None else search_query(opened, query, region)
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
     found = _nearest(opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
