@@ -15,11 +15,14 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    RegionOption,
     Split,
     WhereOption,
     console,
     counted,
+    named_query,
     open_gallery,
+    region_of,
     sentences,
 )
 
@@ -35,6 +38,7 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
+    region: RegionOption = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write the result as a picture (.png, .jpg, .webp) or a page (.html)."),
@@ -49,9 +53,14 @@ def search(
     Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = int(query) if query.isdigit() and not Path(query).exists() else query
+        asked = named_query(query)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
-        matches = opened.search(asked, k=k, where=where)
+        matches = opened.search(
+            asked,
+            k=k,
+            where=where,
+            region=region_of(region),
+        )
         if save is not None:
             write = matches.to_html if save.suffix in (".html", ".htm") else matches.save
             write(save)

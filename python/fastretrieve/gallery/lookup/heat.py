@@ -93,10 +93,17 @@ class Explanation:
         return self.method == "parts"
 
     def __repr__(self) -> str:
-        return f"Explanation({self.query.title!r}, {self.item.title!r}, {self._line()!r})"
+        lines = [f"{self.metric} {self.score:.4f}: {self._line(one)}" for one in self._maps()]
+        return "\n".join(lines)
 
-    def _line(self) -> str:
-        return f"{self.metric} {self.score:.4f}, by {self.method}"
+    def _maps(self) -> tuple[HeatMap, HeatMap]:
+        return self.query, self.item
+
+    def _line(self, one: HeatMap) -> str:
+        parts = f"{float(one.parts.sum()):+.4f} by positions of {one.title}, "
+        if self.is_exact:
+            return f"{parts}{one.constant:+.4f} constant"
+        return f"{parts}{one.constant:+.4f} remains; by occlusion"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,9 +118,12 @@ class Explanation:
     def image(self) -> Image.Image:
         """Both pictures and both maps on one sheet."""
         tiles = []
-        for name, one in (("query", self.query), ("item", self.item)):
+        how = "by parts" if self.is_exact else "by occlusion"
+        for name, one in zip(("query", "item"), self._maps(), strict=True):
             tiles.append(Captioned(pictures.enlarged(one.image, TILE), name, one.title))
-            tiles.append(Captioned(one.drawn(), "what matched", self._line()))
+            tiles.append(
+                Captioned(one.drawn(), "what matched", f"{self.metric} {self.score:.4f}, {how}")
+            )
         return pictures.sheet(None, tiles, side=TILE)
 
     def show(self) -> None:
