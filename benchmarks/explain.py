@@ -3,9 +3,9 @@
     python benchmarks/explain.py --cnn TRAINED_ENCODER FOLDER_A FOLDER_B
     python benchmarks/explain.py FOLDER_A FOLDER_B --only fashion/pixels     # merged by name
 
-A query shows two objects side by side, of which one matched: on Fashion-MNIST that of the best
-match's class, in the drawings (equal names, as for ``drawings.py``) that of the other artist's
-drawing. ``share`` is the weight of the heat map on its half; half of the picture is 0.5. Deletion
+Pictures of a gallery show one object, beside it nothing; in a query a second one is pasted there. The
+match is on Fashion-MNIST the best one of the two classes, in the drawings (equal names, as for
+``drawings.py``) the other artist's drawing of one of both, so it is known which object matched. ``share`` is the weight of the heat map on its half; half of the picture is 0.5. Deletion
 takes the hottest pixels away first (a low mean score is good), insertion brings them first (a high
 one); beside them the same with a random map and with one that is hottest in the centre.
 """
@@ -47,6 +47,10 @@ def pair(one: Any, other: Any, half: int) -> NDArray[np.uint8]:
     return np.concatenate([one, other] if half == 0 else [other, one], axis=1)
 
 
+def beside_nothing(one: NDArray[np.uint8], half: int) -> NDArray[np.uint8]:
+    return pair(one, np.asarray(plain(Image.fromarray(one))), half)
+
+
 def fashion(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
     data = fashion_mnist()
     order = iter(rng.permutation(len(data.queries)))
@@ -64,7 +68,7 @@ def fashion(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
 
 def drawings(names: list[str], folders: list[Path], *, alone: bool) -> Callable[..., Any]:
     def ask(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
-        ids = {item.name: item.id for item in gallery.items()}
+        ids = {item.label: item.id for item in gallery.items()}
         for i, j in rng.permutation(len(names))[: 2 * n].reshape(n, 2):
             one, other = (read(folders[0] / names[k]) for k in (i, j))
             half = None if alone else int(rng.integers(2))
@@ -143,15 +147,19 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, Any, Any, Callable
     data = fashion_mnist()
     labels = [str(label) for label in data.labels[:N_ITEMS]]
     for encoder in ["cnn"] * bool(options.cnn) + ["pretrained", "fitted", "pixels"]:
-        source = (data.items[:N_ITEMS], labels)
+        shown = [beside_nothing(each, i % 2) for i, each in enumerate(data.items[:N_ITEMS])]
+        source = (shown, labels)
         yield f"fashion/{encoder}", made(encoder, options, grey=True), source, fashion
     if not options.folders:
         return
     names = sorted(set.intersection(*({p.name for p in f.glob("*.png")} for f in options.folders)))
     chosen = [names[i] for i in np.random.default_rng(0).permutation(len(names))[:N_ITEMS]]
-    source = ([options.folders[1] / name for name in chosen], None)
     for encoder in ("pretrained", "fitted", "pixels"):
         for name, alone in (("drawings", False), ("single drawings", True)):
+            theirs = [read(options.folders[1] / each) for each in chosen]
+            if not alone:
+                theirs = [beside_nothing(each, i % 2) for i, each in enumerate(theirs)]
+            source = (theirs, chosen)
             ask = drawings(chosen, options.folders, alone=alone)
             yield f"{name}/{encoder}", made(encoder, options, grey=False), source, ask
 
@@ -171,10 +179,7 @@ def run(case: Any, options: argparse.Namespace) -> dict[str, Any]:
     name, encoder, (items, labels), ask = case
     with tempfile.TemporaryDirectory() as folder:
         gallery = fr.Gallery.create(Path(folder) / "g", encoder=encoder)
-        if labels is None:
-            gallery.add(*items, progress=False)
-        else:
-            gallery.add(items, labels=labels, progress=False)
+        gallery.add(items, labels=labels, progress=False)
         runs = [measure(gallery, ask, seed, options.n) for seed in options.seeds]
         gallery.close()
     found = {}

@@ -3,13 +3,14 @@
 import asyncio
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, Field
 
 from fastretrieve.server import filters as conditions
+from fastretrieve.server import regions
 from fastretrieve.server.limits import Refused
 from fastretrieve.server.service import Service
 
@@ -67,6 +68,28 @@ class Page(BaseModel):
     timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
 
 
+class Heat(BaseModel):
+    """Where one of two pictures matches the other."""
+
+    heat: list[list[float]] = Field(
+        description="Shares of the positions, in rows from the top left; they sum to 1, or 0."
+    )
+    parts: list[list[float]] = Field(description="What each position adds to the score.")
+    constant: float = Field(description="With the parts it sums to the score.")
+
+
+class Explained(BaseModel):
+    """Why an item matches a query."""
+
+    score: float
+    metric: str
+    method: Literal["parts", "occlusion"] = Field(
+        description="By exact parts of the vectors, or by covering positions."
+    )
+    query: Heat
+    item: Heat
+
+
 class Facts(BaseModel):
     """What the gallery is."""
 
@@ -96,6 +119,13 @@ ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
 Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out."), _DIGITS]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
+_PART = {
+    "description": "The part of the picture that is meant: left,top,right,bottom as shares of its "
+    "width and height, from 0 to 1; nothing is all of it.",
+    "json_schema_extra": {"format": "region", "examples": ["0.1,0.2,0.6,0.9"]},
+}
+RegionText = Annotated[str, Query(**_PART)]
+RegionField = Annotated[str, Form(**_PART)]
 
 
 def _service(request: Request) -> Service:
@@ -116,10 +146,11 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    region: RegionField = "",
 ) -> Page:
-    """The items nearest to an uploaded image."""
+    """The items nearest to an uploaded image, or to a part of it."""
     service = _service(request)
-    options = _options(service, k, offset, filters)
+    options = _options(service, k, offset, filters) | {"region": regions.parsed(region)}
     started = time.perf_counter()
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
@@ -142,12 +173,52 @@ def item(request: Request, item_id: ItemId) -> Shown:
 
 
 @router.get("/items/{item_id}/similar", responses=_problems(404, 422))
-def similar(
-    request: Request, item_id: ItemId, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
+async def similar(
+    request: Request,
+    item_id: ItemId,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+    region: RegionText = "",
 ) -> Page:
-    """The items nearest to one of the gallery."""
+    """The items nearest to one of the gallery, or to a part of its picture."""
     service = _service(request)
-    return Page(**service.search_item(item_id, **_options(service, k, offset, filters)))
+    options = _options(service, k, offset, filters) | {"region": regions.parsed(region)}
+    if options["region"] is None:  # nothing is decoded
+        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
+    async with request.app.state.uploads:
+        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
+
+
+@router.get("/items/{item_id}/explanation", responses=_problems(404, 422))
+async def explanation(
+    request: Request,
+    item_id: ItemId,
+    query: Annotated[int, Query(ge=1, le=_LARGEST, description="The item asked with."), _DIGITS],
+    region: RegionText = "",
+) -> Explained:
+    """Why an item matches another one, or a part of it."""
+    service, part = _service(request), regions.parsed(region)
+    async with request.app.state.uploads:
+        return Explained(
+            **await run_in_threadpool(service.explain, item_id, query=query, region=part)
+        )
+
+
+@router.post("/items/{item_id}/explanation", responses=_problems(404, 415, 422))
+async def explanation_of_upload(
+    request: Request,
+    item_id: ItemId,
+    image: Annotated[UploadFile, File(description="The image asked with.")],
+    region: RegionField = "",
+) -> Explained:
+    """Why an item matches an uploaded image, or a part of it."""
+    service, part = _service(request), regions.parsed(region)
+    async with request.app.state.uploads:
+        data = await image.read()
+        return Explained(
+            **await run_in_threadpool(service.explain_upload, item_id, data, region=part)
+        )
 
 
 @router.get(

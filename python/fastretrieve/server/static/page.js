@@ -2,11 +2,13 @@
 // filters and the offset make the state; every change of it asks the API and draws the answer. The
 // address holds the state, so that a reload, a step back and a link find the same page.
 
+import { pairOf } from "./explaining.js";
 import { element, picture } from "./pictures.js";
+import { chooseRegion, watchRegion } from "./region.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0 };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, region: null };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -31,6 +33,7 @@ function conditions() {
 
 function request(signal) {
   const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
+  if (state.region && (state.upload || state.item)) fields.region = state.region;
   if (state.upload) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
@@ -119,7 +122,32 @@ function enlarge(position) {
     ...Object.entries(facts).flatMap(([name, value]) =>
       value === null || value === "" ? [] : [element("dt", { textContent: name }), element("dd", { textContent: value })]),
   );
+  $("large-picture").classList.remove("pair");
+  $("large-reason").textContent = "";
+  $("large-why").ariaPressed = "false";
+  $("large-why").hidden = !(state.upload || state.item) || gallery.modality !== "image";
   if (!$("large").open) $("large").showModal();
+}
+
+const querySource = () => (state.upload ? $("query").src : `api/items/${state.item}/picture?size=1024`);
+
+// Lay the heat over the pair in the dialog, or take it away.
+async function why() {
+  const [item, asked] = [shown[enlarged], state.upload ? { file } : { item: state.item }];
+  if ($("large-why").hidden || !item) return;
+  if ($("large-why").ariaPressed === "true") return enlarge(enlarged);
+  $("large-why").ariaPressed = "true";
+  $("large-reason").textContent = "Looking at both pictures …";
+  try {
+    const [frames, reason] = await pairOf({ ...asked, region: state.region, source: querySource() }, item, call);
+    if (shown[enlarged] !== item || $("large-why").ariaPressed !== "true") return;
+    $("large-picture").replaceChildren(...frames);
+    $("large-picture").classList.add("pair");
+    $("large-reason").textContent = reason;
+  } catch (error) {
+    $("large-why").ariaPressed = "false";
+    $("large-reason").textContent = `No explanation: ${error.message}`;
+  }
 }
 
 // --- what is asked ------------------------------------------------------------------------------
@@ -130,7 +158,8 @@ function showAsked() {
   $("query").hidden = $("asked").hidden = !isAsked;
   $("hint").hidden = isAsked;
   $("unseen").hidden = true;
-  $("asked-name").textContent = state.name ?? "";
+  $("asked-name").textContent = (state.region ? "a part of " : "") + (state.name ?? "");
+  $("choose-part").hidden = gallery.modality !== "image";
   $("file").value = ""; // so that the same file can be chosen again
   if (state.upload) $("query").src = URL.createObjectURL(file);
   else if (state.item) $("query").src = `api/items/${state.item}/picture`;
@@ -139,7 +168,7 @@ function showAsked() {
 
 function address() {
   const fields = new URLSearchParams();
-  for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  for (const name of ["upload", "item", "label", "offset", "region"]) if (state[name]) fields.set(name, state[name]);
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
@@ -160,10 +189,11 @@ async function go(changes, remember = true) {
   return await refresh();
 }
 
-const clear = () => go({ upload: null, item: null, name: null });
+const clear = () => go({ upload: null, item: null, name: null, region: null });
+const choosePart = () => chooseRegion(querySource(), state.region, (region) => go({ region }));
 
 function searchItem(item) {
-  go({ upload: null, item: item.id, name: item.name });
+  go({ upload: null, item: item.id, name: item.name, region: null });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
@@ -175,7 +205,7 @@ async function searchFile(chosen) {
   const before = [{ ...state }, file];
   file = chosen;
   const upload = await keep(chosen);
-  const found = await go({ upload, item: null, name: chosen.name }, false);
+  const found = await go({ upload, item: null, name: chosen.name, region: null }, false);
   if (found) history.pushState(null, "", address());
   if (found !== false || state.upload !== upload) return;
   Object.assign(state, before[0]); // it was refused: what was there before is still there
@@ -197,12 +227,17 @@ async function fromAddress() {
     file = found;
     Object.assign(asked, { upload, name: found.name });
   }
+  const region = fields.get("region") ?? "";
+  if (/^[\d.]+(,[\d.]+){3}$/.test(region) && (asked.upload || asked.item)) asked.region = region;
   asked.name ??= asked.item && `item ${asked.item}`;
   await go(asked, false);
   if (upload && !found) say("The image of this search is only in the browser that chose it; choose it again.", true);
   if (!asked.item) return;
   const item = await call(`api/items/${asked.item}`).catch(() => null); // the search says what is wrong
-  if (item && state.item === asked.item) $("asked-name").textContent = state.name = item.name;
+  if (item && state.item === asked.item) {
+    state.name = item.name;
+    showAsked();
+  }
 }
 
 // --- filters ------------------------------------------------------------------------------------
@@ -256,12 +291,16 @@ function pressed(event) {
   if ($("large").open) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) enlarge(enlarged + step);
+    else if (event.key === "w") why();
     return;
   }
-  if (event.target.matches("input:not([type=file]), select")) return;
+  if ($("part").open || event.target.matches("input:not([type=file]), select")) return;
   const here = document.activeElement.closest("#results li");
   if (event.key === "i" && here) enlarge([...$("results").children].indexOf(here));
-  else if (event.key === "n" && !$("next").disabled) page(1);
+  else if (event.key === "w" && here) {
+    enlarge([...$("results").children].indexOf(here));
+    why();
+  } else if (event.key === "n" && !$("next").disabled) page(1);
   else if (event.key === "p" && !$("previous").disabled) page(-1);
   else if (event.key === "Escape" && (state.upload || state.item)) clear();
   else moveFocus(event);
@@ -282,6 +321,9 @@ async function start() {
   document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
   document.addEventListener("keydown", pressed);
   for (const id of ["home", "clear"]) $(id).addEventListener("click", clear);
+  $("choose-part").addEventListener("click", choosePart);
+  $("large-why").addEventListener("click", why);
+  watchRegion();
   $("large-search").addEventListener("click", () => {
     $("large").close();
     searchItem(shown[enlarged]);
