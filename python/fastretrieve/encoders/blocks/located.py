@@ -66,7 +66,7 @@ def located(
     maps: torch.Tensor, *, cells: int, grid: Size, edges: Edges | None = None
 ) -> Located:
     """The mean of each cell of a ``cells`` x ``cells`` division of maps [n, c, h, w], in the order
-    of ``grid_pool``, by positions of a grid: each has a share of the maps' places that it covers.
+    of ``grid_pool``, by positions of a grid. A place of the maps is shared by the positions near it.
 
     ``edges`` are those of the places along height and width, 0 to 1; None divides both evenly.
     """
@@ -104,15 +104,16 @@ def no_parts(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _shares(edges: torch.Tensor, n: int) -> torch.Tensor:
-    """[n, len(edges) - 1]: how much of each interval lies in each of ``n`` equal ones.
+    """[n, places]: which share of each place each of ``n`` positions takes. It falls off from the
+    middle of the place to those of its neighbours, as a place sees beyond its edges.
 
-    >>> _shares(torch.tensor([0.0, 0.5, 1.0]), 4).tolist()
-    [[0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [0.0, 0.5]]
+    >>> (7 * _shares(torch.tensor([0.0, 0.5, 1.0]), 4)).round().tolist()
+    [[3.0, 0.0], [3.0, 1.0], [1.0, 3.0], [0.0, 3.0]]
     """
-    borders = even_edges(n)
-    ends = torch.minimum(borders[1:, None], edges[None, 1:])
-    inside = (ends - torch.maximum(borders[:-1, None], edges[None, :-1])).clamp(min=0)
-    return inside / inside.sum(0)
+    middles, widths = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]).clamp(min=1 / n)
+    positions = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    near = (1 - (positions[:, None] - middles).abs() / widths).clamp(min=0)
+    return near / near.sum(0)
 
 
 def _means(side: int, cells: int) -> torch.Tensor:

@@ -37,7 +37,8 @@ def explain(opened: Opened, query: Any, item: Any, *, region: Region | None) -> 
     has_parts = "parts" in opened.queries.encoder.capabilities
     compared = _by_parts if has_parts else _by_occlusion
     vectors, evidence = compared(opened, asked, found)
-    _refuse_changed(opened, found, vectors[1])
+    for one, vector in zip((asked, found), vectors, strict=True):
+        _refuse_changed(opened, one, vector)
     metric = opened.storage.manifest.metric
     return Explanation(
         HeatMap.of(asked, evidence[0]),
@@ -76,13 +77,13 @@ def _by_occlusion(opened: Opened, asked: Pictured, found: Pictured) -> _Compared
     return (ours[0], theirs[0]), evidence
 
 
-def _refuse_changed(opened: Opened, found: Pictured, vector: Numbers) -> None:
+def _refuse_changed(opened: Opened, one: Pictured, vector: Numbers) -> None:
     """Raise if an item's file shows something else than its vector says."""
-    if found.item is None:
+    if one.item is None or one.box is not None:
         return
-    stored = finding.vectors(opened, [found.item.id])[0].astype(np.float64)
+    stored = finding.vectors(opened, [one.item.id])[0].astype(np.float64)
     if np.any(stored) and score_of(stored, vector, "cosine") < _SAME:
         raise GalleryError(
-            f"the file of item {found.item.id} has changed since it was added, so it cannot "
+            f"the file of item {one.item.id} has changed since it was added, so it cannot "
             f"explain the match; gallery.update() encodes it anew"
         )
