@@ -123,7 +123,11 @@ def measure(gallery: fr.Gallery, ask: Callable[..., Any], seed: int, n: int) -> 
         if asked.half is not None:
             left = float(heat[:, : side // 2].sum())
             rows.setdefault("share", []).append(left if asked.half == 0 else 1 - left)
-        maps = {"map": found.query.effects, "centre": centre(side), "random": rng.random(heat.shape)}
+        maps = {
+            "map": found.query.effects,
+            "centre": centre(side),
+            "random": rng.random(heat.shape),
+        }
         for name, values in maps.items():
             for what, mean in zip(
                 ("deletion", "insertion"), curves(gallery, asked, values, rng), strict=True
@@ -169,7 +173,9 @@ def judged(found: dict[str, list[float]]) -> dict[str, bool]:
     bars = {}
     for other in ("centre", "random"):
         bars[f"deletion below {other}"] = found["deletion map"][0] < found[f"deletion {other}"][0]
-        bars[f"insertion above {other}"] = found["insertion map"][0] > found[f"insertion {other}"][0]
+        bars[f"insertion above {other}"] = (
+            found["insertion map"][0] > found[f"insertion {other}"][0]
+        )
     if "share" in found:
         bars[f"share at least {LEAST_SHARE}"] = found["share"][0] >= LEAST_SHARE
     return bars

@@ -36,7 +36,9 @@ def encoder_of(name: str) -> Any:
     with torch.no_grad():  # all numbers that a file may hold: none is zero by chance of the start
         for buffer in encoder.buffers():
             if buffer.is_floating_point():
-                buffer += 0.01 * torch.rand(buffer.shape, generator=torch.Generator().manual_seed(1))
+                buffer += 0.01 * torch.rand(
+                    buffer.shape, generator=torch.Generator().manual_seed(1)
+                )
         if name.startswith("pretrained"):  # its random network gives the same for all pictures
             for weight in encoder.parameters():
                 weight *= 2.0

@@ -70,7 +70,9 @@ def test_explanations_are_those_of_the_gallery(web: httpx.Client, gallery: Galle
     np.testing.assert_array_equal(other["query"]["heat"], gallery.explain(4, 2).query.heat)
 
 
-@pytest.mark.parametrize("region", ["0,0,1", "0,0,2,1", "0.5,0,0.5,1", "nan,0,1,1", "a,b,c,d", "," * 99])
+@pytest.mark.parametrize(
+    "region", ["0,0,1", "0,0,2,1", "0.5,0,0.5,1", "nan,0,1,1", "a,b,c,d", "," * 99]
+)
 def test_a_wrong_region_is_refused(web: httpx.Client, region: str) -> None:
     for answer in (
         web.get("/api/items/1/similar", params={"region": region}),

@@ -123,9 +123,7 @@ class Service:
         """Why an item matches another one, or a part of it."""
         return self._explained(self.item(query), item_id, region)
 
-    def explain_upload(
-        self, item_id: int, data: bytes, *, region: Shares | None
-    ) -> dict[str, Any]:
+    def explain_upload(self, item_id: int, data: bytes, *, region: Shares | None) -> dict[str, Any]:
         """Why an item matches an upload, or a part of it."""
         explaining.refuse_sequences(self.gallery)
         check_upload(data, limit=self.limits.pixels, modality=self.gallery.manifest.modality)

@@ -62,9 +62,7 @@ class Located(NamedTuple):
         return self.parts.float(), self.constant.float()
 
 
-def located(
-    maps: torch.Tensor, *, cells: int, grid: Size, edges: Edges | None = None
-) -> Located:
+def located(maps: torch.Tensor, *, cells: int, grid: Size, edges: Edges | None = None) -> Located:
     """The mean of each cell of a ``cells`` x ``cells`` division of maps [n, c, h, w], in the order
     of ``grid_pool``, by positions of a grid. A place of the maps is shared by the positions near it.
 
@@ -72,8 +70,10 @@ def located(
     """
     values = maps.double()
     down, across = (  # [positions, cells, side]
-        (_shares(even_edges(side) if edges is None else edges[i], grid[i])[:, None]
-        * _means(side, cells)).to(values)
+        (
+            _shares(even_edges(side) if edges is None else edges[i], grid[i])[:, None]
+            * _means(side, cells)
+        ).to(values)
         for i, side in enumerate(maps.shape[2:])
     )
     bands = torch.einsum("pgh,nchw->npgcw", down, values)  # one side first: the fewest products

@@ -173,7 +173,8 @@ class PretrainedEncoder(TorchEncoder):
             maps = self._maps(images)
             grid = grid_of(self.image_size)
             rows = {
-                name: located(m, cells=1, grid=grid, edges=self._edges(m)) for name, m in maps.items()
+                name: located(m, cells=1, grid=grid, edges=self._edges(m))
+                for name, m in maps.items()
             }
             if self.fusion is None:
                 return rows["vector"].as_float32()

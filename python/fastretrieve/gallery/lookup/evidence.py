@@ -75,9 +75,7 @@ def by_parts(summed: Summed, other: Numbers, metric: str) -> Evidence:
     return Evidence(factor * inner, constant, turning)
 
 
-def by_occlusion(
-    rows: Numbers, shape: tuple[int, int], other: Numbers, metric: str
-) -> Evidence:
+def by_occlusion(rows: Numbers, shape: tuple[int, int], other: Numbers, metric: str) -> Evidence:
     """The evidence by the vectors [2 + n, dim] of the picture, of the picture as it is covered, and
     of it with each of ``n`` positions covered: how far the score falls. These parts need not sum
     to the score; the constant is what they leave of it.

@@ -52,9 +52,7 @@ def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Ima
         return missing_picture(TILE)
 
 
-def sheet(
-    query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TILE
-) -> Image.Image:
+def sheet(query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TILE) -> Image.Image:
     """The query first and framed, then what was found, in rows; a tile has ``side`` pixels a side.
 
     >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
