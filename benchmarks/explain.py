@@ -1,13 +1,17 @@
-"""Do heat maps show what matched? Deletion and insertion curves, and the weight on the right object.
+"""Do heat maps show what matched? Deletion and insertion curves, and the weight on the object.
 
     python benchmarks/explain.py --cnn TRAINED_ENCODER FOLDER_A FOLDER_B
     python benchmarks/explain.py FOLDER_A FOLDER_B --only fashion/pixels     # merged by name
 
-Pictures of a gallery show one object, beside it nothing; in a query a second one is pasted there. The
-match is on Fashion-MNIST the best one of the two classes, in the drawings (equal names, as for
-``drawings.py``) the other artist's drawing of one of both, so it is known which object matched. ``share`` is the weight of the heat map on its half; half of the picture is 0.5. Deletion
-takes the hottest pixels away first (a low mean score is good), insertion brings them first (a high
-one); beside them the same with a random map and with one that is hottest in the centre.
+Pictures of a gallery show one object, and nothing beside it. In a query a second object is pasted
+there. On Fashion-MNIST the match is the best one of both classes; of the drawings (equal names, as
+for ``drawings.py``) it is the other artist's drawing of one of the two. So it is known which object
+matched. ``share`` is the weight of the heat map on the half with that object, by chance 0.5.
+
+Deletion hides the hottest pixels first (a low mean score is good), insertion shows them first (a
+high one is). Hidden pixels are blurred, since a network sees more in hard edges than in what is
+missing. Beside the map there are a random one, one that is hottest in the centre, and for
+comparison the right answer: the half with the object.
 """
 
 from __future__ import annotations

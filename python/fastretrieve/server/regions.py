@@ -13,7 +13,7 @@ _MOST_TEXT = 100
 
 
 def parsed(text: str) -> Shares | None:
-    """The shares that a request names, None for all of it; ``Refused`` says what is wrong with them.
+    """The shares that a request names, None for all of it; ``Refused`` says what is wrong.
 
     >>> parsed("0,0.25,0.5,1")
     (0.0, 0.25, 0.5, 1.0)

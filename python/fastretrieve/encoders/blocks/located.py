@@ -64,7 +64,7 @@ class Located(NamedTuple):
 
 def located(maps: torch.Tensor, *, cells: int, grid: Size, edges: Edges | None = None) -> Located:
     """The mean of each cell of a ``cells`` x ``cells`` division of maps [n, c, h, w], in the order
-    of ``grid_pool``, by positions of a grid. A place of the maps is shared by the positions near it.
+    of ``grid_pool``, by positions of a grid. The positions near a place of the maps share it.
 
     ``edges`` are those of the places along height and width, 0 to 1; None divides both evenly.
     """

@@ -110,7 +110,7 @@ class ConvPyramid(nn.Module):
         return maps[1:]
 
     def edges(self, stage: int) -> list[torch.Tensor]:
-        """The edges of the places of a stage's maps, along height and width of the image, 0 to 1."""
+        """The edges of the places of a stage's maps, as shares of height and width."""
         step = 2**stage  # kernels of 3, padded by 1: a place is centred on every second below
         return [
             place_edges(n, side, first=0.5, step=step)

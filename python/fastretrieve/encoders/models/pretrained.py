@@ -182,7 +182,7 @@ class PretrainedEncoder(TorchEncoder):
             return self.fusion.located(rows).as_float32()
 
     def _edges(self, maps: torch.Tensor) -> list[torch.Tensor]:
-        """The edges of the places of maps, along height and width of the image, 0 to 1."""
+        """The edges of the places of maps, as shares of height and width."""
         edges = []
         for n, side in zip(maps.shape[2:], self.image_size, strict=True):
             first, step, below = 0.5, 1, side

@@ -1,8 +1,8 @@
 """What each position of a picture adds to a score, from the parts of its vector or by occlusion.
 
-The score of q and x is linear in q where the lengths of both are held fixed: a cosine divides q x by
-them, a squared distance is their squares less 2 q x. So where q is a sum of parts and a constant,
-so is the score. Both pictures are compared with a plain one, whose parts go into the constant.
+The score of q and x is linear in q where the lengths of both are held fixed: a cosine divides q x
+by them, a squared distance is their squares less 2 q x. So where q is a sum of parts and a
+constant, so is the score. Both pictures are compared with a plain one, whose parts go into the constant.
 """
 
 from __future__ import annotations

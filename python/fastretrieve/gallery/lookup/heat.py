@@ -53,9 +53,8 @@ class HeatMap(NamedTuple):
         if heat.max() > 0:
             heat = heat / heat.max()
         field = Image.fromarray(heat.astype(np.float32))
-        smooth = np.asarray(field.resize(shown.size, Image.Resampling.BICUBIC)).clip(0, 1)[
-            ..., None
-        ]
+        smooth = np.asarray(field.resize(shown.size, Image.Resampling.BICUBIC))
+        smooth = smooth.clip(0, 1)[..., None]
         pixels = np.asarray(shown, np.float64)
         pixels += (1 - smooth) * _PALE * (np.array(_GREY) - pixels)
         pixels += smooth * _GLOW * (np.array(_HOT) - pixels)
