@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import fastretrieve as fr
 from encoders_data import fashion_mnist
@@ -34,7 +34,7 @@ from fastretrieve.benchmarking.environment import describe
 from fastretrieve.gallery.lookup.occluding import plain
 
 RESULTS = Path(__file__).parent / "results" / "explain.json"
-SIDE, N_ITEMS, STEPS = 128, 600, 9  # of pretrained; in a gallery; points of a curve
+SIDE, N_ITEMS, STEPS = 128, 300, 9  # of pretrained; in a gallery; points of a curve
 LEAST_SHARE = 0.7
 Map = NDArray[np.float64]
 
@@ -97,12 +97,13 @@ def curves(gallery: fr.Gallery, asked: Asked, values: Map, rng: Any) -> tuple[fl
     pixels = asked.picture
     heat = enlarged(values, pixels.shape).ravel()
     order = np.lexsort((rng.random(len(heat)), -heat))  # of equals a random one
-    paper, pictures = np.asarray(plain(Image.fromarray(pixels))), []
+    blur = ImageFilter.GaussianBlur(min(pixels.shape[:2]) / 8)
+    hidden, pictures = np.asarray(Image.fromarray(pixels).filter(blur)), []
     for step in range(1, STEPS + 1):
         hot = np.zeros(len(heat), bool)
         hot[order[: step * len(heat) // (STEPS + 1)]] = True
         mask = hot.reshape(pixels.shape[:2] + (1,) * (pixels.ndim - 2))
-        pictures += [np.where(mask, paper, pixels), np.where(mask, pixels, paper)]
+        pictures += [np.where(mask, hidden, pixels), np.where(mask, pixels, hidden)]
     encoder = gallery.encoder
     rows = np.asarray(encoder.encode(encoder.preprocess(pictures)), np.float64)
     wanted = gallery.vectors([asked.item])[0].astype(np.float64)
@@ -132,6 +133,9 @@ def measure(gallery: fr.Gallery, ask: Callable[..., Any], seed: int, n: int) -> 
             "centre": centre(side),
             "random": rng.random(heat.shape),
         }
+        if asked.half is not None:
+            right = (np.arange(side) // (side // 2) == asked.half).astype(float)
+            maps["object"] = np.broadcast_to(right, heat.shape)
         for name, values in maps.items():
             for what, mean in zip(
                 ("deletion", "insertion"), curves(gallery, asked, values, rng), strict=True
@@ -208,7 +212,7 @@ def main() -> None:
     parser.add_argument("--cnn", type=Path, help="a cnn that was trained on Fashion-MNIST")
     parser.add_argument("--only", nargs="+", help="names of cases, such as fashion/cnn")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("-n", type=int, default=30, help="queries of a seed")
+    parser.add_argument("-n", type=int, default=16, help="queries of a seed")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     kept = json.loads(options.json.read_text("utf-8"))["results"] if options.json.is_file() else {}

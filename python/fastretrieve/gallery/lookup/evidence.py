@@ -2,7 +2,8 @@
 
 The score of q and x is linear in q where the lengths of both are held fixed: a cosine divides q x
 by them, a squared distance is their squares less 2 q x. So where q is a sum of parts and a
-constant, so is the score. Both pictures are compared with a plain one, whose parts go into the constant.
+constant, so is the score. Both pictures are compared with a plain one, whose parts go into the
+constant.
 """
 
 from __future__ import annotations
