@@ -9,9 +9,9 @@ for ``drawings.py``) it is the other artist's drawing of one of the two. So it i
 matched. ``share`` is the weight of the heat map on the half with that object, by chance 0.5.
 
 Deletion hides the hottest pixels first (a low mean score is good), insertion shows them first (a
-high one is). Hidden pixels are blurred, since a network sees more in hard edges than in what is
-missing. Beside the map there are a random one, one that is hottest in the centre, and for
-comparison the right answer: the half with the object.
+high one is). Hidden pixels are paper. Beside the map there are a random one, one that is hottest in
+the centre, and for comparison the right answer, the half with the object: a set on which that is
+not better than the others says nothing about maps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 import fastretrieve as fr
 from encoders_data import fashion_mnist
@@ -97,8 +97,7 @@ def curves(gallery: fr.Gallery, asked: Asked, values: Map, rng: Any) -> tuple[fl
     pixels = asked.picture
     heat = enlarged(values, pixels.shape).ravel()
     order = np.lexsort((rng.random(len(heat)), -heat))  # of equals a random one
-    blur = ImageFilter.GaussianBlur(min(pixels.shape[:2]) / 8)
-    hidden, pictures = np.asarray(Image.fromarray(pixels).filter(blur)), []
+    hidden, pictures = np.asarray(plain(Image.fromarray(pixels))), []
     for step in range(1, STEPS + 1):
         hot = np.zeros(len(heat), bool)
         hot[order[: step * len(heat) // (STEPS + 1)]] = True
