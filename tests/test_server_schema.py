@@ -53,9 +53,13 @@ FILTERS = [
 ]
 
 
+REGIONS = ["", "0,0,1,1", "0.25,0.5,0.75,0.9", "0,0,0.001,0.001"]
+
+
 def test_the_api_is_as_described(address: str) -> None:
     schemathesis.openapi.format("binary", st.just(image()))
     schemathesis.openapi.format("filters", st.sampled_from([*map(json.dumps, FILTERS)]))
+    schemathesis.openapi.format("region", st.sampled_from(REGIONS))
     api = schemathesis.openapi.from_url(f"{address}/openapi.json")
     faults = []
     operations = [each.ok() for each in api.get_all_operations()]

@@ -21,7 +21,9 @@ class RightEncoder(TorchEncoder):
     """A small autoencoder with a head, over 8 x 8 grey pixels."""
 
     name = "right"
-    capabilities = frozenset({"trainable", "fit", "classify", "reconstruct", "generate", "layers"})
+    capabilities = frozenset(
+        {"trainable", "fit", "classify", "reconstruct", "generate", "layers", "parts"}
+    )
     progress_figure = Figure("reconstruction", "lower")
 
     def __init__(self, *, dim=6):
@@ -75,6 +77,13 @@ class RightEncoder(TorchEncoder):
         with self.evaluating():
             vectors = self.embed(self.on_device(batch))
             return {"vectors": vectors, "signs": vectors.tanh()}
+
+    def parts(self, batch):
+        with self.evaluating():
+            pixels = self.on_device(batch)[:, 0, :, :, None]
+            weight = self.down.weight.T.view(8, 8, self.dim)
+            constant = self.down.bias - self.down.weight @ self.centre
+            return pixels * weight, constant.expand(len(pixels), -1)
 
 
 class OtherVersion(RightEncoder):
@@ -348,6 +357,30 @@ class LayersOfTheBatch(RightEncoder):
         return {"centred": vectors - vectors.mean(dim=0)}
 
 
+class PartsWithoutConstant(RightEncoder):
+    def parts(self, batch):
+        located, constant = super().parts(batch)
+        return located, torch.zeros_like(constant)
+
+
+class PartsThatSayNothing(RightEncoder):
+    def parts(self, batch):
+        return torch.zeros(len(batch), 8, 8, self.dim), self.encode(batch)
+
+
+class PartsOfTheBatch(RightEncoder):
+    def parts(self, batch):
+        located, constant = super().parts(batch)
+        mean = located.mean(dim=0)
+        return located - mean, constant + mean.sum(dim=(0, 1))
+
+
+class PartsInAnotherOrder(RightEncoder):
+    def parts(self, batch):
+        located, constant = super().parts(batch)
+        return located.permute(0, 3, 1, 2), constant
+
+
 class GreyOnly(RightEncoder):
     """Right, but it refuses colour: a preprocess that fails is a failed check, not a crash."""
 
@@ -379,4 +412,5 @@ WRONG = {
     "reconstruct": [ReconstructsAnotherShape, ReconstructsAtRandom],
     "generate": [GeneratesWithoutSeed, GeneratesOneThing, GeneratesFromGlobalState],
     "layers": [LayersAreMaps, LayersOfTheBatch],
+    "parts": [PartsWithoutConstant, PartsThatSayNothing, PartsOfTheBatch, PartsInAnotherOrder],
 }

@@ -55,6 +55,7 @@ _PUBLIC = {
     "GalleryError": "gallery",
     "Matches": "gallery",
     "Clustering": "gallery",
+    "Explanation": "gallery",
 }
 
 __all__ = sorted(_PUBLIC)

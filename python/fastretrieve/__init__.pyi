@@ -28,6 +28,7 @@ from fastretrieve.evaluation import Evaluation as Evaluation
 from fastretrieve.evaluation import classify as classify
 from fastretrieve.evaluation import evaluate as evaluate
 from fastretrieve.gallery import Clustering as Clustering
+from fastretrieve.gallery import Explanation as Explanation
 from fastretrieve.gallery import Gallery as Gallery
 from fastretrieve.gallery import GalleryError as GalleryError
 from fastretrieve.gallery import Matches as Matches

@@ -33,6 +33,7 @@ VERBS = {
         "fastretrieve.gallery.commands:refit", "Fit the encoder of a gallery to what it holds."
     ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
+    "explain": Verb("fastretrieve.gallery.explaining:explain", "Say why an item matched."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "clusters": Verb(
         "fastretrieve.gallery.clustering_command:clusters", "Group a gallery by likeness."

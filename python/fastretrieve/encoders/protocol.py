@@ -60,6 +60,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "reconstruct": ("reconstruct",),
     "generate": ("generate",),
     "layers": ("layers",),
+    "parts": ("parts",),
 }
 """Each optional capability and the attributes that an encoder declaring it must have."""
 
@@ -188,4 +189,18 @@ class Layered(Encoder, Protocol):
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return float32 [n, layer_dim] for each layer, in evaluation mode, without gradients."""
+        ...
+
+
+@runtime_checkable
+class Parted(Encoder, Protocol):
+    """Capability "parts": which position of an image adds what to its vector, so that
+    ``gallery.explain`` is exact.
+    """
+
+    def parts(self, batch: Batch) -> tuple[Vectors, Vectors]:
+        """Return float32 parts [n, positions_y, positions_x, dim] and a constant [n, dim], in
+        evaluation mode and without gradients. The parts and the constant of an item sum to its
+        row of ``encode``. Positions divide the image evenly, from its top left.
+        """
         ...

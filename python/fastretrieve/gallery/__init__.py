@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.intake.added import Added
     from fastretrieve.gallery.intake.downloads import DownloadLimits
     from fastretrieve.gallery.lookup.cluster_results import Cluster, Clustering
+    from fastretrieve.gallery.lookup.heat import Explanation, HeatMap
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
@@ -22,9 +23,11 @@ __all__ = [
     "Cluster",
     "Clustering",
     "DownloadLimits",
+    "Explanation",
     "Forgotten",
     "Gallery",
     "GalleryError",
+    "HeatMap",
     "Item",
     "Match",
     "Matches",
@@ -35,8 +38,10 @@ _HOMES = {
     "Cluster": "lookup.cluster_results",
     "Clustering": "lookup.cluster_results",
     "DownloadLimits": "intake.downloads",
+    "Explanation": "lookup.heat",
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",
+    "HeatMap": "lookup.heat",
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",

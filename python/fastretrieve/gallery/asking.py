@@ -15,12 +15,15 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    RegionOption,
     SaveOption,
     Split,
     WhereOption,
     console,
     counted,
+    named_query,
     open_gallery,
+    region_of,
     save_result,
     sentences,
 )
@@ -37,6 +40,7 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
+    region: RegionOption = None,
     within: Annotated[
         str | None,
         typer.Option(
@@ -55,10 +59,16 @@ def search(
     Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = int(query) if query.isdigit() and not Path(query).exists() else query
+        asked = named_query(query)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         stay = int(within) if within and within.isdecimal() else within
-        matches = opened.search(asked, k=k, where=where, within=stay)
+        matches = opened.search(
+            asked,
+            k=k,
+            where=where,
+            region=region_of(region),
+            within=stay,
+        )
         save_result(matches, save)
         if as_json:
             typer.echo(json.dumps(matches.to_dict(), indent=2))

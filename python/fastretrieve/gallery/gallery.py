@@ -20,14 +20,16 @@ from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, finding, searching
+from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
+from fastretrieve.gallery.lookup.heat import Explanation
 from fastretrieve.gallery.lookup.matches import Matches
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.lookup.regions import Region
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.store import (
     changing,
@@ -208,14 +210,18 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        region: Region | None = None,
         within: Any = None,
     ) -> Matches:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
         sequence where the encoder takes sequences, or an item of the gallery or its id.
-        ``offset`` leaves out the first ones, to page through. ``within="cluster"`` answers from
-        the cluster nearest to the query alone, ``within=3`` from that one (:meth:`clusters`).
+        ``offset`` leaves out the first ones, to page through.
+
+        ``region`` is the part of the query's picture to search with: (left, top, right, bottom) in
+        pixels of it, upright. ``within="cluster"`` answers from the cluster nearest to the query
+        alone, ``within=3`` from that one (:meth:`clusters`).
         """
         return searching.search(
             self._opened,
@@ -224,6 +230,7 @@ class Gallery:
             where=where,
             offset=offset,
             include_self=include_self,
+            region=region,
             within=within,
         )
 
@@ -272,6 +279,21 @@ class Gallery:
         :meth:`search`; each has the score of its centre.
         """
         return searching.nearest_clusters(self._opened, query, k=k)
+
+    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
+        """Why an item matches a query: a heat map on each picture.
+
+        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> images = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
+        >>> _ = gallery.add(images)
+        >>> why = gallery.explain(images[2], 3)
+        >>> why.method, why.item.heat.shape
+        ('occlusion', (8, 8))
+        """
+        return explaining.explain(self._opened, query, item, region=region)
 
     def recommend(
         self,

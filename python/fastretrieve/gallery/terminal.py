@@ -18,6 +18,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from fastretrieve.gallery import Clustering, Gallery, Matches
+    from fastretrieve.gallery.lookup.regions import Region
 
 GalleryPath = Annotated[Path, typer.Argument(help="The gallery's directory.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -43,6 +44,26 @@ EncoderOption = Annotated[
         "--encoder", help="The encoder, for galleries made with ./my.py:MyEncoder or module:..."
     ),
 ]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="L,T,R,B",
+        help="The part of the query's picture that is meant, in pixels: left,top,right,bottom.",
+    ),
+]
+
+
+def named_query(text: str) -> str | int:
+    """The id of an item, unless a file has that name; else a path."""
+    return int(text) if text.isdigit() and not Path(text).exists() else text
+
+
+def region_of(text: str | None) -> Region | None:
+    """The region that an option says, if it is given."""
+    from fastretrieve.gallery.lookup.regions import parsed
+
+    return None if text is None else parsed(text)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,17 @@ from fastretrieve.server.service import Service, log
 from fastretrieve.server.visitors import address_of
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_PAGE = ("page.html", "page.css", "page.js", "clusters.js", "pictures.js", "uploads.js", "icon.svg")
+_PAGE = (
+    "page.html",
+    "page.css",
+    "page.js",
+    "clusters.js",
+    "explaining.js",
+    "pictures.js",
+    "region.js",
+    "uploads.js",
+    "icon.svg",
+)
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

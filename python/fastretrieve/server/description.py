@@ -54,9 +54,11 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     for name, body in schema["components"]["schemas"].items():
         if name.startswith("Body_"):
             fields = body["properties"]
-            for field, maximum in most.items():
-                fields[field]["maximum"] = maximum
+            for field in most.keys() & fields.keys():
+                fields[field]["maximum"] = most[field]
             fields["image"]["format"] = "binary"
+            if "filters" not in fields:
+                continue
             fields["filters"] |= {
                 "format": "filters",  # so that a generator can be told what it is
                 "contentMediaType": "application/json",

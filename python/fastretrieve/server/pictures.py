@@ -78,6 +78,18 @@ def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limi
     return jpeg(image)
 
 
+def check_file(path: Path, *, limit: int) -> None:
+    """``Refused`` unless the picture in a file may be decoded."""
+    if not path.is_file():
+        raise Refused(404, "its file is gone")
+    try:
+        _refuse_pixels(_pixels(path, limit=limit), limit)
+    except TooLarge:
+        raise Refused(404, f"its file is too large: more than {limit} pixels") from None
+    except (DataError, ValueError, OSError):
+        raise Refused(404, "its file cannot be read") from None
+
+
 def _of_sequence(path: Path, *, size: int, limit: int) -> Image.Image:
     """The middle frame, or numbers as shades."""
     suffix = path.suffix.lower()

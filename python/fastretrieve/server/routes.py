@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, Field
 
 from fastretrieve.server import filters as conditions
+from fastretrieve.server import regions
 from fastretrieve.server.limits import Refused
 from fastretrieve.server.service import Service
 
@@ -88,6 +89,28 @@ class ClusterPage(BaseModel):
     more: bool = Field(description="Whether there is a next page.")
 
 
+class Heat(BaseModel):
+    """Where one of two pictures matches the other."""
+
+    heat: list[list[float]] = Field(
+        description="Shares of the positions, in rows from the top left; they sum to 1, or 0."
+    )
+    parts: list[list[float]] = Field(description="What each position adds to the score.")
+    constant: float = Field(description="With the parts it sums to the score.")
+
+
+class Explained(BaseModel):
+    """Why an item matches a query."""
+
+    score: float
+    metric: str
+    method: Literal["parts", "occlusion"] = Field(
+        description="By exact parts of the vectors, or by covering positions."
+    )
+    query: Heat
+    item: Heat
+
+
 class Facts(BaseModel):
     """What the gallery is."""
 
@@ -122,6 +145,13 @@ Number = Annotated[int, Path(ge=0, le=_LARGEST, description="Of a cluster."), _D
 Stay = Literal["all", "cluster"]
 _STAY = "Whether to search all items, or the cluster nearest to the query alone."
 Within = Annotated[Stay, Query(description=_STAY)]
+_PART = {
+    "description": "The part of the picture that is meant: left,top,right,bottom as shares of its "
+    "width and height, from 0 to 1; nothing is all of it.",
+    "json_schema_extra": {"format": "region", "examples": ["0.1,0.2,0.6,0.9"]},
+}
+RegionText = Annotated[str, Query(**_PART)]
+RegionField = Annotated[str, Form(**_PART)]
 
 
 def _service(request: Request) -> Service:
@@ -142,18 +172,20 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    region: RegionField = "",
     within: Annotated[Stay, Form(description=_STAY)] = "all",
 ) -> Page:
-    """The items nearest to an uploaded image."""
+    """The items nearest to an uploaded image, or to a part of it."""
     service = _service(request)
-    options = _options(service, k, offset, filters)
+    options = _options(service, k, offset, filters) | {
+        "region": regions.parsed(region),
+        "within": within,
+    }
     started = time.perf_counter()
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
         data = await image.read()
-        found = await run_in_threadpool(
-            service.search_upload, data, started=started, within=within, **options
-        )
+        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
     return Page(**found)
 
 
@@ -171,18 +203,25 @@ def item(request: Request, item_id: ItemId) -> Shown:
 
 
 @router.get("/items/{item_id}/similar", responses=_problems(404, 422))
-def similar(
+async def similar(
     request: Request,
     item_id: ItemId,
     k: K = 24,
     offset: Offset = 0,
     filters: FiltersText = "[]",
+    region: RegionText = "",
     within: Within = "all",
 ) -> Page:
-    """The items nearest to one of the gallery."""
+    """The items nearest to one of the gallery, or to a part of its picture."""
     service = _service(request)
-    options = _options(service, k, offset, filters)
-    return Page(**service.search_item(item_id, within=within, **options))
+    options = _options(service, k, offset, filters) | {
+        "region": regions.parsed(region),
+        "within": within,
+    }
+    if options["region"] is None:  # nothing is decoded
+        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
+    async with request.app.state.uploads:
+        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
 
 
 @router.get("/clusters", responses=_problems(422))
@@ -206,6 +245,37 @@ def members(
     """The members of a cluster, those nearest to its centre first."""
     service = _service(request)
     return Page(**service.members(number, **_options(service, k, offset, filters)))
+
+
+@router.get("/items/{item_id}/explanation", responses=_problems(404, 422))
+async def explanation(
+    request: Request,
+    item_id: ItemId,
+    query: Annotated[int, Query(ge=1, le=_LARGEST, description="The item asked with."), _DIGITS],
+    region: RegionText = "",
+) -> Explained:
+    """Why an item matches another one, or a part of it."""
+    service, part = _service(request), regions.parsed(region)
+    async with request.app.state.uploads:
+        return Explained(
+            **await run_in_threadpool(service.explain, item_id, query=query, region=part)
+        )
+
+
+@router.post("/items/{item_id}/explanation", responses=_problems(404, 415, 422))
+async def explanation_of_upload(
+    request: Request,
+    item_id: ItemId,
+    image: Annotated[UploadFile, File(description="The image asked with.")],
+    region: RegionField = "",
+) -> Explained:
+    """Why an item matches an uploaded image, or a part of it."""
+    service, part = _service(request), regions.parsed(region)
+    async with request.app.state.uploads:
+        data = await image.read()
+        return Explained(
+            **await run_in_threadpool(service.explain_upload, item_id, data, region=part)
+        )
 
 
 @router.get(

@@ -14,14 +14,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
+from fastretrieve.server import explaining
 from fastretrieve.server.filters import Condition, FilterColumns, plain, shown, shown_cluster
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
+from fastretrieve.server.regions import Shares
 
 log = logging.getLogger("fastretrieve.server")
 
@@ -52,6 +56,7 @@ class Service:
         offset: int,
         filters: Sequence[Condition],
         started: float,
+        region: Shares | None = None,
         within: str = "all",
     ) -> dict[str, Any]:
         """``started`` is when the upload had arrived; it has waited for its turn since then."""
@@ -64,7 +69,12 @@ class Service:
             "where": self.columns.filters(filters),
             "within": self._within(within),
         }
-        query = self._decoded(data) if kind_of(modality).is_picture else None
+        is_picture = kind_of(modality).is_picture
+        if region is not None:
+            explaining.refuse_sequences(self.gallery)
+        query = self._decoded(data, is_reduced=region is None) if is_picture else None
+        if query is not None and region is not None:
+            options["region"] = explaining.region_of(query, region)
         decoded = time.perf_counter()
         with _without_paths():
             if query is not None:
@@ -74,8 +84,8 @@ class Service:
         timing = {"wait_ms": turn - started, "decode_ms": decoded - turn}
         return self._answer(matches, k=k, offset=offset, started=started, timing=timing)
 
-    def _decoded(self, data: bytes) -> Any:
-        size = longest_side(self.gallery.encoder)
+    def _decoded(self, data: bytes, *, is_reduced: bool) -> Image.Image:
+        size = longest_side(self.gallery.encoder) if is_reduced else None
         try:
             return decode(data, size=size)
         except Exception:  # a damaged file makes a decoder raise anything at all
@@ -97,14 +107,42 @@ class Service:
         k: int,
         offset: int,
         filters: Sequence[Condition],
+        region: Shares | None = None,
         within: str = "all",
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        where, stay = self.columns.filters(filters), self._within(within)
         item = self.item(item_id)
-        with _without_paths():
-            matches = self.gallery.search(item, k=k + 1, offset=offset, where=where, within=stay)
+        options: dict[str, Any] = {
+            "where": self.columns.filters(filters),
+            "offset": offset,
+            "within": self._within(within),
+        }
+        guard: Any = contextlib.nullcontext()
+        if region is not None:
+            explaining.refuse_unseen(self.gallery, item, limit=self.limits.pixels)
+            options["region"] = explaining.region_of(item, region)
+            guard = explaining.refusing_changed()
+        with guard, _without_paths():
+            matches = self.gallery.search(item, k=k + 1, **options)
         return self._answer(matches, k=k, offset=offset, started=started, timing={})
+
+    def explain(self, item_id: int, *, query: int, region: Shares | None) -> dict[str, Any]:
+        """Why an item matches another one, or a part of it."""
+        return self._explained(self.item(query), item_id, region)
+
+    def explain_upload(self, item_id: int, data: bytes, *, region: Shares | None) -> dict[str, Any]:
+        """Why an item matches an upload, or a part of it."""
+        explaining.refuse_sequences(self.gallery)
+        check_upload(data, limit=self.limits.pixels, modality=self.gallery.manifest.modality)
+        return self._explained(self._decoded(data, is_reduced=region is None), item_id, region)
+
+    def _explained(
+        self, query: Item | Image.Image, item_id: int, region: Shares | None
+    ) -> dict[str, Any]:
+        limit = self.limits.pixels
+        return explaining.explanation(
+            self.gallery, query, self.item(item_id), region=region, limit=limit
+        )
 
     def clusters(self, *, k: int, offset: int) -> dict[str, Any]:
         """A part of the clusters; none where the gallery keeps none."""

@@ -14,7 +14,13 @@ from torch import nn
 
 from fastretrieve.data.images import Size
 from fastretrieve.encoders.blocks.decoding import UpConv
-from fastretrieve.encoders.blocks.networks import Stage, centred, initialise, plan_stages
+from fastretrieve.encoders.blocks.networks import (
+    Stage,
+    centred,
+    initialise,
+    place_edges,
+    plan_stages,
+)
 from fastretrieve.encoders.blocks.spectral import SpectralConv2d, SpectralLinear
 
 _SHARPNESS = 5.0  # of the score, which spectral norms keep below the hinge's margin of 1
@@ -26,6 +32,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, channels: int, size: Size, *, width: int, rebuilds: bool) -> None:
         super().__init__()
+        self.size = size
         stages = plan_stages(size, width=max(width // 2, 1), max_width=4 * width)
         widths = [channels, *(stage.width for stage in stages)]
         self.widths = widths[1:]
@@ -49,6 +56,16 @@ class Discriminator(nn.Module):
             even = F.pad(found[-1], (0, width % 2, 0, height % 2))
             found.append(F.leaky_relu(block(even), 0.2))
         return found[1:]
+
+    def edges(self, maps: torch.Tensor) -> list[torch.Tensor]:
+        """The edges of the places of some of the maps, as shares of height and width."""
+        edges = []
+        for n, side in zip(maps.shape[2:], self.size, strict=True):
+            step, below = 1, side
+            while below > n:
+                step, below = 2 * step, -(-below // 2)
+            edges.append(place_edges(n, side, first=step / 2, step=step))  # kernels of 4
+        return edges
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images)[-1].flatten(1)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fastretrieve.encoders.base import seeded
+from fastretrieve.encoders.blocks.located import Located, joined
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.reduction import Reduction, Spectrum, spectrum_of
 from fastretrieve.encoders.blocks.shares import together
@@ -116,6 +117,14 @@ class LayerFusion(nn.Module):
     def forward(self, features: Features) -> torch.Tensor:
         vectors: torch.Tensor = self.join(self._joined(features))
         return vectors
+
+    def located(self, features: Mapping[str, Located]) -> Located:
+        """As ``forward``, by positions."""
+        parts = [
+            features[name].reduced(cast(Reduction, reduction)).unit().times(weight.double())
+            for weight, (name, reduction) in zip(self.weights, self.parts.items(), strict=True)
+        ]
+        return joined(parts).reduced(self.join)
 
     @torch.no_grad()
     def fit(

@@ -88,6 +88,7 @@ class ConvPyramid(nn.Module):
 
     def __init__(self, channels: int, size: Size, *, width: int, max_width: int) -> None:
         super().__init__()
+        self.size = size
         self.stages = plan_stages(size, width=width, max_width=max_width)
         # On a big image the first convolution would cost more than all others together.
         first = width if max(size) <= FULL_WIDTH_SIDE else min(width, 16)
@@ -108,6 +109,14 @@ class ConvPyramid(nn.Module):
             maps.append(block(maps[-1]))
         return maps[1:]
 
+    def edges(self, stage: int) -> list[torch.Tensor]:
+        """The edges of the places of a stage's maps, as shares of height and width."""
+        step = 2**stage  # kernels of 3, padded by 1: a place is centred on every second below
+        return [
+            place_edges(n, side, first=0.5, step=step)
+            for n, side in zip(self.stages[stage - 1].size, self.size, strict=True)
+        ]
+
     @property
     def last(self) -> Stage:
         """The last maps."""
@@ -117,6 +126,18 @@ class ConvPyramid(nn.Module):
 def centred(images: torch.Tensor) -> torch.Tensor:
     """Pixels in [0, 1] as the networks take them: in [-1, 1], channels last in memory."""
     return (images * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def place_edges(n: int, side: int, *, first: float, step: float) -> torch.Tensor:
+    """The edges of ``n`` places of a map, as shares of an image's side: half way between their
+    centres, which lie ``step`` pixels apart, and the ends of the image.
+
+    >>> (28 * place_edges(4, 28, first=0.5, step=8)).tolist()
+    [0.0, 4.5, 12.5, 20.5, 28.0]
+    """
+    inner = first + step * (torch.arange(1, n, dtype=torch.float64) - 0.5)
+    ends = torch.tensor([0.0, side], dtype=torch.float64)
+    return torch.cat([ends[:1], inner.clamp(0, side), ends[1:]]) / side
 
 
 def unit_rows(vectors: torch.Tensor) -> torch.Tensor:

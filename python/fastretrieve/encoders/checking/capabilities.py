@@ -157,6 +157,43 @@ def check_layers(subject: Subject) -> None:
         )
 
 
+def check_parts(subject: Subject) -> None:
+    """``parts`` and their constant sum to the vectors, and are those of an item alone."""
+    encoder = subject.make()
+    items = subject.sample.items
+    batch = encoder.preprocess(items)
+    found = encoder.parts(batch)
+    require(
+        isinstance(found, tuple) and len(found) == 2,
+        f"parts returned {type(found).__name__}, wanted a tuple of parts and a constant",
+    )
+    located, constant = map(as_array, found)
+    n, dim = len(items), encoder.dim
+    require(
+        located.ndim == 4 and located.shape[::3] == (n, dim) and constant.shape == (n, dim),
+        f"parts returned {located.shape} and {constant.shape}, wanted "
+        f"({n}, positions_y, positions_x, {dim}) and ({n}, {dim})",
+    )
+    kinds = {str(each.dtype) for each in (located, constant)}
+    require(kinds == {"float32"}, f"parts returned {', '.join(sorted(kinds))}, wanted float32")
+    require(not any(getattr(each, "requires_grad", False) for each in found), "parts has gradients")
+    sums = located.sum((1, 2), dtype=np.float64) + constant
+    rows = as_array(encoder.encode(batch))
+    require(
+        same(sums, rows, tolerance=TOLERANCE),
+        f"parts and constant sum to other numbers than encode returns, by {gap(sums, rows):.3g}",
+    )
+    alone = as_array(encoder.parts(encoder.preprocess(items[:1]))[0])
+    require(
+        same(located[:1], alone, tolerance=TOLERANCE),
+        f"parts of an item change by {gap(located[:1], alone):.3g} with its batch",
+    )
+    require(
+        bool(np.ptp(located, axis=0).max() > 0),
+        "parts are the same for every item, so the constant holds all that tells them apart",
+    )
+
+
 CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "trainable": check_trainable,
     "fit": check_fit,
@@ -164,4 +201,5 @@ CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "reconstruct": check_reconstruct,
     "generate": check_generate,
     "layers": check_layers,
+    "parts": check_parts,
 }

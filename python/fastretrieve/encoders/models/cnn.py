@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, seeded
+from fastretrieve.encoders.base import UNSAVED_BYTES, arguments, batch_length, seeded
 from fastretrieve.encoders.blocks.classifier import PrototypeClassifier
 from fastretrieve.encoders.blocks.contrast import same_label_loss, two_views_loss
+from fastretrieve.encoders.blocks.located import grid_of, located, no_parts
 from fastretrieve.encoders.blocks.networks import (
     ConvPyramid,
     checked_size,
@@ -44,7 +45,7 @@ class CnnEncoder(FusedEncoder, PrototypeClassifier):
     """
 
     name = "cnn"
-    capabilities = frozenset({"trainable", "classify", "layers"})
+    capabilities = frozenset({"trainable", "classify", "layers", "parts"})
     unsaved_bytes = UNSAVED_BYTES
     recipe = Recipe(lr=3e-3, weight_decay=5e-3)
 
@@ -79,6 +80,17 @@ class CnnEncoder(FusedEncoder, PrototypeClassifier):
     def code_of(self, maps: torch.Tensor) -> torch.Tensor:
         code: torch.Tensor = self.project(unit_rows(grid_pool(maps, 1)))
         return code
+
+    def parts(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each position adds to a vector, and the rest: see ``protocol.Parted``."""
+        if batch_length(batch) == 0:
+            return no_parts(self.dim)
+        with self.evaluating():
+            maps = self.body.all_maps(self.on_device(batch))
+            grid = grid_of(self.image_size)
+            last = located(maps[-1], cells=1, grid=grid, edges=self.body.edges(len(maps)))
+            code = last.unit().mapped(self.project)
+            return self.located_vector(maps, code, grid).as_float32()
 
     def loss(self, batch: Batch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The loss of the objective; unlabelled items teach nothing where labels are used."""

@@ -7,13 +7,15 @@ pictures that the training has not met. The ``form`` "code", the code alone, is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 
+from fastretrieve.data.images import Size
 from fastretrieve.encoders.base import TorchEncoder
 from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
+from fastretrieve.encoders.blocks.located import Located, located
 from fastretrieve.encoders.blocks.networks import ConvPyramid, grid_pool, unit_rows
 from fastretrieve.encoders.blocks.shares import Seen, neighbour_score
 from fastretrieve.encoders.protocol import Batch
@@ -145,6 +147,18 @@ class FusedEncoder(TorchEncoder):
         """Take the best choice of ``share_scores``, of equals the first; a fit has to follow."""
         if self.fusion is not None:
             self.choice.fill_(int(scores.argmax()))
+
+    def located_vector(self, maps: Sequence[torch.Tensor], code: Located, grid: Size) -> Located:
+        """The vectors by positions of a grid, from the maps of all stages and the located code."""
+        if self.fusion is None or self._is_code_alone:
+            return code
+        stages = {
+            f"stage{i}": located(
+                each, cells=_grid(each is maps[-1]), grid=grid, edges=self.body.edges(i)
+            )
+            for i, each in enumerate(maps, start=1)
+        }
+        return self.fusion.located({**stages, CODE: code})
 
     @property
     def _is_code_alone(self) -> bool:

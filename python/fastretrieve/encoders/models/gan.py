@@ -16,10 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
+from fastretrieve.encoders.base import (
+    UNSAVED_BYTES,
+    TorchEncoder,
+    arguments,
+    batch_length,
+    normal_noise,
+    seeded,
+)
 from fastretrieve.encoders.blocks.contrast import two_views_loss
 from fastretrieve.encoders.blocks.critic import Discriminator, matching_error, spread_of
 from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
+from fastretrieve.encoders.blocks.located import grid_of, joined, located, no_parts
 from fastretrieve.encoders.blocks.networks import (
     checked_size,
     grid_pool,
@@ -58,7 +66,7 @@ class GanEncoder(TorchEncoder):
     """
 
     name = "gan"
-    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
+    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers", "parts"})
     unsaved_bytes = UNSAVED_BYTES
     unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0, "parts": 0}
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
@@ -192,6 +200,23 @@ class GanEncoder(TorchEncoder):
         with self.evaluating():
             maps = self.discriminator.maps(self.on_device(batch))
             return {f"layer{i}": grid_pool(m, GRID).float() for i, m in enumerate(maps, 1)}
+
+    def parts(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each position adds to a vector, and the rest: see ``protocol.Parted``."""
+        if batch_length(batch) == 0:
+            return no_parts(self.dim)
+        with self.evaluating():
+            maps = self.discriminator.maps(self.on_device(batch))[-len(self.reductions) :]
+            weights = [weight for _, weight in list(FUSED.values())[-len(maps) :]]
+            grid = grid_of(self.image_size)
+            layers = [
+                located(m, cells=GRID, grid=grid, edges=self.discriminator.edges(m)).reduced(
+                    cast(Reduction, reduction)
+                )
+                for reduction, m in zip(self.reductions, maps, strict=True)
+            ]
+            rows = joined(row.unit().times(w) for row, w in zip(layers, weights, strict=True))
+            return rows.unit().as_float32()
 
     def before_training(self, batches: Iterable[Batch]) -> None:
         """Read ``pretrained``, which compares images in the loss, where its extra is installed."""

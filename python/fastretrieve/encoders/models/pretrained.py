@@ -20,6 +20,8 @@ from torch import nn
 from fastretrieve._common.needs import remedy
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, batch_length, seeded
 from fastretrieve.encoders.blocks.layer_fusion import Layer, LayerFusion, fit_to
+from fastretrieve.encoders.blocks.located import grid_of, located, no_parts
+from fastretrieve.encoders.blocks.networks import place_edges
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch
 
@@ -101,7 +103,7 @@ class PretrainedEncoder(TorchEncoder):
     """
 
     name = "pretrained"
-    capabilities = frozenset({"layers", "fit"})
+    capabilities = frozenset({"layers", "fit", "parts"})
     unsaved_bytes = UNSAVED_BYTES
     fit_items = (64, 1000)  # the fewest pictures that fit better than none, and as many as help
 
@@ -162,6 +164,34 @@ class PretrainedEncoder(TorchEncoder):
         small = F.adaptive_avg_pool2d(images, _PIXELS).flatten(1)
         return {**self._features(images), "pixels": small}
 
+    def parts(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each position adds to a vector, and the rest: see ``protocol.Parted``."""
+        if batch_length(batch) == 0:
+            return no_parts(self.dim)
+        with self.evaluating():
+            images = self.on_device(batch)
+            maps = self._maps(images)
+            grid = grid_of(self.image_size)
+            rows = {
+                name: located(m, cells=1, grid=grid, edges=self._edges(m))
+                for name, m in maps.items()
+            }
+            if self.fusion is None:
+                return rows["vector"].as_float32()
+            rows["pixels"] = located(images, cells=_PIXELS, grid=grid)
+            return self.fusion.located(rows).as_float32()
+
+    def _edges(self, maps: torch.Tensor) -> list[torch.Tensor]:
+        """The edges of the places of maps, as shares of height and width."""
+        edges = []
+        for n, side in zip(maps.shape[2:], self.image_size, strict=True):
+            first, step, below = 0.5, 1, side
+            while below > n:  # a step of 2 is padded at the end alone where the side is even
+                first += step * (1 - below % 2)
+                step, below = 2 * step, -(-below // 2)
+            edges.append(place_edges(n, side, first=first, step=step))
+        return edges
+
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Averages of three depths (40, 112 and 320 columns) and the vector (1,280)."""
         if batch_length(batch) == 0:
@@ -176,7 +206,11 @@ class PretrainedEncoder(TorchEncoder):
             scores: torch.Tensor = self.classifier(self._features(self.on_device(batch))["vector"])
         return scores
 
-    def _features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: maps.mean(dim=(2, 3)) for name, maps in self._maps(images).items()}
+
+    def _maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The maps of which the features are averages."""
         found: dict[str, torch.Tensor] = {}
         # The original maps bytes by (x - 127) / 128.
         x = x * (255 / 128) - 127 / 128
@@ -186,8 +220,8 @@ class PretrainedEncoder(TorchEncoder):
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i in _LAYERS:
-                found[_LAYERS[i]] = x.mean(dim=(2, 3))
-        found["vector"] = F.relu6(self.head(x)).mean(dim=(2, 3))
+                found[_LAYERS[i]] = x
+        found["vector"] = F.relu6(self.head(x))
         return found
 
 

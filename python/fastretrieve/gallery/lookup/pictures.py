@@ -52,36 +52,36 @@ def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Ima
         return missing_picture(TILE)
 
 
-def sheet(query: Captioned | None, tiles: Sequence[Captioned]) -> Image.Image:
-    """The query first and framed, then what was found, in rows.
+def sheet(query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TILE) -> Image.Image:
+    """The query first and framed, then what was found, in rows; a tile has ``side`` pixels a side.
 
     >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
     (1044, 420)
     """
     every = [*([query] if query else []), *tiles]
     columns = max(min(COLUMNS, len(every)), 1)
-    pitch, height = TILE + GAP, TILE + 2 * LINE + GAP
+    pitch, height = side + GAP, side + 2 * LINE + GAP
     n_lines = max(-(-len(every) // columns), 1)
     canvas = Image.new("RGB", (GAP + columns * pitch, GAP + n_lines * height), _PAPER)
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
     for i, tile in enumerate(every):
         left, top = GAP + i % columns * pitch, GAP + i // columns * height
-        image = enlarged(tile.image, TILE)
-        canvas.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+        image = enlarged(tile.image, side)
+        canvas.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
         if query is not None and i == 0:
-            pen.rectangle((left - 4, top - 4, left + TILE + 3, top + TILE + 3), None, _FRAME, 3)
-        pen.text((left, top + TILE + 2), cut(tile.title, pen, font), _INK, font)
-        pen.text((left, top + TILE + LINE), cut(tile.note, pen, font), _FAINT, font)
+            pen.rectangle((left - 4, top - 4, left + side + 3, top + side + 3), None, _FRAME, 3)
+        pen.text((left, top + side + 2), cut(tile.title, pen, font, side), _INK, font)
+        pen.text((left, top + side + LINE), cut(tile.note, pen, font, side), _FAINT, font)
     return canvas
 
 
-def cut(text: str, pen: ImageDraw.ImageDraw, font: Any) -> str:
+def cut(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int = TILE) -> str:
     """The text as far as it fits under a tile; the end of a path says most."""
     text = "".join(c if c.isprintable() else " " for c in text)
-    if pen.textlength(text, font) <= TILE:
+    if pen.textlength(text, font) <= width:
         return text
-    while text and pen.textlength("…" + text, font) > TILE:
+    while text and pen.textlength("…" + text, font) > width:
         text = text[1:]
     return "…" + text
 

@@ -78,6 +78,16 @@ class QueryEncoder:
         with self._lock:
             return as_array(encoder.encode(batch))
 
+    def parts(self, contents: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The parts [n, positions_y, positions_x, dim] and constants [n, dim] of the vectors of
+        decoded items, from an encoder that has them.
+        """
+        encoder: Any = self.encoder
+        batch = encoder.preprocess(contents)
+        with self._lock:
+            parts, constants = encoder.parts(batch)
+        return as_array(parts).astype(np.float64), as_array(constants).astype(np.float64)
+
     @property
     def has_head(self) -> bool:
         """Whether the encoder has a head that names classes."""
@@ -92,9 +102,10 @@ class QueryEncoder:
             shares = as_array(encoder.probabilities(batch))[0]
         return dict(zip(encoder.classes, map(float, shares), strict=True))
 
-    def content(self, asked: Any) -> tuple[Any, str]:
-        """The decoded item, and what to call it."""
-        modality, size = self.encoder.modality, longest_side(self.encoder)
+    def content(self, asked: Any, *, is_reduced: bool = True) -> tuple[Any, str]:
+        """The decoded item, and what to call it; reduced, as far as the encoder permits it."""
+        modality = self.encoder.modality
+        size = longest_side(self.encoder) if is_reduced else None
         if isinstance(asked, (str, os.PathLike)):
             path = Path(asked)
             if not path.exists():

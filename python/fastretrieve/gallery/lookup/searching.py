@@ -23,6 +23,7 @@ from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
 from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.lookup.regions import Region, search_query
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
@@ -45,12 +46,13 @@ def search(
     where: Where,
     offset: int,
     include_self: bool,
+    region: Region | None,
     within: Any,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
     stay = Within(within, opened.clusters)
     began = _now(opened)
-    asked = _query(opened, query)
+    asked = _query(opened, query) if region is None else search_query(opened, query, region)
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
     found = _nearest(

@@ -3,11 +3,13 @@
 // address holds the state, so that a reload, a step back and a link find the same page.
 
 import { clusterCard, OUTSIDE, showGroups } from "./clusters.js";
+import { pairOf } from "./explaining.js";
 import { element, picture } from "./pictures.js";
+import { chooseRegion, watchRegion } from "./region.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, within: false, ...OUTSIDE };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, region: null, within: false, ...OUTSIDE };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -32,6 +34,7 @@ function conditions() {
 
 function request(signal) {
   const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
+  if (state.region && (state.upload || state.item)) fields.region = state.region;
   if (state.within && (state.upload || state.item)) fields.within = "cluster";
   if (state.upload) {
     const body = new FormData();
@@ -126,7 +129,32 @@ function enlarge(position) {
     ...Object.entries(facts).flatMap(([name, value]) =>
       value === null || value === "" ? [] : [element("dt", { textContent: name }), element("dd", { textContent: value })]),
   );
+  $("large-picture").classList.remove("pair");
+  $("large-reason").textContent = "";
+  $("large-why").ariaPressed = "false";
+  $("large-why").hidden = !(state.upload || state.item) || gallery.modality !== "image";
   if (!$("large").open) $("large").showModal();
+}
+
+const querySource = () => (state.upload ? $("query").src : `api/items/${state.item}/picture?size=1024`);
+
+// Lay the heat over the pair in the dialog, or take it away.
+async function why() {
+  const [item, asked] = [shown[enlarged], state.upload ? { file } : { item: state.item }];
+  if ($("large-why").hidden || !item) return;
+  if ($("large-why").ariaPressed === "true") return enlarge(enlarged);
+  $("large-why").ariaPressed = "true";
+  $("large-reason").textContent = "Looking at both pictures …";
+  try {
+    const [frames, reason] = await pairOf({ ...asked, region: state.region, source: querySource() }, item, call);
+    if (shown[enlarged] !== item || $("large-why").ariaPressed !== "true") return;
+    $("large-picture").replaceChildren(...frames);
+    $("large-picture").classList.add("pair");
+    $("large-reason").textContent = reason;
+  } catch (error) {
+    $("large-why").ariaPressed = "false";
+    $("large-reason").textContent = `No explanation: ${error.message}`;
+  }
 }
 
 // --- what is asked ------------------------------------------------------------------------------
@@ -137,7 +165,8 @@ function showAsked() {
   $("query").hidden = $("asked").hidden = !isAsked;
   $("hint").hidden = isAsked;
   $("unseen").hidden = true;
-  $("asked-name").textContent = state.name ?? "";
+  $("asked-name").textContent = (state.region ? "a part of " : "") + (state.name ?? "");
+  $("choose-part").hidden = gallery.modality !== "image";
   $("file").value = ""; // so that the same file can be chosen again
   if (state.upload) $("query").src = URL.createObjectURL(file);
   else if (state.item) $("query").src = `api/items/${state.item}/picture`;
@@ -146,7 +175,7 @@ function showAsked() {
 
 function address() {
   const fields = new URLSearchParams();
-  for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  for (const name of ["upload", "item", "label", "offset", "region"]) if (state[name]) fields.set(name, state[name]);
   if (state.cluster !== null) fields.set("cluster", state.cluster);
   for (const name of ["walk", "within"]) if (state[name]) fields.set(name, "1");
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
@@ -169,8 +198,10 @@ async function go(changes, remember = true) {
   return await refresh();
 }
 
-const clear = () => go({ upload: null, item: null, name: null, ...OUTSIDE });
-const walk = (where) => go({ upload: null, item: null, name: null, ...OUTSIDE, ...where });
+const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE }; // nothing is asked
+const clear = () => go(FRESH);
+const walk = (where) => go({ ...FRESH, ...where });
+const choosePart = () => chooseRegion(querySource(), state.region, (region) => go({ region }));
 
 function openCluster(cluster) {
   walk({ cluster });
@@ -178,7 +209,7 @@ function openCluster(cluster) {
 }
 
 function searchItem(item) {
-  go({ upload: null, item: item.id, name: item.name, ...OUTSIDE });
+  go({ ...FRESH, item: item.id, name: item.name });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
@@ -190,7 +221,7 @@ async function searchFile(chosen) {
   const before = [{ ...state }, file];
   file = chosen;
   const upload = await keep(chosen);
-  const found = await go({ upload, item: null, name: chosen.name, ...OUTSIDE }, false);
+  const found = await go({ ...FRESH, upload, name: chosen.name }, false);
   if (found) history.pushState(null, "", address());
   if (found !== false || state.upload !== upload) return;
   Object.assign(state, before[0]); // it was refused: what was there before is still there
@@ -213,12 +244,17 @@ async function fromAddress() {
     file = found;
     Object.assign(asked, { upload, name: found.name });
   }
+  const region = fields.get("region") ?? "";
+  if (/^[\d.]+(,[\d.]+){3}$/.test(region) && (asked.upload || asked.item)) asked.region = region;
   asked.name ??= asked.item && `item ${asked.item}`;
   await go(asked, false);
   if (upload && !found) say("The image of this search is only in the browser that chose it; choose it again.", true);
   if (!asked.item) return;
   const item = await call(`api/items/${asked.item}`).catch(() => null); // the search says what is wrong
-  if (item && state.item === asked.item) $("asked-name").textContent = state.name = item.name;
+  if (item && state.item === asked.item) {
+    state.name = item.name;
+    showAsked();
+  }
 }
 
 // --- filters ------------------------------------------------------------------------------------
@@ -272,12 +308,16 @@ function pressed(event) {
   if ($("large").open) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) enlarge(enlarged + step);
+    else if (event.key === "w") why();
     return;
   }
-  if (event.target.matches("input:not([type=file]), select")) return;
+  if ($("part").open || event.target.matches("input:not([type=file]), select")) return;
   const here = document.activeElement.closest("#results li");
   if (event.key === "i" && here) enlarge([...$("results").children].indexOf(here));
-  else if (event.key === "n" && !$("next").disabled) page(1);
+  else if (event.key === "w" && here) {
+    enlarge([...$("results").children].indexOf(here));
+    why();
+  } else if (event.key === "n" && !$("next").disabled) page(1);
   else if (event.key === "p" && !$("previous").disabled) page(-1);
   else if (event.key === "Escape" && (state.upload || state.item || state.walk || state.cluster !== null)) clear();
   else moveFocus(event);
@@ -298,6 +338,9 @@ async function start() {
   document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
   document.addEventListener("keydown", pressed);
   for (const id of ["home", "clear"]) $(id).addEventListener("click", clear);
+  $("choose-part").addEventListener("click", choosePart);
+  $("large-why").addEventListener("click", why);
+  watchRegion();
   $("large-search").addEventListener("click", () => {
     $("large").close();
     searchItem(shown[enlarged]);
