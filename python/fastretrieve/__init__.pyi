@@ -29,6 +29,7 @@ from fastretrieve.evaluation import classify as classify
 from fastretrieve.evaluation import evaluate as evaluate
 from fastretrieve.gallery import Gallery as Gallery
 from fastretrieve.gallery import GalleryError as GalleryError
+from fastretrieve.gallery import Imagine as Imagine
 from fastretrieve.gallery import Matches as Matches
 from fastretrieve.index import Index as Index
 from fastretrieve.ops.clustering import Clusters as Clusters

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.gallery import Gallery
     from fastretrieve.gallery.intake.added import Added
     from fastretrieve.gallery.intake.downloads import DownloadLimits
+    from fastretrieve.gallery.lookup.imagining import Imagine
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
@@ -22,6 +23,7 @@ __all__ = [
     "Forgotten",
     "Gallery",
     "GalleryError",
+    "Imagine",
     "Item",
     "Match",
     "Matches",
@@ -32,6 +34,7 @@ _HOMES = {
     "DownloadLimits": "intake.downloads",
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",
+    "Imagine": "lookup.imagining",
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",

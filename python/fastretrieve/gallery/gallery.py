@@ -192,15 +192,28 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        imagine: Any = None,
+        diversity: float = 0.0,
     ) -> Matches:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
         sequence where the encoder takes sequences, or an item of the gallery or its id.
         ``offset`` leaves out the first ones, to page through.
+
+        ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
+        that a generator draws, too; ``match.found_by`` says which picture found an item.
+        ``diversity`` between 0 and 1 makes the items differ from each other.
         """
         return searching.search(
-            self._opened, query, k=k, where=where, offset=offset, include_self=include_self
+            self._opened,
+            query,
+            k=k,
+            where=where,
+            offset=offset,
+            include_self=include_self,
+            imagine=imagine,
+            diversity=diversity,
         )
 
     def recommend(
@@ -217,8 +230,6 @@ class Gallery:
         Both are items, ids, paths or pictures, one or several. ``diversity`` between 0 and 1 makes
         the recommendations differ from each other.
         """
-        if not 0 <= diversity <= 1:
-            raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
         return searching.recommend(
             self._opened, like, unlike, k=k, diversity=diversity, where=where
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.arguments import shown
+from fastretrieve.data import longest_side, read_item
 from fastretrieve.evaluation.directions import MOST_ROWS, n_directions
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.conditions import Where
@@ -124,6 +125,19 @@ def ids_named(storage: Storage, name: str, *, hidden: bool = False) -> list[int]
             if rows:
                 return [row[0] for row in rows]
     raise GalleryError(f"{storage.folder} has no item {key}")
+
+
+def content(opened: Opened, query: Any, *, least: int = 0) -> Any:
+    """The decoded picture of an item, from its file."""
+    (item_id,) = ids_of(opened.storage, query)
+    one = item(opened.storage, item_id)
+    size = longest_side(opened.queries.encoder)
+    return read_item(
+        parts.item_file(opened.storage.folder, one.path),
+        modality=opened.storage.manifest.modality,
+        size=size and max(size, least),
+        box=one.box,
+    )
 
 
 def is_item(query: Any) -> bool:

@@ -21,10 +21,12 @@ class Match(NamedTuple):
     item: Item
     score: float
     path: Path  # where its picture is
+    found_by: int = 0  # the picture that the score is with: 0 the query, i the i-th imagined one
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"score": self.score, **self.item.to_dict(), "path": str(self.path)}
+        own = {"score": self.score, "found_by": self.found_by}
+        return {**own, **self.item.to_dict(), "path": str(self.path)}
 
 
 class Seconds(NamedTuple):
@@ -49,6 +51,7 @@ class Matches(Sequence[Match]):
         title: str = "",
         modality: str = "image",
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
+        imagined: Sequence[Image.Image] = (),
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -56,6 +59,7 @@ class Matches(Sequence[Match]):
         self.title = title
         self.modality = modality
         self.seconds = seconds
+        self.imagined = list(imagined)  # the pictures that were searched with, too
 
     @property
     def query(self) -> Image.Image | None:
@@ -104,13 +108,14 @@ class Matches(Sequence[Match]):
         """For JSON."""
         return {
             "query": self.title,
+            "imagined": len(self.imagined),
             "matches": [match.to_dict() for match in self._found],
             **{f"{what}_ms": round(s * 1e3, 3) for what, s in self.seconds._asdict().items()},
         }
 
     def image(self) -> Image.Image:
         """The query and what was found, on one sheet."""
-        return pictures.sheet(self._asked(), self._tiles())
+        return pictures.sheet(self._asked(), self._tiles(), imagined=self.imagined)
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -123,7 +128,8 @@ class Matches(Sequence[Match]):
     def to_html(self, path: str | Path) -> None:
         """Write a page that holds the pictures themselves, so that it can be sent around."""
         note = f"{len(self)} items, the nearest first"
-        page = pictures.page(self.title or "Matches", note, self._asked(), self._tiles())
+        title = self.title or "Matches"
+        page = pictures.page(title, note, self._asked(), self._tiles(), imagined=self.imagined)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as file:
@@ -139,4 +145,14 @@ class Matches(Sequence[Match]):
     def _tile(self, match: Match) -> Captioned:
         image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
-        return Captioned(image, title, match.item.name)
+        finder = f" by {imagined_name(match.found_by)}" if match.found_by else ""
+        return Captioned(image, title, f"{match.item.name}{finder}")
+
+
+def imagined_name(number: int) -> str:
+    """What the i-th imagined picture is called; 0 is the query.
+
+    >>> imagined_name(0), imagined_name(3)
+    ('query', 'imagined 3')
+    """
+    return f"imagined {number}" if number else "query"

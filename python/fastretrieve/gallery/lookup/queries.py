@@ -91,9 +91,12 @@ class QueryEncoder:
             shares = as_array(encoder.probabilities(batch))[0]
         return dict(zip(encoder.classes, map(float, shares), strict=True))
 
-    def content(self, asked: Any) -> tuple[Any, str]:
-        """The decoded item, and what to call it."""
+    def content(self, asked: Any, *, least: int = 0) -> tuple[Any, str]:
+        """The decoded item, and what to call it. Files are decoded for the encoder's size, or
+        for ``least`` pixels a side where that is more.
+        """
         modality, size = self.encoder.modality, longest_side(self.encoder)
+        size = size and max(size, least)
         if isinstance(asked, (str, os.PathLike)):
             path = Path(asked)
             if not path.exists():

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.metric import is_distance
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, grouping, recommending
+from fastretrieve.gallery.lookup import finding, grouping, imagining, ranking, recommending
 from fastretrieve.gallery.lookup.conditions import Filter, Where
 from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import Query, item_query
+from fastretrieve.gallery.lookup.ranking import Order
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
@@ -36,21 +39,41 @@ class _Moment(NamedTuple):
 
 
 def search(
-    opened: Opened, query: Any, *, k: int, where: Where, offset: int, include_self: bool
+    opened: Opened,
+    query: Any,
+    *,
+    k: int,
+    where: Where,
+    offset: int,
+    include_self: bool,
+    imagine: Any,
+    diversity: float,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
+    ranking.check_diversity(diversity)
     began = _now(opened)
     asked = _query(opened, query)
+    drawn = imagining.imagine_for(opened, query, imagine)
+    vectors = imagining.with_query(opened, asked.vector, drawn)
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
-    found = _nearest(opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
-    return _matches(opened, found, asked, _seconds(began, encoded))
+    found = _nearest(
+        opened,
+        vectors,
+        k=k,
+        where=where,
+        offset=offset,
+        leave_out=leave_out,
+        order=Order(drawn.fusion, diversity),
+    )
+    return _matches(opened, found, asked, _seconds(began, encoded), imagined=drawn.pictures)
 
 
 def recommend(
     opened: Opened, like: Any, unlike: Any, *, k: int, diversity: float, where: Where
 ) -> Matches:
     """Items near to those that are liked and far from those that are not."""
+    ranking.check_diversity(diversity)
     manifest = opened.storage.manifest
     began = _now(opened)
     liked, unliked = [
@@ -156,13 +179,15 @@ def _seconds(began: _Moment, encoded: _Moment) -> Seconds:
 
 def _nearest(
     opened: Opened,
-    vector: NDArray[Any],
+    vectors: NDArray[Any],
     *,
     k: int,
     where: Where,
     offset: int,
     leave_out: list[int],
+    order: Order = Order(),  # noqa: B008  (never changed)
 ) -> list[Match]:
+    """Items for one vector, or for those [n, dim] of several pictures."""
     k = whole(k, "k")
     if not 0 <= offset <= MAX_RESULTS - k:
         raise GalleryError(
@@ -170,27 +195,37 @@ def _nearest(
         )
     with opened.view() as view:
         mask = opened.conditions.mask(where, view)
-        wanted = min(k + offset + len(leave_out), max(len(view.index), 1))
-        hits = view.index.search(vector, k=wanted, where=mask)
-        pairs = [
-            (int(item_id), float(score))
-            for item_id, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
-            if item_id >= 0 and item_id not in leave_out
-        ][offset : offset + k]
-        items = db.fetch_all(view.connection, [item_id for item_id, _ in pairs])
+        places = ranking.ranked(
+            view.index,
+            np.atleast_2d(vectors),
+            k=k,
+            offset=offset,
+            where=mask,
+            leave_out=leave_out,
+            order=order,
+        )
+        items = db.fetch_all(view.connection, [place.item_id for place in places])
     return [
-        Match(item, score, finding.path_of(opened.storage, item))
-        for item, (_, score) in zip(items, pairs, strict=True)
+        Match(item, place.score, finding.path_of(opened.storage, item), place.found_by)
+        for item, place in zip(items, places, strict=True)
     ]
 
 
-def _matches(opened: Opened, found: list[Match], asked: Query, seconds: Seconds) -> Matches:
+def _matches(
+    opened: Opened,
+    found: list[Match],
+    asked: Query,
+    seconds: Seconds,
+    *,
+    imagined: Sequence[Image.Image] = (),
+) -> Matches:
     return Matches(
         found,
         query=asked.picture,
         title=asked.title,
         modality=opened.storage.manifest.modality,
         seconds=seconds,
+        imagined=imagined,
     )
 
 
