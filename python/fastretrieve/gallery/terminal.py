@@ -38,6 +38,16 @@ EncoderOption = Annotated[
     ),
 ]
 
+ImagineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--imagine",
+        help="Search with pictures that this saved encoder (gan, vae, autoencoder) draws like the "
+        "query, too; may be given several times.",
+        show_default=False,
+    ),
+]
+
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:

@@ -1,6 +1,7 @@
 """What can be asked over HTTP. Every route is described in /openapi.json."""
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import Annotated, Any
@@ -56,6 +57,9 @@ class Shown(BaseModel):
     metadata: dict[str, Any]
     picture: str = Field(description="Where its picture is, relative to the page.")
     score: float | None = None
+    found_by: int | None = Field(
+        default=None, description="Its picture: 0 the query, i the i-th imagined one."
+    )
 
 
 class Page(BaseModel):
@@ -64,6 +68,9 @@ class Page(BaseModel):
     matches: list[Shown]
     offset: int
     more: bool = Field(description="Whether there is a next page.")
+    imagined: list[str] = Field(
+        default=[], description="The pictures that were searched with, too: JPEG in base64."
+    )
     timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
 
 
@@ -81,6 +88,7 @@ class Facts(BaseModel):
     kinds: dict[str, conditions.Kind] = Field(
         description="What the columns hold with which items can be filtered."
     )
+    imagines: int = Field(description="How many pictures a search can imagine; 0: none.")
     upload_bytes: int = Field(description="The largest upload.")
 
 
@@ -91,6 +99,15 @@ def _as_written(value: Any) -> Any:
     return value
 
 
+def _as_truth(value: Any) -> Any:
+    """Refuse what Python takes for a truth value and JSON does not, such as ``yes``."""
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("true or false is wanted")
+    return value
+
+
+_TRUTH = BeforeValidator(_as_truth)
+_IMAGINE = "Search with pictures like this one that the server's generator draws, too."
 _DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
 ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
@@ -116,6 +133,7 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    imagine: Annotated[bool, Form(description=_IMAGINE), _TRUTH] = False,
 ) -> Page:
     """The items nearest to an uploaded image."""
     service = _service(request)
@@ -124,7 +142,9 @@ async def search(
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
         data = await image.read()
-        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
+        found = await run_in_threadpool(
+            service.search_upload, data, started=started, imagine=imagine, **options
+        )
     return Page(**found)
 
 
@@ -142,12 +162,22 @@ def item(request: Request, item_id: ItemId) -> Shown:
 
 
 @router.get("/items/{item_id}/similar", responses=_problems(404, 422))
-def similar(
-    request: Request, item_id: ItemId, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]"
+async def similar(
+    request: Request,
+    item_id: ItemId,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+    imagine: Annotated[bool, Query(description=_IMAGINE), _TRUTH] = False,
 ) -> Page:
     """The items nearest to one of the gallery."""
     service = _service(request)
-    return Page(**service.search_item(item_id, **_options(service, k, offset, filters)))
+    options = _options(service, k, offset, filters)
+    turns: asyncio.Semaphore = request.app.state.uploads
+    # What is imagined costs as much as an upload, and waits for its turn like one.
+    async with turns if imagine else contextlib.nullcontext():
+        found = await run_in_threadpool(service.search_item, item_id, imagine=imagine, **options)
+    return Page(**found)
 
 
 @router.get(

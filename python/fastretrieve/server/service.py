@@ -20,6 +20,7 @@ from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server.filters import Condition, FilterColumns, plain, shown
+from fastretrieve.server.imagining import Imagining, as_text
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
 
@@ -29,8 +30,9 @@ log = logging.getLogger("fastretrieve.server")
 class Service:
     """One gallery on a page."""
 
-    def __init__(self, gallery: Gallery, limits: Limits) -> None:
+    def __init__(self, gallery: Gallery, limits: Limits, *, imagine: Any = None) -> None:
         self.gallery = gallery
+        self.imagining = Imagining(gallery, limits, imagine)
         self.limits = limits
         self.columns = FilterColumns(gallery)
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
@@ -45,7 +47,14 @@ class Service:
         _ = self.gallery.encoder
 
     def search_upload(
-        self, data: bytes, *, k: int, offset: int, filters: Sequence[Condition], started: float
+        self,
+        data: bytes,
+        *,
+        k: int,
+        offset: int,
+        filters: Sequence[Condition],
+        started: float,
+        imagine: bool = False,
     ) -> dict[str, Any]:
         """``started`` is when the upload had arrived; it has waited for its turn since then."""
         turn = time.perf_counter()
@@ -55,6 +64,7 @@ class Service:
             "k": k + 1,
             "offset": offset,
             "where": self.columns.filters(filters),
+            "imagine": self.imagining.asked(imagine),
         }
         query = self._decoded(data) if kind_of(modality).is_picture else None
         decoded = time.perf_counter()
@@ -68,6 +78,7 @@ class Service:
 
     def _decoded(self, data: bytes) -> Any:
         size = longest_side(self.gallery.encoder)
+        size = size and max(size, self.imagining.side)
         try:
             return decode(data, size=size)
         except Exception:  # a damaged file makes a decoder raise anything at all
@@ -83,13 +94,25 @@ class Service:
                 raise Refused(422, f"these {len(data)} bytes are a damaged animation") from None
 
     def search_item(
-        self, item_id: int, *, k: int, offset: int, filters: Sequence[Condition]
+        self,
+        item_id: int,
+        *,
+        k: int,
+        offset: int,
+        filters: Sequence[Condition],
+        imagine: bool = False,
     ) -> dict[str, Any]:
         started = time.perf_counter()
         item = self.item(item_id)
         where = self.columns.filters(filters)
+        drawing = self.imagining.asked(imagine)
         with _without_paths():
-            matches = self.gallery.search(item, k=k + 1, offset=offset, where=where)
+            try:
+                matches = self.gallery.search(
+                    item, k=k + 1, offset=offset, where=where, imagine=drawing
+                )
+            except DataError:  # only what imagines reads the file; the text names it
+                raise Refused(404, "its file is gone or damaged") from None
         return self._answer(matches, k=k, offset=offset, started=started, timing={})
 
     def browse(self, *, k: int, offset: int, filters: Sequence[Condition]) -> dict[str, Any]:
@@ -169,7 +192,11 @@ class Service:
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}
         known["encoder"] = known["encoder"].rpartition("/")[2]  # of one in a file, not where it is
-        own = {"kinds": self.columns.kinds(), "upload_bytes": self.limits.upload_bytes}
+        own = {
+            "kinds": self.columns.kinds(),
+            "upload_bytes": self.limits.upload_bytes,
+            "imagines": self.imagining.n,
+        }
         return {**plain(known), **own}
 
     def _answer(
@@ -180,12 +207,13 @@ class Service:
             "encode_ms": matches.seconds.encode,
             "search_ms": matches.seconds.search,
         }
-        found = [{**shown(m.item), "score": m.score} for m in matches[:k]]
+        found = [{**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[:k]]
         seconds["total_ms"] = time.perf_counter() - started
         return {
             "matches": found,
             "offset": offset,
             "more": len(matches) > k,
+            "imagined": as_text(matches.imagined),
             "timing": {name: round(value * 1e3, 3) for name, value in seconds.items()},
         }
 

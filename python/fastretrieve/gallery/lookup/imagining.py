@@ -8,7 +8,7 @@ of them, so that they differ from the query by what was imagined, not by what th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,8 +89,11 @@ def imagine_for(opened: Opened, query: Any, imagine: Any) -> Drawn:
     if imagine is None:
         return Drawn([])
     wanted = imagine if isinstance(imagine, Imagine) else Imagine(imagine)
-    device = str(getattr(opened.queries.encoder, "device", "cpu"))
-    artists = Artists(wanted, modality=opened.storage.manifest.modality, device=device)
+    artists = Artists(
+        wanted,
+        modality=opened.storage.manifest.modality,
+        device=device_of(opened.queries.encoder),
+    )
     if finding.is_item(query):
         content = finding.content(opened, query, least=artists.side)
     else:
@@ -104,6 +107,11 @@ def with_query(opened: Opened, vector: NDArray[Any], drawn: Drawn) -> NDArray[An
     if not drawn.pictures:
         return own
     return np.concatenate([np.asarray(own, np.float32), opened.queries.encode(drawn.pictures)])
+
+
+def device_of(encoder: Encoder) -> str:
+    """Where an encoder works, and so where a generator that is read beside it does."""
+    return str(getattr(encoder, "device", "cpu"))
 
 
 class Artists:
@@ -120,8 +128,8 @@ class Artists:
         several = list(given) if isinstance(given, (list, tuple)) else [given]
         if not several:
             raise GalleryError("imagine names no generator; give one that can draw, or several")
-        self.imagine = imagine
         self.generators = [_checked(_read(each, device)) for each in several]
+        self.imagine = replace(imagine, generator=self.generators)
 
     @property
     def side(self) -> int:

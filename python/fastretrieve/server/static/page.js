@@ -2,11 +2,12 @@
 // filters and the offset make the state; every change of it asks the API and draws the answer. The
 // address holds the state, so that a reload, a step back and a link find the same page.
 
+import { finder, offer, showImagined, showSwitch } from "./imagining.js";
 import { element, picture } from "./pictures.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0 };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], imagine: false, offset: 0 };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -31,6 +32,7 @@ function conditions() {
 
 function request(signal) {
   const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
+  if (state.imagine && (state.upload || state.item)) fields.imagine = true;
   if (state.upload) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
@@ -66,6 +68,8 @@ function say(text, isBad = false) {
 
 function draw(answer, waited) {
   shown = answer.matches;
+  showImagined(answer.imagined);
+  for (const item of shown) item.finder = finder(item, answer.imagined);
   $("results").replaceChildren(...shown.map(card));
   const n = shown.length;
   $("range").textContent = n ? `${answer.offset + 1} to ${answer.offset + n}` : "";
@@ -92,6 +96,7 @@ function card(item, position) {
     line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
     if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
   }
+  if (item.finder) parts.push(element("span", { className: "finder", textContent: `found by ${item.finder}` }));
   const search = element("button", { type: "button", className: "card", title: "Find images like this one" }, ...parts);
   search.addEventListener("click", () => searchItem(item));
   const more = element("button", { type: "button", className: "more", textContent: "i", ariaLabel: `About ${item.name}` });
@@ -114,7 +119,7 @@ function enlarge(position) {
   $("large-picture").replaceChildren(frame);
   const size = item.width ? `${item.width} × ${item.height}` : null;
   const score = item.score === null ? null : item.score.toFixed(6);
-  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, Size: size, ...item.metadata };
+  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, "Found by": item.finder, Size: size, ...item.metadata };
   $("large-facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) =>
       value === null || value === "" ? [] : [element("dt", { textContent: name }), element("dd", { textContent: value })]),
@@ -140,12 +145,14 @@ function showAsked() {
 function address() {
   const fields = new URLSearchParams();
   for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  if (state.imagine) fields.set("imagine", "1");
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
 
 function showState() {
   showAsked();
+  showSwitch(state.imagine);
   const label = $("label");
   const isKnown = [...label.options].some((option) => option.value === state.label);
   if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
@@ -186,7 +193,7 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset"), imagine: gallery.imagines > 0 && fields.has("imagine") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
@@ -308,6 +315,7 @@ async function start() {
   forgetOld().catch(() => {});
   try {
     const facts = (gallery = await call("api/gallery"));
+    offer(facts.imagines, (imagine) => go({ imagine }));
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
     $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} dimensions · ${facts.metric}`;
