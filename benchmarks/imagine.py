@@ -8,8 +8,8 @@ query (two kinds); beside them stand the query alone, and maximal marginal relev
 MNIST: 10,000 items. The tinted set, with clutter: 6,000 items; there an answer is relevant if it is
 of the query's class, and its subtopic is its tint, one of eight (each of red, green and blue of
 what is shown is weak or strong). Three seeds choose queries and noise; the queries of seed 0 chose
-the defaults of ``Imagine``. The encoders and generators are one training each. ``--folder`` is where
-``encoders.py`` left them.
+the defaults of ``Imagine``. The encoders and generators are one training each. ``--folder`` is
+where ``encoders.py`` left them.
 """
 
 from __future__ import annotations
