@@ -18,7 +18,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from fastretrieve.benchmarking.environment import describe
 from fastretrieve.encoders.base import seeded
 from fastretrieve.encoders.blocks.views import MILD, Views
 from fastretrieve.encoders.encoding import as_array
-from fastretrieve.gallery.lookup.imagining import imagined, neighbours
+from fastretrieve.gallery.lookup.imagining import laid_over, neighbours
 from fastretrieve.gallery.lookup.ranking import Order, ranked
 
 RESULTS = Path(__file__).parent / "results" / "imagine.json"
@@ -53,16 +53,16 @@ class Case(NamedTuple):
 
     data: str
     encoder: str
-    generators: tuple[str, ...]
+    generator: str
 
 
 CASES = {
-    "fashion, cnn, gan": Case("fashion", "cnn", ("gan",)),
-    "fashion, cnn, vae": Case("fashion", "cnn", ("vae",)),
-    "fashion, pixels, vae": Case("fashion", "pixels", ("vae",)),
-    "tinted, cnn, gan": Case("tinted", "cnn-clutter-0", ("gan-clutter-0",)),
-    "tinted, cnn, vae": Case("tinted", "cnn-clutter-0", ("vae-clutter-0",)),
-    "tinted, vae, gan": Case("tinted", "vae-clutter-0", ("gan-clutter-0",)),
+    "fashion, cnn, gan": Case("fashion", "cnn", "gan"),
+    "fashion, cnn, vae": Case("fashion", "cnn", "vae"),
+    "fashion, pixels, vae": Case("fashion", "pixels", "vae"),
+    "tinted, cnn, gan": Case("tinted", "cnn-clutter-0", "gan-clutter-0"),
+    "tinted, cnn, vae": Case("tinted", "cnn-clutter-0", "vae-clutter-0"),
+    "tinted, vae, gan": Case("tinted", "vae-clutter-0", "gan-clutter-0"),
 }
 
 
@@ -86,37 +86,22 @@ def load(name: str, n_queries: int) -> Set:
 
 # --- ways to ask ----------------------------------------------------------------------------------
 
-Way = Callable[[torch.Tensor, int], torch.Tensor]  # pictures [m, 16, c, h, w] for [m, c, h, w]
 
+def more_of(
+    generator: Any, batch: torch.Tensor, *, spread: float, seed: int
+) -> dict[str, torch.Tensor]:
+    """By each way 16 more pictures [m, 16, c, h, w] of a batch of queries [m, c, h, w]."""
+    codes = generator.invert(batch)
+    near = neighbours(codes, N, spread=spread, seed=seed)
+    drawn = generator.draw(near.flatten(0, 1)).view(-1, N, *batch.shape[1:])
 
-def ways(generators: list[Any], spread: float) -> dict[str, Way]:
-    """Each way to make more pictures of a batch of queries."""
-
-    def shared(make: Callable[[Any, int], torch.Tensor]) -> torch.Tensor:
-        """The generators in equal shares."""
-        return torch.cat([make(each, N // len(generators)) for each in generators], dim=1)
-
-    def imagine(batch: torch.Tensor, seed: int) -> torch.Tensor:
-        return shared(lambda g, n: imagined(g, batch, n, spread=spread, seed=seed))
-
-    def draw(batch: torch.Tensor, seed: int) -> torch.Tensor:
-        def alone(generator: Any, n: int) -> torch.Tensor:
-            near = neighbours(generator.invert(batch), n, spread=spread, seed=seed)
-            drawn: torch.Tensor = generator.draw(near.flatten(0, 1))
-            return drawn.view(len(batch), n, *drawn.shape[1:])
-
-        return shared(alone)
-
-    def views(kind: Views) -> Way:
-        def changed(batch: torch.Tensor, seed: int) -> torch.Tensor:
-            with seeded(seed):
-                return kind(batch.repeat_interleave(N, 0)).view(-1, N, *batch.shape[1:])
-
-        return changed
+    def views(kind: Views) -> torch.Tensor:
+        with seeded(seed):
+            return kind(batch.repeat_interleave(N, 0)).view(-1, N, *batch.shape[1:])
 
     return {
-        "imagined": imagine,
-        "drawn, nothing laid over": draw,
+        "imagined": laid_over(drawn, batch, generator.draw(codes)),
+        "drawn, nothing laid over": drawn,
         "mild views": views(MILD),
         "coloured views": views(COLOURED),
     }
@@ -138,14 +123,19 @@ def as_bytes(pictures: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def asked(
-    encoder: Any, generator: Any, way: Way, queries: NDArray[np.uint8], seed: int
-) -> Iterator[NDArray[np.float32]]:
-    """The vectors [1 + 16, dim] of each query and its further pictures."""
+    encoder: Any, generator: Any, queries: NDArray[np.uint8], *, spread: float, seed: int
+) -> dict[str, list[NDArray[np.float32]]]:
+    """By each way the vectors [1 + 16, dim] of each query and its further pictures."""
+    found: dict[str, list[NDArray[np.float32]]] = {}
     for i in range(0, len(queries), CHUNK):
         some = queries[i : i + CHUNK]
-        pictures = way(generator.preprocess(some), seed)
-        more = vectors_of(encoder, as_bytes(pictures.flatten(0, 1))).reshape(len(some), N, -1)
-        yield from np.concatenate([vectors_of(encoder, some)[:, None], more], axis=1)
+        own = vectors_of(encoder, some)[:, None]
+        made = more_of(generator, generator.preprocess(some), spread=spread, seed=seed)
+        for name, pictures in made.items():
+            more = vectors_of(encoder, as_bytes(pictures.flatten(0, 1)))
+            rows = np.concatenate([own, more.reshape(len(some), N, -1)], axis=1)
+            found.setdefault(name, []).extend(rows)
+    return found
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -194,9 +184,9 @@ def figures(
 
 
 def measure(case: Case, given: Set, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Figures of every way: the mean over the seeds, and its standard error."""
+    """Figures of every way."""
     encoder = find_encoder(case, chosen.folder)
-    generators = [fr.load_encoder(chosen.folder / name) for name in case.generators]
+    generator = fr.load_encoder(chosen.folder / case.generator)
     index = fr.Index(encoder.dim, metric="cosine")
     index.add(vectors_of(encoder, given.pictures.items))
     runs: dict[str, list[dict[str, float]]] = {}
@@ -204,12 +194,12 @@ def measure(case: Case, given: Set, chosen: argparse.Namespace) -> dict[str, Any
         part = slice(seed * chosen.queries, (seed + 1) * chosen.queries)
         queries, labels = given.pictures.queries[part], given.pictures.query_labels[part]
         plain: NDArray[np.bool_] | None = None
-        for name, answers in answered(index, encoder, generators, queries, chosen, seed):
+        for name, answers in answered(index, encoder, generator, queries, chosen, seed):
             if plain is None:  # the query alone comes first
                 plain = given.pictures.labels[answers[:, 0]] == labels
             runs.setdefault(name, []).append(figures(answers, labels, given, plain))
             print(f"seed {seed} {name:36}", *map(_shown, runs[name][-1].items()), flush=True)
-    return {name: summary(each) for name, each in runs.items()}
+    return {name: summary(each, beside=runs[PLAIN]) for name, each in runs.items()}
 
 
 def _shown(figure: tuple[str, float]) -> str:
@@ -219,7 +209,7 @@ def _shown(figure: tuple[str, float]) -> str:
 def answered(
     index: Any,
     encoder: Any,
-    generators: list[Any],
+    generator: Any,
     queries: NDArray[np.uint8],
     chosen: argparse.Namespace,
     seed: int,
@@ -234,8 +224,8 @@ def answered(
     alone = list(vectors_of(encoder, queries)[:, None])
     yield PLAIN, answers(alone, Order())
     yield "query alone, diversity", answers(alone, Order(diversity=DIVERSITY))
-    for name, way in ways(generators, chosen.spread).items():
-        asking = list(asked(encoder, generators[0], way, queries, seed))
+    made = asked(encoder, generator, queries, spread=chosen.spread, seed=seed)
+    for name, asking in made.items():
         for fusion in ("best", "ranks"):
             yield f"{name}, {fusion}", answers(asking, Order(fusion))
         if name == "imagined":
@@ -251,14 +241,22 @@ def find_encoder(case: Case, folder: Path) -> Any:
     return fr.create_encoder("pixels", image_size=14, channels=1 if is_grey else 3)
 
 
-def summary(runs: list[dict[str, float]]) -> dict[str, list[float]]:
-    """Mean and standard error of each figure."""
+def summary(
+    runs: list[dict[str, float]], *, beside: list[dict[str, float]]
+) -> dict[str, list[float]]:
+    """Of each figure the mean over the seeds, its standard error, and that of the difference from
+    the query alone, which is smaller: queries of one seed are harder than those of another.
+    """
     found = {}
     for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        error = values.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
-        found[name] = [round(float(values.mean()), 4), round(float(error), 4)]
+        values, alone = (np.array([run[name] for run in each]) for each in (runs, beside))
+        numbers = [values.mean(), *(_error(each) for each in (values, values - alone))]
+        found[name] = [round(float(number), 4) for number in numbers]
     return found
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def judged(found: dict[str, Any]) -> dict[str, bool]:
@@ -282,7 +280,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("out/encoders"))
     parser.add_argument("--only", nargs="+", default=list(CASES), choices=CASES, metavar="NAME")
-    parser.add_argument("--queries", type=int, default=300, help="of each seed")
+    parser.add_argument("--queries", type=int, default=150, help="of each seed")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--spread", type=float, default=SPREAD)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -291,7 +289,7 @@ def main() -> int:
     torch.set_num_threads(chosen.threads)
     missed = []
     for name in chosen.only:
-        needed = {*CASES[name].generators, CASES[name].encoder} - {"pixels"}
+        needed = {CASES[name].generator, CASES[name].encoder} - {"pixels"}
         if lacking := [each for each in needed if not (chosen.folder / each).is_dir()]:
             print(f"{name}: train {', '.join(lacking)} with benchmarks/encoders.py first")
             continue

@@ -172,9 +172,12 @@ def imagined(generator: Any, batch: Any, n: int, *, spread: float, seed: int = 0
     pixels = torch.as_tensor(batch).to(redrawn)
     for what, made in (("draws", drawn), ("redraws", redrawn), ("preprocess makes", pixels)):
         _check_pictures(generator, what, made)
-    lacking = (pixels - redrawn)[:, None]
-    found: torch.Tensor = (drawn.view(*near.shape[:2], *drawn.shape[1:]) + lacking).clamp(0, 1)
-    return found
+    return laid_over(drawn.view(*near.shape[:2], *drawn.shape[1:]), pixels, redrawn)
+
+
+def laid_over(drawn: torch.Tensor, pixels: torch.Tensor, redrawn: torch.Tensor) -> torch.Tensor:
+    """Drawings [m, n, ...] with what the redrawn pictures [m, ...] lack of their originals."""
+    return (drawn + (pixels - redrawn)[:, None]).clamp(0, 1)
 
 
 def _drawn_near(generator: Any, content: Any, n: int, imagine: Imagine) -> list[Image.Image]:
