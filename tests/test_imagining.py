@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastretrieve.encoders.base import TorchEncoder
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.gallery import Gallery, GalleryError
 from fastretrieve.gallery.lookup import imagining, ranking
+from fastretrieve.testing import run_check
 from gallery_helpers import class_folders, new_gallery, picture
 
 
@@ -150,10 +152,24 @@ def test_several_generators_draw_in_turn(gallery: Gallery) -> None:
     assert pixels(one.imagined) == pixels(found.imagined[:1])
 
 
-@pytest.mark.parametrize("name", ["gan", "vae", "autoencoder"])
+SMALL: dict[str, Any] = {"image_size": 8, "channels": 3, "width": 4, "dim": 24}
+GENERATORS = {
+    "gan": {**SMALL, "latent": 8, "parts": 1},
+    "vae": {**SMALL, "parts": 1},
+    "autoencoder": SMALL,
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_built_in_generators_invert(name: str) -> None:
+    cls = fr.create_encoder(name, **GENERATORS[name]).__class__
+    assert run_check("invert", partial(cls, **GENERATORS[name]))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
 def test_what_a_generator_cannot_redraw_stays(name: str, tmp_path: Path, gallery: Gallery) -> None:
     """Even one that has learnt nothing draws pictures near the query while the spread is small."""
-    made: Any = fr.create_encoder(name, dim=24, image_size=16, channels=3, width=4)
+    made: Any = fr.create_encoder(name, **GENERATORS[name])
     made.is_trained = True
     made.save(tmp_path / "generator")
     near, far = (
@@ -162,7 +178,7 @@ def test_what_a_generator_cannot_redraw_stays(name: str, tmp_path: Path, gallery
         ).imagined
         for spread in (0.02, 1.0)
     )
-    query = np.asarray(picture(7).resize((16, 16), Image.Resampling.BILINEAR), np.float64)
+    query = np.asarray(picture(7).resize((8, 8), Image.Resampling.BILINEAR), np.float64)
 
     def distance(pictures: list[Image.Image]) -> float:
         return float(np.mean([np.abs(np.asarray(each) - query).mean() for each in pictures]))
