@@ -39,6 +39,14 @@ def first(data: Labelled, n: int | None) -> Labelled:
     return Labelled(*(part[:n] for part in data))
 
 
+class Tinted(NamedTuple):
+    """Tinted images, and the colour [3] of what each of them shows."""
+
+    pictures: Labelled
+    inks: NDArray[np.float64]
+    query_inks: NDArray[np.float64]
+
+
 def tinted(
     data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int], cluttered: bool = False
 ) -> Labelled:
@@ -46,25 +54,32 @@ def tinted(
 
     Clutter, pieces of other images in colours of their own, lies behind what an image shows.
     """
+    return tinted_with_inks(
+        data, n_items=n_items, n_queries=n_queries, size=size, cluttered=cluttered
+    ).pictures
+
+
+def tinted_with_inks(
+    data: Labelled, *, n_items: int, n_queries: int, size: tuple[int, int], cluttered: bool
+) -> Tinted:
+    """The images of ``tinted``, with their colours."""
     rng = np.random.default_rng(0)
 
-    def tint(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        made = np.empty((len(images), *size, 3), np.uint8)
-        for out, image in zip(made, images, strict=True):
-            ink, paper = rng.uniform(0.5, 1.0, 3), rng.uniform(0.0, 0.3, 3)
+    def tint(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        made, inks = np.empty((len(images), *size, 3), np.uint8), np.empty((len(images), 3))
+        for out, ink, image in zip(made, inks, images, strict=True):
+            ink[:], paper = rng.uniform(0.5, 1.0, 3), rng.uniform(0.0, 0.3, 3)
             behind = np.broadcast_to(paper, (*size, 3)).copy()
             if cluttered:
                 _strew(behind, images, rng)
             share = _grown(image, size)
             out[:] = np.rint(255 * (share * ink + (1 - share) * behind))
-        return made
+        return made, inks
 
-    return Labelled(
-        tint(data.items[:n_items]),
-        data.labels[:n_items],
-        tint(data.queries[:n_queries]),
-        data.query_labels[:n_queries],
-    )
+    items, inks = tint(data.items[:n_items])
+    queries, query_inks = tint(data.queries[:n_queries])
+    labels, query_labels = data.labels[:n_items], data.query_labels[:n_queries]
+    return Tinted(Labelled(items, labels, queries, query_labels), inks, query_inks)
 
 
 def _strew(

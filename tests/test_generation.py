@@ -278,9 +278,9 @@ def test_gan_draws_and_rebuilds_from_latents_as_it_has_found_them() -> None:
     images = torch.rand(120, 1, 10, 10)
     with gan.evaluating():
         found = gan.inverter(gan.discriminator.features(images))
-    assert torch.equal(gan.invert(images), found)
+    assert torch.equal(gan.invert(images, steps=0), found)
     gan.after_training([images[:70], images[70:]])
-    latents = gan.invert(images)
+    latents = gan.invert(images, steps=0)
     assert torch.allclose(latents.mean(0), torch.zeros(6), atol=1e-4)
     assert torch.allclose(latents.std(0, correction=0), torch.ones(6), atol=0.05)
     noise = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))

@@ -22,7 +22,16 @@ class RightEncoder(TorchEncoder):
 
     name = "right"
     capabilities = frozenset(
-        {"trainable", "fit", "classify", "reconstruct", "generate", "layers", "parts"}
+        {
+            "trainable",
+            "fit",
+            "classify",
+            "reconstruct",
+            "generate",
+            "invert",
+            "layers",
+            "parts",
+        }
     )
     progress_figure = Figure("reconstruction", "lower")
 
@@ -72,6 +81,13 @@ class RightEncoder(TorchEncoder):
         noise = torch.randn(n, self.dim, generator=torch.Generator().manual_seed(seed))
         with self.evaluating():
             return self._decode(noise)
+
+    def invert(self, batch):
+        return self.encode(batch)
+
+    def draw(self, codes):
+        with self.evaluating():
+            return self._decode(codes)
 
     def layers(self, batch):
         with self.evaluating():
@@ -329,9 +345,13 @@ class ReconstructsAtRandom(RightEncoder):
         return super().reconstruct(batch) + torch.rand(len(batch), 1, 8, 8)
 
 
+def _new_seed():
+    return random.Random().randrange(2**32)
+
+
 class GeneratesWithoutSeed(RightEncoder):
     def generate(self, n, seed=0):
-        return super().generate(n, seed=random.Random().randrange(2**32))
+        return super().generate(n, seed=_new_seed())
 
 
 class GeneratesOneThing(RightEncoder):
@@ -344,6 +364,52 @@ class GeneratesFromGlobalState(RightEncoder):
         torch.manual_seed(seed)
         with self.evaluating():
             return self._decode(torch.randn(n, self.dim))
+
+
+class InvertsTheBatch(RightEncoder):
+    def invert(self, batch):
+        codes = super().invert(batch)
+        return codes - codes.mean(dim=0)
+
+
+class InvertsToMaps(RightEncoder):
+    def invert(self, batch):
+        return super().invert(batch)[:, :, None]
+
+    def draw(self, codes):
+        return super().draw(codes[:, :, 0])
+
+
+class InvertsAllAlike(RightEncoder):
+    def invert(self, batch):
+        return super().invert(batch) * 0
+
+
+class DrawsAtRandom(RightEncoder):
+    def draw(self, codes):
+        noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(_new_seed()))
+        return super().draw(codes + noise)
+
+
+class DrawsFromGlobalState(RightEncoder):
+    def draw(self, codes):
+        torch.manual_seed(0)
+        return super().draw(codes)
+
+
+class DrawsOneThing(RightEncoder):
+    def draw(self, codes):
+        return super().draw(codes * 0)
+
+
+class DrawsAnotherShape(RightEncoder):
+    def draw(self, codes):
+        return super().draw(codes)[:, :, :4]
+
+
+class DrawingKeepsGradients(RightEncoder):
+    def draw(self, codes):
+        return self._decode(codes)
 
 
 class LayersAreMaps(RightEncoder):
@@ -411,6 +477,16 @@ WRONG = {
     "classify": [LogitsForProbabilities, ForgetsClasses],
     "reconstruct": [ReconstructsAnotherShape, ReconstructsAtRandom],
     "generate": [GeneratesWithoutSeed, GeneratesOneThing, GeneratesFromGlobalState],
+    "invert": [
+        InvertsTheBatch,
+        InvertsToMaps,
+        InvertsAllAlike,
+        DrawsAtRandom,
+        DrawsFromGlobalState,
+        DrawsOneThing,
+        DrawsAnotherShape,
+        DrawingKeepsGradients,
+    ],
     "layers": [LayersAreMaps, LayersOfTheBatch],
     "parts": [PartsWithoutConstant, PartsThatSayNothing, PartsOfTheBatch, PartsInAnotherOrder],
 }

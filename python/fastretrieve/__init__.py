@@ -56,6 +56,7 @@ _PUBLIC = {
     "Matches": "gallery",
     "Clustering": "gallery",
     "Explanation": "gallery",
+    "Imagine": "gallery",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -31,6 +31,7 @@ from fastretrieve.gallery import Clustering as Clustering
 from fastretrieve.gallery import Explanation as Explanation
 from fastretrieve.gallery import Gallery as Gallery
 from fastretrieve.gallery import GalleryError as GalleryError
+from fastretrieve.gallery import Imagine as Imagine
 from fastretrieve.gallery import Matches as Matches
 from fastretrieve.index import Index as Index
 from fastretrieve.ops.clustering import Clusters as Clusters

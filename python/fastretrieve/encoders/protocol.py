@@ -59,6 +59,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "classify": ("set_classes", "classes", "probabilities"),
     "reconstruct": ("reconstruct",),
     "generate": ("generate",),
+    "invert": ("invert", "draw"),
     "layers": ("layers",),
     "parts": ("parts",),
 }
@@ -180,6 +181,24 @@ class Generates(Encoder, Protocol):
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
         """Return ``n`` new items as a batch; equal seeds give equal items."""
+        ...
+
+
+@runtime_checkable
+class Inverts(Encoder, Protocol):
+    """Capability "invert": from items to codes, and from codes to items.
+
+    A column of the codes varies by about one over the training data. So a code that is mixed with
+    a little standard normal noise is the code of a similar item: ``gallery.search(imagine=...)``
+    draws such items.
+    """
+
+    def invert(self, batch: Batch) -> torch.Tensor:
+        """Return codes, float32 [n, code_dim]; an item has the same code in any batch."""
+        ...
+
+    def draw(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the items of codes as a batch: images have values in [0, 1]."""
         ...
 
 

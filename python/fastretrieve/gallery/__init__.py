@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.intake.downloads import DownloadLimits
     from fastretrieve.gallery.lookup.cluster_results import Cluster, Clustering
     from fastretrieve.gallery.lookup.heat import Explanation, HeatMap
+    from fastretrieve.gallery.lookup.imagining import Imagine
     from fastretrieve.gallery.lookup.matches import Match, Matches
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
@@ -28,6 +29,7 @@ __all__ = [
     "Gallery",
     "GalleryError",
     "HeatMap",
+    "Imagine",
     "Item",
     "Match",
     "Matches",
@@ -42,6 +44,7 @@ _HOMES = {
     "Forgotten": "store.forgetting",
     "Gallery": "gallery",
     "HeatMap": "lookup.heat",
+    "Imagine": "lookup.imagining",
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,7 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    ImagineOption,
     RegionOption,
     SaveOption,
     Split,
@@ -40,6 +41,14 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
+    imagine: ImagineOption = None,
+    n: Annotated[int, typer.Option("-n", help="How many pictures are imagined.")] = 16,
+    spread: Annotated[
+        float, typer.Option(help="How far imagined pictures are from the query: above 0, to 1.")
+    ] = 0.3,
+    diversity: Annotated[
+        float, typer.Option(help="How much the items should differ from each other: 0 to 1.")
+    ] = 0.0,
     region: RegionOption = None,
     within: Annotated[
         str | None,
@@ -66,6 +75,8 @@ def search(
             asked,
             k=k,
             where=where,
+            imagine=_imagine(imagine, n=n, spread=spread),
+            diversity=diversity,
             region=region_of(region),
             within=stay,
         )
@@ -82,6 +93,12 @@ def search(
             typer.echo(_timing(matches.seconds, holds) + inside + wrote)
         if show:
             matches.show()
+
+
+def _imagine(generators: list[str] | None, **options: Any) -> Any:
+    from fastretrieve.gallery import Imagine
+
+    return Imagine(generators, **options) if generators else None
 
 
 def duplicates(
@@ -142,13 +159,18 @@ def _timing(seconds: Seconds, holds: str) -> str:
 
 
 def _table(matches: Matches) -> Table:
+    from fastretrieve.gallery.lookup.matches import imagined_name
+
     table = Table(box=None)
     for heading in ("score", "id"):
         table.add_column(heading, justify="right")
     for heading in ("label", "from"):
         table.add_column(heading, overflow="fold")
+    if matches.imagined:
+        table.add_column("found by")
     for match in matches:
         item = match.item
         shown = (f"{match.score:.4f}", str(item.id), escape(item.label or ""))
-        table.add_row(*shown, escape(item.origin))
+        finder = [imagined_name(match.found_by)] if matches.imagined else []
+        table.add_row(*shown, escape(item.origin), *finder)
     return table

@@ -210,6 +210,8 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        imagine: Any = None,
+        diversity: float = 0.0,
         region: Region | None = None,
         within: Any = None,
     ) -> Matches:
@@ -219,6 +221,9 @@ class Gallery:
         sequence where the encoder takes sequences, or an item of the gallery or its id.
         ``offset`` leaves out the first ones, to page through.
 
+        ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
+        that a generator draws, too; ``match.found_by`` says which picture found an item.
+        ``diversity`` between 0 and 1 makes the items differ from each other.
         ``region`` is the part of the query's picture to search with: (left, top, right, bottom) in
         pixels of it, upright. ``within="cluster"`` answers from the cluster nearest to the query
         alone, ``within=3`` from that one (:meth:`clusters`).
@@ -230,6 +235,8 @@ class Gallery:
             where=where,
             offset=offset,
             include_self=include_self,
+            imagine=imagine,
+            diversity=diversity,
             region=region,
             within=within,
         )
@@ -309,8 +316,6 @@ class Gallery:
         Both are items, ids, paths or pictures, one or several. ``diversity`` between 0 and 1 makes
         the recommendations differ from each other.
         """
-        if not 0 <= diversity <= 1:
-            raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
         return searching.recommend(
             self._opened, like, unlike, k=k, diversity=diversity, where=where
         )

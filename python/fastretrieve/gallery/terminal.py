@@ -66,6 +66,17 @@ def region_of(text: str | None) -> Region | None:
     return None if text is None else parsed(text)
 
 
+ImagineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--imagine",
+        help="Search with pictures that this saved encoder (gan, vae, autoencoder) draws like the "
+        "query, too; may be given several times.",
+        show_default=False,
+    ),
+]
+
+
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
     """Errors that a person can mend become one sentence; the others stay what they are."""

@@ -31,6 +31,7 @@ _PAGE = (
     "page.js",
     "clusters.js",
     "explaining.js",
+    "imagining.js",
     "pictures.js",
     "region.js",
     "uploads.js",
@@ -50,10 +51,13 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     only_local: bool = True,
+    imagine: Any = None,
 ) -> FastAPI:
-    """An ASGI application for one gallery. ``only_local`` answers only to this machine's names."""
+    """An ASGI application for one gallery. ``only_local`` answers only to this machine's names.
+    ``imagine``, as for ``Gallery.search``, lets visitors search with imagined pictures.
+    """
     opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
-    service = Service(opened, limits or Limits())
+    service = Service(opened, limits or Limits(), imagine=imagine)
     figures = Figures()
 
     @contextlib.asynccontextmanager
@@ -151,12 +155,13 @@ def run(
     port: int = 8000,
     token: str | None = None,
     limits: Limits | None = None,
+    imagine: Any = None,
 ) -> None:
     """Serve until interrupted. Port 0 takes any that is free."""
     import uvicorn
 
     is_local = host in ("127.0.0.1", "localhost", "::1")
-    app = create_app(gallery, limits=limits, token=token, only_local=is_local)
+    app = create_app(gallery, limits=limits, token=token, only_local=is_local, imagine=imagine)
     with _listening(host, port) as listening:
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
         where = f"http://{name}:{listening.getsockname()[1]}/"

@@ -11,6 +11,7 @@ from fastretrieve.gallery.terminal import (
     Device,
     EncoderOption,
     GalleryPath,
+    ImagineOption,
     open_gallery,
     sentences,
 )
@@ -31,6 +32,7 @@ def serve(
     max_upload_mb: Annotated[
         float, typer.Option(min=0.001, help="The largest upload, in megabytes.")
     ] = 20.0,
+    imagine: ImagineOption = None,
     encoder: EncoderOption = None,
     device: Device = "cpu",
 ) -> None:
@@ -42,4 +44,4 @@ def serve(
         with wanting("serve", "serve"):
             from fastretrieve.server import Limits, run
         limits = Limits(upload_bytes=int(max_upload_mb * 1e6))
-        run(opened, host=host, port=port, token=token, limits=limits)
+        run(opened, host=host, port=port, token=token, limits=limits, imagine=imagine or None)

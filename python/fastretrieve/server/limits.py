@@ -18,6 +18,7 @@ class Limits:
     pictures_at_once: int = 2
     results: int = 200  # of one search
     depth: int = 10_000  # how far one can page
+    imagined: int = 32  # pictures that one search may imagine
     cache_bytes: int = 64_000_000  # of small pictures
     # Of connections. ``fastretrieve serve`` enforces them; another server has limits of its own.
     connections: int = 400

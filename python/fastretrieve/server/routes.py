@@ -1,6 +1,7 @@
 """What can be asked over HTTP. Every route is described in /openapi.json."""
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import Annotated, Any, Literal
@@ -57,6 +58,9 @@ class Shown(BaseModel):
     metadata: dict[str, Any]
     picture: str = Field(description="Where its picture is, relative to the page.")
     score: float | None = None
+    found_by: int | None = Field(
+        default=None, description="Its picture: 0 the query, i the i-th imagined one."
+    )
 
 
 class Page(BaseModel):
@@ -65,6 +69,9 @@ class Page(BaseModel):
     matches: list[Shown]
     offset: int
     more: bool = Field(description="Whether there is a next page.")
+    imagined: list[str] = Field(
+        default=[], description="The pictures that were searched with, too: JPEG in base64."
+    )
     timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
     cluster: int | None = Field(default=None, description="The only one that was searched.")
 
@@ -126,6 +133,7 @@ class Facts(BaseModel):
     kinds: dict[str, conditions.Kind] = Field(
         description="What the columns hold with which items can be filtered."
     )
+    imagines: int = Field(description="How many pictures a search can imagine; 0: none.")
     upload_bytes: int = Field(description="The largest upload.")
 
 
@@ -136,6 +144,15 @@ def _as_written(value: Any) -> Any:
     return value
 
 
+def _as_truth(value: Any) -> Any:
+    """Refuse what Python takes for a truth value and JSON does not, such as ``yes``."""
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("true or false is wanted")
+    return value
+
+
+_TRUTH = BeforeValidator(_as_truth)
+_IMAGINE = "Search with pictures like this one that the server's generator draws, too."
 _DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
 ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
@@ -172,12 +189,14 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    imagine: Annotated[bool, Form(description=_IMAGINE), _TRUTH] = False,
     region: RegionField = "",
     within: Annotated[Stay, Form(description=_STAY)] = "all",
 ) -> Page:
     """The items nearest to an uploaded image, or to a part of it."""
     service = _service(request)
     options = _options(service, k, offset, filters) | {
+        "imagine": imagine,
         "region": regions.parsed(region),
         "within": within,
     }
@@ -209,18 +228,20 @@ async def similar(
     k: K = 24,
     offset: Offset = 0,
     filters: FiltersText = "[]",
+    imagine: Annotated[bool, Query(description=_IMAGINE), _TRUTH] = False,
     region: RegionText = "",
     within: Within = "all",
 ) -> Page:
     """The items nearest to one of the gallery, or to a part of its picture."""
     service = _service(request)
     options = _options(service, k, offset, filters) | {
+        "imagine": imagine,
         "region": regions.parsed(region),
         "within": within,
     }
-    if options["region"] is None:  # nothing is decoded
-        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
-    async with request.app.state.uploads:
+    turns: asyncio.Semaphore = request.app.state.uploads
+    # What reads the item's file costs as much as an upload, and waits for its turn like one.
+    async with turns if imagine or region else contextlib.nullcontext():
         return Page(**await run_in_threadpool(service.search_item, item_id, **options))
 
 

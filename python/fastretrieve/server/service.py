@@ -23,6 +23,7 @@ from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server import explaining
 from fastretrieve.server.filters import Condition, FilterColumns, plain, shown, shown_cluster
+from fastretrieve.server.imagining import Imagining, as_text
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import check_upload, small_picture
 from fastretrieve.server.regions import Shares
@@ -33,8 +34,9 @@ log = logging.getLogger("fastretrieve.server")
 class Service:
     """One gallery on a page."""
 
-    def __init__(self, gallery: Gallery, limits: Limits) -> None:
+    def __init__(self, gallery: Gallery, limits: Limits, *, imagine: Any = None) -> None:
         self.gallery = gallery
+        self.imagining = Imagining(gallery, limits, imagine)
         self.limits = limits
         self.columns = FilterColumns(gallery)
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
@@ -56,6 +58,7 @@ class Service:
         offset: int,
         filters: Sequence[Condition],
         started: float,
+        imagine: bool = False,
         region: Shares | None = None,
         within: str = "all",
     ) -> dict[str, Any]:
@@ -67,12 +70,14 @@ class Service:
             "k": k + 1,
             "offset": offset,
             "where": self.columns.filters(filters),
+            "imagine": self.imagining.asked(imagine),
             "within": self._within(within),
         }
         is_picture = kind_of(modality).is_picture
         if region is not None:
             explaining.refuse_sequences(self.gallery)
-        query = self._decoded(data, is_reduced=region is None) if is_picture else None
+        least = self.imagining.side if region is None else None
+        query = self._decoded(data, least=least) if is_picture else None
         if query is not None and region is not None:
             options["region"] = explaining.region_of(query, region)
         decoded = time.perf_counter()
@@ -84,8 +89,10 @@ class Service:
         timing = {"wait_ms": turn - started, "decode_ms": decoded - turn}
         return self._answer(matches, k=k, offset=offset, started=started, timing=timing)
 
-    def _decoded(self, data: bytes, *, is_reduced: bool) -> Image.Image:
-        size = longest_side(self.gallery.encoder) if is_reduced else None
+    def _decoded(self, data: bytes, *, least: int | None) -> Image.Image:
+        """``least`` is the side at which it is looked at, None: as it is."""
+        own = longest_side(self.gallery.encoder)
+        size = None if own is None or least is None else max(own, least)
         try:
             return decode(data, size=size)
         except Exception:  # a damaged file makes a decoder raise anything at all
@@ -107,6 +114,7 @@ class Service:
         k: int,
         offset: int,
         filters: Sequence[Condition],
+        imagine: bool = False,
         region: Shares | None = None,
         within: str = "all",
     ) -> dict[str, Any]:
@@ -115,11 +123,13 @@ class Service:
         options: dict[str, Any] = {
             "where": self.columns.filters(filters),
             "offset": offset,
+            "imagine": self.imagining.asked(imagine),
             "within": self._within(within),
         }
         guard: Any = contextlib.nullcontext()
-        if region is not None:
+        if imagine or region is not None:
             explaining.refuse_unseen(self.gallery, item, limit=self.limits.pixels)
+        if region is not None:
             options["region"] = explaining.region_of(item, region)
             guard = explaining.refusing_changed()
         with guard, _without_paths():
@@ -134,7 +144,9 @@ class Service:
         """Why an item matches an upload, or a part of it."""
         explaining.refuse_sequences(self.gallery)
         check_upload(data, limit=self.limits.pixels, modality=self.gallery.manifest.modality)
-        return self._explained(self._decoded(data, is_reduced=region is None), item_id, region)
+        return self._explained(
+            self._decoded(data, least=0 if region is None else None), item_id, region
+        )
 
     def _explained(
         self, query: Item | Image.Image, item_id: int, region: Shares | None
@@ -260,7 +272,11 @@ class Service:
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "clusters", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}
         known["encoder"] = known["encoder"].rpartition("/")[2]  # of one in a file, not where it is
-        own = {"kinds": self.columns.kinds(), "upload_bytes": self.limits.upload_bytes}
+        own = {
+            "kinds": self.columns.kinds(),
+            "upload_bytes": self.limits.upload_bytes,
+            "imagines": self.imagining.n,
+        }
         return {**plain(known), **own}
 
     def _answer(
@@ -271,13 +287,14 @@ class Service:
             "encode_ms": matches.seconds.encode,
             "search_ms": matches.seconds.search,
         }
-        found = [{**shown(m.item), "score": m.score} for m in matches[:k]]
+        found = [{**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[:k]]
         seconds["total_ms"] = time.perf_counter() - started
         return {
             "matches": found,
             "offset": offset,
             "more": len(matches) > k,
             "cluster": matches.cluster,
+            "imagined": as_text(matches.imagined),
             "timing": {name: round(value * 1e3, 3) for name, value in seconds.items()},
         }
 

@@ -27,6 +27,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Figure
 
 CLASSES = ("across", "along")
+CODE_TOLERANCE = 1e-2  # of "invert", relative to the largest entry
 
 
 def check_trainable(subject: Subject) -> None:
@@ -136,6 +137,48 @@ def check_generate(subject: Subject) -> None:
     require(encoded.shape == (3, encoder.dim), "encode does not take what generate returns")
 
 
+def check_invert(subject: Subject) -> None:
+    """``invert`` gives an item the same code in any batch; ``draw`` makes items of codes alone."""
+    encoder = subject.make()
+    items = subject.sample.items
+    batch = encoder.preprocess(items)
+    with untouched_generators("invert or draw"):
+        codes = encoder.invert(batch)
+        drawn = encoder.draw(codes)
+    _check_codes(encoder, codes, items)
+    first, wanted = parts(drawn)[0], parts(batch)[0].shape
+    require(first.shape == wanted, f"draw returned shape {first.shape}, a batch is {wanted}")
+    require(bool(np.isfinite(first).all()), "draw returned NaN or infinity")
+    require(
+        not any(getattr(part, "requires_grad", False) for part in (codes, drawn)),
+        "invert or draw returned a tensor that requires gradients",
+    )
+    require(same(first, parts(encoder.draw(codes))[0]), "draw gives other items for equal codes")
+    other = parts(encoder.draw(codes + torch.ones_like(codes)))[0]
+    require(not same(first, other), "draw gives the same items for other codes")
+    require(len(parts(encoder.draw(codes[:0]))[0]) == 0, "draw makes items of no codes")
+    encoded = as_array(encoder.encode(drawn))
+    require(encoded.shape == (len(items), encoder.dim), "encode does not take what draw returns")
+
+
+def _check_codes(encoder: Any, codes: Any, items: Any) -> None:
+    """Codes have a form, and belong to the item alone. A descent from rounded values may end a
+    little elsewhere, so more than rounding is allowed.
+    """
+    require(
+        codes.ndim == 2 and len(codes) == len(items) and as_array(codes).dtype == np.float32,
+        f"invert returned {codes.dtype} {tuple(codes.shape)}, wanted float32 [n, code_dim]",
+    )
+    found = as_array(codes)
+    require(bool(np.isfinite(found).all()), "invert returned NaN or infinity")
+    alone = as_array(encoder.invert(encoder.preprocess(items[:1])))
+    require(
+        same(found[:1], alone, tolerance=CODE_TOLERANCE),
+        f"the code of an item changes by {gap(found[:1], alone):.3g} with its batch",
+    )
+    require(not same(found[:1], found[1:2]), "invert gives different items the same code")
+
+
 def check_layers(subject: Subject) -> None:
     """``layers`` gives float32 [n, d] for each name, the same for an item alone and in a batch."""
     encoder = subject.make()
@@ -200,6 +243,7 @@ CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "classify": check_classify,
     "reconstruct": check_reconstruct,
     "generate": check_generate,
+    "invert": check_invert,
     "layers": check_layers,
     "parts": check_parts,
 }

@@ -36,7 +36,7 @@ class AutoencoderEncoder(FusedEncoder):
     """
 
     name = "autoencoder"
-    capabilities = frozenset({"trainable", "reconstruct", "layers"})
+    capabilities = frozenset({"trainable", "reconstruct", "invert", "layers"})
     unsaved_bytes = UNSAVED_BYTES
     unnamed_options: ClassVar[Mapping[str, Any]] = {
         **FusedEncoder.unnamed_options,
@@ -98,9 +98,18 @@ class AutoencoderEncoder(FusedEncoder):
 
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """The images as they come back through the bottleneck, in [0, 1]."""
+        return self.draw(self.invert(batch))
+
+    def invert(self, batch: Batch) -> torch.Tensor:
+        """The bottleneck [n, dim], whose columns are standardised."""
         with self.evaluating():
-            rebuilt: torch.Tensor = self.decoder(self.code(self.on_device(batch))).float().sigmoid()
-            return rebuilt
+            return self.code(self.on_device(batch)).float()
+
+    def draw(self, codes: torch.Tensor) -> torch.Tensor:
+        """The images that the decoder makes of a bottleneck [n, dim], in [0, 1]."""
+        with self.evaluating():
+            drawn: torch.Tensor = self.decoder(codes.to(self.device)).float().sigmoid()
+            return drawn
 
     def after_training(self, batches: Iterable[Batch]) -> None:
         """Fit the vector to a sample of the training data."""

@@ -49,6 +49,7 @@ GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
 _REDRAWING = 20.0  # weight of the error of a redrawn pixel
 _BLUR = 0.3  # standard deviation of the noise on its latents, which stay of variance 1
 _KEPT = math.sqrt(1 - _BLUR**2)
+_DESCENT = 20  # steps from the inverter's answer to a latent that redraws the image better
 _AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
@@ -66,7 +67,7 @@ class GanEncoder(TorchEncoder):
     """
 
     name = "gan"
-    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers", "parts"})
+    capabilities = frozenset({"trainable", "reconstruct", "generate", "invert", "layers", "parts"})
     unsaved_bytes = UNSAVED_BYTES
     unnamed_options: ClassVar[Mapping[str, Any]] = {**OF_OLD_FILES, "perceptual": 0.0, "parts": 0}
     progress_figure = Figure("views", "lower")  # the game's own losses need not fall
@@ -161,7 +162,7 @@ class GanEncoder(TorchEncoder):
             "views": views.detach(),
         }
 
-    def invert(self, batch: Batch, *, steps: int = 0) -> torch.Tensor:
+    def invert(self, batch: Batch, *, steps: int = _DESCENT) -> torch.Tensor:
         """The latents [n, latent] from which the generator draws these images.
 
         ``steps`` of gradient descent on the latents follow the inverter's answer.
@@ -178,22 +179,26 @@ class GanEncoder(TorchEncoder):
                 optimizer = torch.optim.Adam([latents], lr=0.05)
                 for _ in range(steps):
                     # A sum, so that an image's latent does not depend on the batch it is in.
-                    errors = F.mse_loss(self._draw(latents), images, reduction="sum")
+                    errors = F.mse_loss(self._decode(latents), images, reduction="sum")
                     (latents.grad,) = torch.autograd.grad(errors, [latents])
                     optimizer.step()
             return latents.detach()
 
+    def draw(self, codes: torch.Tensor) -> torch.Tensor:
+        """The images of these latents [n, latent], in [0, 1]."""
+        with self.evaluating():
+            return self._decode(codes.to(self.device))
+
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """What the generator draws from the latents that the inverter finds."""
         with self.evaluating():
-            return self._draw(self.invert(batch))
+            return self._decode(self.invert(batch, steps=0))
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
         """Draw ``n`` images, from latents like those of the training data."""
-        with self.evaluating():
-            noise = normal_noise((n, self.latent), seed=seed)
-            latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
-            return self._draw(latents.to(self.device))
+        noise = normal_noise((n, self.latent), seed=seed)
+        latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
+        return self.draw(latents)
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Each layer of the discriminator, averaged over the grid."""
@@ -272,7 +277,7 @@ class GanEncoder(TorchEncoder):
         standard = (found - found.mean(0)) / spread_of(found)
         return _KEPT * standard + _BLUR * torch.randn_like(standard)
 
-    def _draw(self, latents: torch.Tensor) -> torch.Tensor:
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class VaeEncoder(FusedEncoder):
     """
 
     name = "vae"
-    capabilities = frozenset({"trainable", "reconstruct", "generate", "layers"})
+    capabilities = frozenset({"trainable", "reconstruct", "generate", "invert", "layers"})
     unsaved_bytes = UNSAVED_BYTES
     unnamed_options: ClassVar[Mapping[str, Any]] = {
         **FusedEncoder.unnamed_options,
@@ -122,15 +122,23 @@ class VaeEncoder(FusedEncoder):
 
     def reconstruct(self, batch: Batch) -> torch.Tensor:
         """The images decoded from their posterior means, in [0, 1]."""
-        with self.evaluating():
-            return self._decode(self.code(self.on_device(batch)))
+        return self.draw(self.invert(batch))
 
     def generate(self, n: int, seed: int = 0) -> torch.Tensor:
         """Decode ``n`` draws from the latents' distribution, as fitted to the training data."""
+        noise = normal_noise((n, self.dim), seed=seed)
+        latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
+        return self.draw(latents)
+
+    def invert(self, batch: Batch) -> torch.Tensor:
+        """The means of the posteriors: [n, dim]."""
         with self.evaluating():
-            noise = normal_noise((n, self.dim), seed=seed)
-            latents = noise if self.prior is None else self.prior.draw(noise, seed=seed)
-            return self._decode(latents.to(self.device))
+            return self.code(self.on_device(batch))
+
+    def draw(self, codes: torch.Tensor) -> torch.Tensor:
+        """The images of these latents [n, dim], in [0, 1]."""
+        with self.evaluating():
+            return self._decode(codes.to(self.device))
 
     def before_training(self, batches: Iterable[Batch]) -> None:
         """Read ``pretrained``, which compares images in the loss, where its extra is installed."""

@@ -20,10 +20,12 @@ class Match(NamedTuple):
     item: Item
     score: float
     path: Path  # where its picture is
+    found_by: int = 0  # the picture that the score is with: 0 the query, i the i-th imagined one
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"score": self.score, **self.item.to_dict(), "path": str(self.path)}
+        own = {"score": self.score, "found_by": self.found_by}
+        return {**own, **self.item.to_dict(), "path": str(self.path)}
 
 
 class Seconds(NamedTuple):
@@ -49,6 +51,7 @@ class Matches(Sequence[Match]):
         modality: str = "image",
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
         cluster: int | None = None,
+        imagined: Sequence[Image.Image] = (),
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -57,6 +60,7 @@ class Matches(Sequence[Match]):
         self.modality = modality
         self.seconds = seconds
         self.cluster = cluster  # the number of the one that the search stayed within
+        self.imagined = list(imagined)  # the pictures that were searched with, too
 
     @property
     def query(self) -> Image.Image | None:
@@ -105,6 +109,7 @@ class Matches(Sequence[Match]):
         """For JSON."""
         return {
             "query": self.title,
+            "imagined": len(self.imagined),
             "matches": [match.to_dict() for match in self._found],
             **({} if self.cluster is None else {"cluster": self.cluster}),
             **{f"{what}_ms": round(s * 1e3, 3) for what, s in self.seconds._asdict().items()},
@@ -112,7 +117,7 @@ class Matches(Sequence[Match]):
 
     def image(self) -> Image.Image:
         """The query and what was found, on one sheet."""
-        return pictures.sheet(self._asked(), self._tiles())
+        return pictures.sheet(self._asked(), self._tiles(), imagined=self.imagined)
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -125,7 +130,8 @@ class Matches(Sequence[Match]):
     def to_html(self, path: str | Path) -> None:
         """Write a page that holds the pictures themselves, so that it can be sent around."""
         note = f"{len(self)} items, the nearest first"
-        page = pictures.page(self.title or "Matches", note, self._asked(), self._tiles())
+        title = self.title or "Matches"
+        page = pictures.page(title, note, self._asked(), self._tiles(), imagined=self.imagined)
         pictures.save_page(page, Path(path))
 
     def _asked(self) -> Captioned | None:
@@ -138,4 +144,14 @@ class Matches(Sequence[Match]):
     def _tile(self, match: Match) -> Captioned:
         image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
-        return Captioned(image, title, match.item.name)
+        finder = f" by {imagined_name(match.found_by)}" if match.found_by else ""
+        return Captioned(image, title, f"{match.item.name}{finder}")
+
+
+def imagined_name(number: int) -> str:
+    """What the i-th imagined picture is called; 0 is the query.
+
+    >>> imagined_name(0), imagined_name(3)
+    ('query', 'imagined 3')
+    """
+    return f"imagined {number}" if number else "query"

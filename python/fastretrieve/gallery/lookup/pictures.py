@@ -18,6 +18,7 @@ from fastretrieve.data.readers import Box
 
 TILE, GAP, LINE, COLUMNS = 160, 12, 16, 6
 _INK, _FAINT, _PAPER, _FRAME = "#1f2328", "#656d76", "#ffffff", "#0969da"
+_IMAGINED = "#eef4fb"
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _STYLE = """
 :root { color-scheme: light dark }
@@ -25,6 +26,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85rem; overflow-wrap: anywhere }
 img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #8881 } .note { opacity: .7 }
+.imagined { display: grid; grid-template-columns: repeat(auto-fill, minmax(5rem, 1fr)); gap: .5rem;
+  margin: 1rem 0; padding: .5rem; background: #0969da18 }
 .query img { outline: 3px solid #0969da } b { font-variant-numeric: tabular-nums }
 """
 
@@ -52,8 +55,15 @@ def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Ima
         return missing_picture(TILE)
 
 
-def sheet(query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TILE) -> Image.Image:
-    """The query first and framed, then what was found, in rows; a tile has ``side`` pixels a side.
+def sheet(
+    query: Captioned | None,
+    tiles: Sequence[Captioned],
+    *,
+    imagined: Sequence[Image.Image] = (),
+    side: int = TILE,
+) -> Image.Image:
+    """The query first and framed, then what was found, in rows; above them what was imagined.
+    A tile has ``side`` pixels a side.
 
     >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
     (1044, 420)
@@ -62,11 +72,16 @@ def sheet(query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TI
     columns = max(min(COLUMNS, len(every)), 1)
     pitch, height = side + GAP, side + 2 * LINE + GAP
     n_lines = max(-(-len(every) // columns), 1)
-    canvas = Image.new("RGB", (GAP + columns * pitch, GAP + n_lines * height), _PAPER)
+    width = GAP + columns * pitch
+    above = _strip(imagined, width) if imagined else None
+    start = above.height if above else 0
+    canvas = Image.new("RGB", (width, start + GAP + n_lines * height), _PAPER)
+    if above:
+        canvas.paste(above, (0, 0))
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
     for i, tile in enumerate(every):
-        left, top = GAP + i % columns * pitch, GAP + i // columns * height
+        left, top = GAP + i % columns * pitch, start + GAP + i // columns * height
         image = enlarged(tile.image, side)
         canvas.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
         if query is not None and i == 0:
@@ -74,6 +89,22 @@ def sheet(query: Captioned | None, tiles: Sequence[Captioned], *, side: int = TI
         pen.text((left, top + side + 2), cut(tile.title, pen, font, side), _INK, font)
         pen.text((left, top + side + LINE), cut(tile.note, pen, font, side), _FAINT, font)
     return canvas
+
+
+def _strip(imagined: Sequence[Image.Image], width: int) -> Image.Image:
+    """Imagined pictures, small and numbered, on a ground of their own."""
+    side = TILE // 2 - GAP // 2
+    columns = max((width - GAP) // (side + GAP), 1)
+    height = side + LINE + GAP
+    strip = Image.new("RGB", (width, GAP + LINE + -(-len(imagined) // columns) * height), _IMAGINED)
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    pen.text((GAP, GAP // 2), "imagined", _INK, font)
+    for i, picture in enumerate(imagined):
+        left, top = GAP + i % columns * (side + GAP), GAP + LINE + i // columns * height
+        image = enlarged(picture, side)
+        strip.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
+        pen.text((left, top + side), str(i + 1), _FAINT, font)
+    return strip
 
 
 def cut(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int = TILE) -> str:
@@ -105,9 +136,19 @@ def save_page(text: str, path: Path) -> None:
         file.write(text.encode())
 
 
-def page(title: str, note: str, query: Captioned | None, tiles: Sequence[Captioned]) -> str:
+def page(
+    title: str,
+    note: str,
+    query: Captioned | None,
+    tiles: Sequence[Captioned],
+    *,
+    imagined: Sequence[Image.Image] = (),
+) -> str:
     """A page with the pictures inside it."""
     asked = f"<section class='query'>{_figure(query)}</section>" if query else ""
+    if imagined:
+        drawn = [Captioned(image, f"imagined {i}") for i, image in enumerate(imagined, 1)]
+        asked += f"<section class='imagined'>{''.join(map(_figure, drawn))}</section>"
     figures = "".join(map(_figure, tiles))
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"

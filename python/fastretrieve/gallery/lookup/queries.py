@@ -102,10 +102,16 @@ class QueryEncoder:
             shares = as_array(encoder.probabilities(batch))[0]
         return dict(zip(encoder.classes, map(float, shares), strict=True))
 
-    def content(self, asked: Any, *, is_reduced: bool = True) -> tuple[Any, str]:
-        """The decoded item, and what to call it; reduced, as far as the encoder permits it."""
-        modality = self.encoder.modality
-        size = longest_side(self.encoder) if is_reduced else None
+    def side(self, least: int | None = 0) -> int | None:
+        """To how many pixels a side files are decoded, where ``least`` are needed; None: whole."""
+        own = longest_side(self.encoder)
+        return None if own is None or least is None else max(own, least)
+
+    def content(self, asked: Any, *, least: int | None = 0) -> tuple[Any, str]:
+        """The decoded item, and what to call it. Files are decoded for the encoder's size, or
+        for ``least`` pixels a side where that is more; None: whole.
+        """
+        modality, size = self.encoder.modality, self.side(least)
         if isinstance(asked, (str, os.PathLike)):
             path = Path(asked)
             if not path.exists():

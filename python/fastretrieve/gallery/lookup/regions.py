@@ -12,13 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 from PIL import Image
 
 from fastretrieve._common.arguments import shown
-from fastretrieve.data import DataError, longest_side, read_item
+from fastretrieve.data import DataError, read_item
 from fastretrieve.data.images import to_image
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
 
@@ -39,22 +38,21 @@ class Pictured(NamedTuple):
         return to_image(self.content)
 
 
-def search_query(opened: Opened, query: Any, region: Region) -> Query:
-    """The part of a picture, encoded. The item that it is a part of is not its own neighbour."""
-    asked = pictured(opened, query, region)
-    found = opened.queries.of_content(asked.content, asked.title)
-    return found._replace(item_id=None if asked.item is None else asked.item.id)
+def pictured(
+    opened: Opened, asked: Any, region: Region | None = None, *, least: int = 0
+) -> Pictured:
+    """The picture of a query or an item, or its region.
 
-
-def pictured(opened: Opened, asked: Any, region: Region | None = None) -> Pictured:
-    """The picture of a query or an item, or its region."""
+    A whole picture is decoded for the encoder's size, or for ``least`` pixels a side where that is
+    more.
+    """
     modality = opened.storage.manifest.modality
     kind = kind_of(modality)
     if not kind.is_picture:
         raise GalleryError(
             f"{opened.storage.folder} holds {kind.items}; regions and explanations are of pictures"
         )
-    whole = _whole(opened, asked, is_reduced=region is None)
+    whole = _whole(opened, asked, least=least if region is None else None)
     if region is None:
         return whole
     image = to_image(whole.content)
@@ -111,14 +109,14 @@ def _numbers(region: Any) -> Region:
     return left, top, right, bottom
 
 
-def _whole(opened: Opened, asked: Any, *, is_reduced: bool) -> Pictured:
-    """The whole picture; where the encoder alone sees it, decoded as small as for an addition."""
+def _whole(opened: Opened, asked: Any, *, least: int | None) -> Pictured:
+    """The whole picture; decoded at its full size where ``least`` is None."""
     if not finding.is_item(asked):
-        return Pictured(*opened.queries.content(asked, is_reduced=is_reduced), None)
+        return Pictured(*opened.queries.content(asked, least=least), None)
     storage = opened.storage
     (item_id,) = finding.ids_of(storage, asked)
     item = finding.item(storage, item_id)
-    size = longest_side(opened.queries.encoder) if is_reduced else None
+    size = opened.queries.side(least)
     try:
         content = read_item(parts.item_file(storage.folder, item.path), size=size, box=item.box)
     except DataError as error:

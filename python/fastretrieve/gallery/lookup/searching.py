@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fastretrieve._common.arguments import whole
 from fastretrieve._common.metric import is_distance
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, grouping, recommending
-from fastretrieve.gallery.lookup.cluster_results import Cluster, Clustering
+from fastretrieve.gallery.lookup import finding, grouping, ranking, recommending
+from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Within
 from fastretrieve.gallery.lookup.conditions import Filter, Where
 from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
+from fastretrieve.gallery.lookup.queries import Query
+from fastretrieve.gallery.lookup.questions import plain, question, tasted
+from fastretrieve.gallery.lookup.ranking import Order
 from fastretrieve.gallery.lookup.recommending import Label
-from fastretrieve.gallery.lookup.regions import Region, search_query
+from fastretrieve.gallery.lookup.regions import Region
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
@@ -46,25 +48,35 @@ def search(
     where: Where,
     offset: int,
     include_self: bool,
+    imagine: Any,
+    diversity: float,
     region: Region | None,
     within: Any,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
+    ranking.check_diversity(diversity)
     stay = Within(within, opened.clusters)
     began = _now(opened)
-    asked = _query(opened, query) if region is None else search_query(opened, query, region)
+    asked, vectors, drawn = question(opened, query, imagine=imagine, region=region)
     encoded = _now(opened)
-    leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
     found = _nearest(
-        opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out, within=stay
+        opened,
+        vectors,
+        k=k,
+        where=where,
+        offset=offset,
+        leave_out=[] if include_self or asked.item_id is None else [asked.item_id],
+        order=Order(drawn.fusion, diversity),
+        within=stay,
     )
-    return _matches(opened, found, asked, _seconds(began, encoded), cluster=stay.cluster)
+    seconds = _seconds(began, encoded)
+    return _matches(opened, found, asked, seconds, cluster=stay.cluster, imagined=drawn.pictures)
 
 
 def nearest_clusters(opened: Opened, query: Any, *, k: int) -> Clustering:
     """The clusters whose centres are nearest to a query."""
     k = whole(k, "k")
-    asked = _query(opened, query)
+    asked = plain(opened, query)
     with opened.view() as view:
         found = opened.clusters.nearest(asked.vector, view, k=k)
     modality = opened.storage.manifest.modality
@@ -75,10 +87,11 @@ def recommend(
     opened: Opened, like: Any, unlike: Any, *, k: int, diversity: float, where: Where
 ) -> Matches:
     """Items near to those that are liked and far from those that are not."""
+    ranking.check_diversity(diversity)
     manifest = opened.storage.manifest
     began = _now(opened)
     liked, unliked = [
-        [_tasted(opened, each) for each in finding.several(what)] for what in (like, unlike)
+        [tasted(opened, each) for each in finding.several(what)] for what in (like, unlike)
     ]
     if not liked:
         raise GalleryError("like names at least one item or picture, got none")
@@ -121,7 +134,7 @@ def classify(opened: Opened, query: Any, *, k: int, where: Where, balanced: bool
     """A label by vote of the ``k`` nearest labelled items, and what the encoder's head says."""
     began = _now(opened)
     if finding.is_item(query):
-        asked, content = _query(opened, query), None
+        asked, content = plain(opened, query), None
     else:
         content, title = opened.queries.content(query)
         asked = opened.queries.of_content(content, title)
@@ -180,14 +193,16 @@ def _seconds(began: _Moment, encoded: _Moment) -> Seconds:
 
 def _nearest(
     opened: Opened,
-    vector: NDArray[Any],
+    vectors: NDArray[Any],
     *,
     k: int,
     where: Where,
     offset: int,
     leave_out: list[int],
+    order: Order = Order(),  # noqa: B008  (never changed)
     within: Within | None = None,
 ) -> list[Match]:
+    """Items for one vector, or for those [n, dim] of several pictures."""
     k = whole(k, "k")
     if not 0 <= offset <= MAX_RESULTS - k:
         raise GalleryError(
@@ -196,18 +211,20 @@ def _nearest(
     with opened.view() as view:
         mask = opened.conditions.mask(where, view)
         if within is not None:
-            mask = within.narrowed(mask, vector, view)
-        wanted = min(k + offset + len(leave_out), max(len(view.index), 1))
-        hits = view.index.search(vector, k=wanted, where=mask)
-        pairs = [
-            (int(item_id), float(score))
-            for item_id, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
-            if item_id >= 0 and item_id not in leave_out
-        ][offset : offset + k]
-        items = db.fetch_all(view.connection, [item_id for item_id, _ in pairs])
+            mask = within.narrowed(mask, vectors[0], view)
+        places = ranking.ranked(
+            view.index,
+            np.atleast_2d(vectors),
+            k=k,
+            offset=offset,
+            where=mask,
+            leave_out=leave_out,
+            order=order,
+        )
+        items = db.fetch_all(view.connection, [place.item_id for place in places])
     return [
-        Match(item, score, finding.path_of(opened.storage, item))
-        for item, (_, score) in zip(items, pairs, strict=True)
+        Match(item, place.score, finding.path_of(opened.storage, item), place.found_by)
+        for item, place in zip(items, places, strict=True)
     ]
 
 
@@ -218,6 +235,7 @@ def _matches(
     seconds: Seconds,
     *,
     cluster: int | None = None,
+    imagined: Sequence[Image.Image] = (),
 ) -> Matches:
     return Matches(
         found,
@@ -226,31 +244,5 @@ def _matches(
         modality=opened.storage.manifest.modality,
         seconds=seconds,
         cluster=cluster,
+        imagined=imagined,
     )
-
-
-def _query(opened: Opened, query: Any) -> Query:
-    if isinstance(query, Cluster):
-        return cluster_query(query, opened.storage.manifest.modality)
-    if not finding.is_item(query):
-        return opened.queries.query(query)
-    storage = opened.storage
-    (item_id,) = finding.ids_of(storage, query)
-    item = finding.item(storage, item_id)
-    try:
-        vector = finding.vectors(opened, [item_id])[0]
-    except KeyError as error:
-        raise GalleryError(
-            f"{storage.folder}: item {item_id} has no vector; restore the gallery, or "
-            "index the images again"
-        ) from error
-    return item_query(item, vector, finding.path_of(storage, item), storage.manifest.modality)
-
-
-def _tasted(opened: Opened, what: Any) -> Query:
-    """As a query; a path that is in the gallery is the item there."""
-    if isinstance(what, (str, os.PathLike)):
-        with contextlib.suppress(GalleryError):
-            known = finding.ids_named(opened.storage, os.fspath(what))
-            what = known[0] if len(known) == 1 else what
-    return _query(opened, what)

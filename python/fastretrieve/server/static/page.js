@@ -4,12 +4,13 @@
 
 import { clusterCard, OUTSIDE, showGroups } from "./clusters.js";
 import { pairOf } from "./explaining.js";
+import { finder, offer, showImagined, showSwitch } from "./imagining.js";
 import { element, picture } from "./pictures.js";
 import { chooseRegion, watchRegion } from "./region.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, region: null, within: false, ...OUTSIDE };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, imagine: false, region: null, within: false, ...OUTSIDE };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -34,6 +35,7 @@ function conditions() {
 
 function request(signal) {
   const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
+  if (state.imagine && (state.upload || state.item)) fields.imagine = true;
   if (state.region && (state.upload || state.item)) fields.region = state.region;
   if (state.within && (state.upload || state.item)) fields.within = "cluster";
   if (state.upload) {
@@ -73,6 +75,8 @@ function say(text, isBad = false) {
 
 function draw(answer, waited) {
   shown = answer.matches ?? [];
+  showImagined(answer.imagined);
+  for (const item of shown) item.finder = finder(item, answer.imagined);
   const cards = answer.clusters?.map((each) => clusterCard(each, openCluster)) ?? shown.map(card);
   $("results").replaceChildren(...cards);
   const n = cards.length;
@@ -102,6 +106,7 @@ function card(item, position) {
     line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
     if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
   }
+  if (item.finder) parts.push(element("span", { className: "finder", textContent: `found by ${item.finder}` }));
   const search = element("button", { type: "button", className: "card", title: "Find images like this one" }, ...parts);
   search.addEventListener("click", () => searchItem(item));
   const more = element("button", { type: "button", className: "more", textContent: "i", ariaLabel: `About ${item.name}` });
@@ -124,7 +129,7 @@ function enlarge(position) {
   $("large-picture").replaceChildren(frame);
   const size = item.width ? `${item.width} × ${item.height}` : null;
   const score = item.score === null ? null : item.score.toFixed(6);
-  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, Size: size, ...item.metadata };
+  const facts = { Name: item.name, Label: item.label, Caption: item.caption, Score: score, "Found by": item.finder, Size: size, ...item.metadata };
   $("large-facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) =>
       value === null || value === "" ? [] : [element("dt", { textContent: name }), element("dd", { textContent: value })]),
@@ -177,13 +182,14 @@ function address() {
   const fields = new URLSearchParams();
   for (const name of ["upload", "item", "label", "offset", "region"]) if (state[name]) fields.set(name, state[name]);
   if (state.cluster !== null) fields.set("cluster", state.cluster);
-  for (const name of ["walk", "within"]) if (state[name]) fields.set(name, "1");
+  for (const name of ["walk", "imagine", "within"]) if (state[name]) fields.set(name, "1");
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
 
 function showState() {
   showAsked();
+  showSwitch(state.imagine);
   const label = $("label");
   const isKnown = [...label.options].some((option) => option.value === state.label);
   if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
@@ -232,7 +238,7 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, walk: fields.has("walk"), within: fields.has("within"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, walk: fields.has("walk"), imagine: gallery.imagines > 0 && fields.has("imagine"), within: fields.has("within"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
@@ -370,6 +376,7 @@ async function start() {
   forgetOld().catch(() => {});
   try {
     const facts = (gallery = await call("api/gallery"));
+    offer(facts.imagines, (imagine) => go({ imagine }));
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
     $("groups").hidden = !facts.clusters;

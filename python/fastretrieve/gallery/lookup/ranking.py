@@ -1,0 +1,137 @@
+"""One order of items for one query, or for several pictures that ask together.
+
+The order is the same however it is paged: its first items do not depend on how many are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastretrieve._common.metric import is_distance
+from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.lookup.recommending import diverse
+
+Fusion: TypeAlias = Literal["best", "ranks"]
+FUSIONS = ("best", "ranks")
+LISTED = 200  # nearest items of each picture whose ranks are added up
+FIRST_RANK = 60  # the usual constant of reciprocal rank fusion: the first few ranks count alike
+BLOCK = 200  # nearest items that are reordered for variety, then as many more
+
+
+class Place(NamedTuple):
+    """An item in the order."""
+
+    item_id: int
+    score: float  # with the picture that found it
+    found_by: int  # 0: the query; i: the i-th of the other pictures
+    value: float  # by which the order goes, the larger the better
+
+
+class Order(NamedTuple):
+    """How items are ordered."""
+
+    fusion: Fusion = "best"
+    diversity: float = 0.0
+
+
+def check_diversity(diversity: float) -> None:
+    if not 0 <= diversity <= 1:
+        raise GalleryError(f"diversity is between 0 (none) and 1, got {diversity}")
+
+
+def ranked(
+    index: Any,
+    vectors: NDArray[Any],
+    *,
+    k: int,
+    offset: int,
+    where: Any,
+    leave_out: Collection[int],
+    order: Order,
+) -> list[Place]:
+    """The ``k`` best items after the first ``offset``, for the vectors [n, dim] of the pictures
+    that ask; the first is that of the query.
+    """
+    asking = _Asking(index, vectors, where, leave_out)
+    best = asking.by_ranks if order.fusion == "ranks" and len(vectors) > 1 else asking.by_best
+    if order.diversity == 0:
+        return best(offset + k)[offset:]
+    first, last = offset // BLOCK * BLOCK, -(-(offset + k) // BLOCK) * BLOCK
+    places = best(last)[first:]
+    varied: list[Place] = []
+    for start in range(0, len(places), BLOCK):
+        varied += _varied(index, places[start : start + BLOCK], order.diversity)
+    return varied[offset - first : offset - first + k]
+
+
+def _varied(index: Any, places: list[Place], diversity: float) -> list[Place]:
+    """The places in an order in which an item is unlike those before it."""
+    picked = diverse(
+        np.array([place.value for place in places]),
+        np.asarray(index.get([place.item_id for place in places])),
+        k=len(places),
+        diversity=diversity,
+        is_similarity=True,
+    )
+    return [places[i] for i in picked]
+
+
+class _Asking(NamedTuple):
+    """The pictures that ask, and what may answer."""
+
+    index: Any
+    vectors: NDArray[Any]
+    where: Any
+    leave_out: Collection[int]
+
+    def by_best(self, n: int) -> list[Place]:
+        """The ``n`` items with the best scores with any of the pictures.
+
+        They are among the ``n`` best of each picture, so the answer is exact.
+        """
+        sign = -1.0 if is_distance(self.index.metric) else 1.0
+        best: dict[int, Place] = {}
+        for picture, row in enumerate(self._nearest(self.vectors, n)):
+            for item_id, score in row:
+                value = sign * score
+                if item_id not in best or value > best[item_id].value:
+                    best[item_id] = Place(item_id, score, picture, value)
+        return sorted(best.values(), key=lambda place: (-place.value, place.item_id))[:n]
+
+    def by_ranks(self, n: int) -> list[Place]:
+        """The ``n`` items with the largest sums of reciprocal ranks; after those that any picture
+        has among its nearest, the query's own next ones.
+        """
+        sums: dict[int, float] = {}
+        found: dict[int, tuple[int, int, float]] = {}  # rank, picture, score
+        for picture, row in enumerate(self._nearest(self.vectors, LISTED)):
+            for rank, (item_id, score) in enumerate(row, 1):
+                sums[item_id] = sums.get(item_id, 0.0) + 1 / (FIRST_RANK + rank)
+                found[item_id] = min(
+                    found.get(item_id, (rank, picture, score)), (rank, picture, score)
+                )
+        fused = [Place(i, found[i][2], found[i][1], value) for i, value in sums.items()]
+        fused.sort(key=lambda place: (-place.value, place.item_id))
+        if len(fused) < n:
+            (row,) = self._nearest(self.vectors[:1], n)
+            rest = [pair for pair in row if pair[0] not in sums]
+            last = FIRST_RANK + LISTED
+            fused += [Place(*pair, 0, 1 / (last + i)) for i, pair in enumerate(rest, 1)]
+        return fused[:n]
+
+    def _nearest(self, vectors: NDArray[Any], n: int) -> list[list[tuple[int, float]]]:
+        """Ids and scores of the ``n`` nearest items to each picture, in one search."""
+        wanted = min(n + len(self.leave_out), max(len(self.index), 1))
+        hits = self.index.search(vectors, k=wanted, where=self.where)
+        return [
+            [
+                (item_id, score)
+                for item_id, score in zip(ids, scores, strict=True)
+                if item_id >= 0 and item_id not in self.leave_out
+            ][:n]
+            for ids, scores in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
+        ]
