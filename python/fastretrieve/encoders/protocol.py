@@ -60,6 +60,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "reconstruct": ("reconstruct",),
     "generate": ("generate",),
     "layers": ("layers",),
+    "translate": ("translate",),
 }
 """Each optional capability and the attributes that an encoder declaring it must have."""
 
@@ -188,4 +189,15 @@ class Layered(Encoder, Protocol):
 
     def layers(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return float32 [n, layer_dim] for each layer, in evaluation mode, without gradients."""
+        ...
+
+
+@runtime_checkable
+class Translates(Encoder, Protocol):
+    """Capability "translate": pictures of one style as pictures of another."""
+
+    def translate(self, batch: Batch) -> torch.Tensor:
+        """Return the batch in the other style: the same shape and range; an item alone and in any
+        batch becomes the same.
+        """
         ...

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, normal_noise, seeded
+from fastretrieve.encoders.blocks.averaging import move_average
 from fastretrieve.encoders.blocks.contrast import two_views_loss
 from fastretrieve.encoders.blocks.critic import Discriminator, matching_error, spread_of
 from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
@@ -41,7 +42,6 @@ GAME = Views(shift=0.125, colour=0.2)  # changes of what the game is played with
 _REDRAWING = 20.0  # weight of the error of a redrawn pixel
 _BLUR = 0.3  # standard deviation of the noise on its latents, which stay of variance 1
 _KEPT = math.sqrt(1 - _BLUR**2)
-_AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
 class GanEncoder(TorchEncoder):
@@ -145,7 +145,7 @@ class GanEncoder(TorchEncoder):
         found = self.inverter(seen_drawn.detach()).float()
         likeness = matching_error(seen_drawn, seen[:n]) + self._likeness(drawn, shown, seen[:n])
         if self.training:
-            self._average()
+            move_average(self.averaged, self.generator, self.averaged_steps)
         return {
             "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
             "generator": likeness - drawn_score.mean(),
@@ -249,18 +249,6 @@ class GanEncoder(TorchEncoder):
 
     def _draw(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the running mean towards the generator: fast at first, slowly later."""
-        self.averaged_steps += 1
-        keep = min(_AVERAGING, float(self.averaged_steps) / (float(self.averaged_steps) + 9))
-        source = self.generator.state_dict()
-        for name, value in self.averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(source[name], 1 - keep)
-            else:
-                value.copy_(source[name])
 
     def _make_reductions(self) -> nn.ModuleList:
         widths = self.discriminator.widths
