@@ -54,6 +54,7 @@ _PUBLIC = {
     "Gallery": "gallery",
     "GalleryError": "gallery",
     "Matches": "gallery",
+    "Translate": "gallery",
 }
 
 __all__ = sorted(_PUBLIC)

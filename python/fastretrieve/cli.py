@@ -33,6 +33,7 @@ VERBS = {
         "fastretrieve.gallery.commands:refit", "Fit the encoder of a gallery to what it holds."
     ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
+    "style": Verb("fastretrieve.gallery.styling:style", "Fit a style of queries to a gallery."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "evaluate": Verb("fastretrieve.gallery.asking:evaluate", "Say how well labels are found."),
     "info": Verb("fastretrieve.gallery.inspecting:info", "Say what a gallery holds; check it."),

@@ -27,15 +27,18 @@ def open_styles(from_: Any, to: Any, *, modality: Modality = "image", **options:
     """
     if from_ is None or to is None:
         raise ValueError("a style is learned from two folders: give both from_= and to=")
-    both = [open_dataset(each, modality=modality, **options) for each in (from_, to)]
-    for name, opened in zip(STYLES, both, strict=True):
-        if len(opened) < FEWEST:
+    opened = [open_dataset(each, modality=modality, **options) for each in (from_, to)]
+    # In random order: whoever looks at the first ones sees some of all kinds.
+    rng = np.random.default_rng(0)
+    both = [each.subset(rng.permutation(len(each))) for each in opened]
+    for name, each in zip(STYLES, both, strict=True):
+        if len(each) < FEWEST:
             raise DataError(
-                f"{name!r} holds {len(opened)} pictures, too few to learn a style from; give at "
+                f"{name!r} holds {len(each)} pictures, too few to learn a style from; give at "
                 f"least {FEWEST}, better some hundred"
             )
-    labels = np.repeat(np.arange(2), [len(opened) for opened in both])
-    skipped = [bad for opened in both for bad in opened.skipped]
+    labels = np.repeat(np.arange(2), [len(each) for each in both])
+    skipped = [bad for each in opened for bad in each.skipped]
     return Dataset(
         _Joined(*both), labels=labels, classes=STYLES, modality=modality, skipped=skipped
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.intake.added import Added
     from fastretrieve.gallery.intake.downloads import DownloadLimits
     from fastretrieve.gallery.lookup.matches import Match, Matches
+    from fastretrieve.gallery.lookup.translating import Translate
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
 
@@ -25,6 +26,7 @@ __all__ = [
     "Item",
     "Match",
     "Matches",
+    "Translate",
 ]
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",
+    "Translate": "lookup.translating",
 }
 
 

@@ -35,6 +35,10 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
+    translate: Annotated[
+        Path | None,
+        typer.Option(help="Carry the query into the gallery's style by this one's directory."),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write the result as a picture (.png, .jpg, .webp) or a page (.html)."),
@@ -51,7 +55,7 @@ def search(
     with sentences(), open_gallery(gallery, encoder, device) as opened:
         asked = int(query) if query.isdigit() and not Path(query).exists() else query
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
-        matches = opened.search(asked, k=k, where=where)
+        matches = opened.search(asked, k=k, where=where, translate=translate)
         if save is not None:
             write = matches.to_html if save.suffix in (".html", ".htm") else matches.save
             write(save)
@@ -62,7 +66,9 @@ def search(
                 console().print(_table(matches))
             else:
                 typer.echo("nothing was found" + (f" where {where}" if where else ""))
-            typer.echo(_timing(matches.seconds, holds) + (f"; wrote {save}" if save else ""))
+            told = f"; translated by {matches.translation}" if matches.translation else ""
+            told += f"; wrote {save}" if save else ""
+            typer.echo(_timing(matches.seconds, holds) + told)
         if show:
             matches.show()
 

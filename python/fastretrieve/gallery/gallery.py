@@ -20,12 +20,13 @@ from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, finding, searching
+from fastretrieve.gallery.lookup import evaluating, finding, searching, translating
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
 from fastretrieve.gallery.lookup.matches import Matches
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
+from fastretrieve.gallery.lookup.styles import Styles, VectorStyle
 from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.store import (
     changing,
@@ -63,7 +64,7 @@ class Gallery:
                 "Gallery.open(path) opens a gallery, Gallery.create(path, encoder=...) makes one"
             )
         self._storage = storage
-        self._opened = Opened(storage, encoder, Conditions())
+        self._opened = Opened(storage, encoder, Conditions(), Styles())
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -192,16 +193,42 @@ class Gallery:
         where: Where = None,
         offset: int = 0,
         include_self: bool = False,
+        translate: Any = None,
     ) -> Matches:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
         sequence where the encoder takes sequences, or an item of the gallery or its id.
-        ``offset`` leaves out the first ones, to page through.
+        ``offset`` leaves out the first ones, to page through. ``translate`` carries the query into
+        the gallery's style before searching: the directory of a style, or ``fr.Translate(...)``.
         """
         return searching.search(
-            self._opened, query, k=k, where=where, offset=offset, include_self=include_self
+            self._opened,
+            query,
+            k=k,
+            where=where,
+            offset=offset,
+            include_self=include_self,
+            translate=translate,
         )
+
+    def fit_style(
+        self,
+        pictures: Any,
+        *,
+        how: str = "whiten",
+        out: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> VectorStyle:
+        """Fit a style for ``search(..., translate=...)`` to pictures like the queries.
+
+        ``pictures`` is what ``fr.open_dataset`` takes; no labels, no pairs. ``how`` is as in
+        ``fr.Translate``. It fits this gallery's encoder; ``out`` is a directory to save it in.
+        """
+        style = translating.fit_style(self._opened, pictures, how=how, progress=progress)
+        if out is not None:
+            style.save(out)
+        return style
 
     def recommend(
         self,

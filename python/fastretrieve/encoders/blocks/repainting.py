@@ -42,8 +42,8 @@ class Repainter(nn.Module):
         )
         self.middle = nn.Sequential(*(_Residual(4 * width) for _ in range(n_residual)))
         self.up = nn.ModuleList(
-            _normed(UpConv(n_in, n_out, step))
-            for n_in, n_out, step in ((4 * width, 2 * width, halved(size)), (2 * width, width, size))
+            _normed(UpConv(2 * n_out, n_out, step))
+            for n_out, step in ((2 * width, halved(size)), (width, size))
         )
         self.last = nn.Conv2d(width, channels + 1, 3, padding=1)
         initialise(self)

@@ -169,9 +169,7 @@ def check_translate(subject: Subject) -> None:
     )
     require(not getattr(made, "requires_grad", False), "translate returned gradients")
     is_picture = bool(np.isfinite(found).all()) and found.min() >= -TOLERANCE
-    require(
-        is_picture and found.max() <= 1 + TOLERANCE, "translate returned values outside [0, 1]"
-    )
+    require(is_picture and found.max() <= 1 + TOLERANCE, "translate returned values outside [0, 1]")
     alone = as_array(encoder.translate(encoder.preprocess(subject.sample.items[:1])))
     require(
         same(found[:1], alone, tolerance=TOLERANCE),

@@ -12,6 +12,7 @@ from PIL import Image
 from fastretrieve._common.atomic import replacing
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.pictures import Captioned
+from fastretrieve.gallery.lookup.styles import Translation
 from fastretrieve.gallery.store.items import Item
 
 
@@ -49,6 +50,7 @@ class Matches(Sequence[Match]):
         title: str = "",
         modality: str = "image",
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
+        translation: Translation | None = None,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -56,6 +58,7 @@ class Matches(Sequence[Match]):
         self.title = title
         self.modality = modality
         self.seconds = seconds
+        self.translation = translation  # how the query was carried into another style, if it was
 
     @property
     def query(self) -> Image.Image | None:
@@ -97,20 +100,23 @@ class Matches(Sequence[Match]):
 
     def __repr__(self) -> str:
         lines = [f"{m.score:9.4f}  {m.item.label or '':<16}  {m.item.origin}" for m in self._found]
-        head = f"{len(self._found)} matches"
-        return "\n".join([f"{head} for {self.title}" if self.title else head, *lines])
+        head = f"{len(self._found)} matches" + (f" for {self.title}" if self.title else "")
+        head += f", translated by {self.translation}" if self.translation else ""
+        return "\n".join([head, *lines])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
+        how = self.translation
         return {
             "query": self.title,
+            **({"translated": {"style": how.style, "how": how.how}} if how else {}),
             "matches": [match.to_dict() for match in self._found],
             **{f"{what}_ms": round(s * 1e3, 3) for what, s in self.seconds._asdict().items()},
         }
 
     def image(self) -> Image.Image:
         """The query and what was found, on one sheet."""
-        return pictures.sheet(self._asked(), self._tiles())
+        return pictures.sheet(self._asked(), self._tiles(), beside=self._beside())
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -123,7 +129,10 @@ class Matches(Sequence[Match]):
     def to_html(self, path: str | Path) -> None:
         """Write a page that holds the pictures themselves, so that it can be sent around."""
         note = f"{len(self)} items, the nearest first"
-        page = pictures.page(self.title or "Matches", note, self._asked(), self._tiles())
+        note += f"; the query was translated by {self.translation}" if self.translation else ""
+        page = pictures.page(
+            self.title or "Matches", note, self._asked(), self._tiles(), beside=self._beside()
+        )
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as file:
@@ -131,6 +140,13 @@ class Matches(Sequence[Match]):
 
     def _asked(self) -> Captioned | None:
         return None if self.query is None else Captioned(self.query, "query", self.title)
+
+    def _beside(self) -> list[Captioned]:
+        """Pictures that were made of the query."""
+        how = self.translation
+        if how is None or how.picture is None:
+            return []
+        return [Captioned(how.picture, "translated query", f"by {how}")]
 
     def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter

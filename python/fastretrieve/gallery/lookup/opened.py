@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fastretrieve.gallery.lookup.conditions import Conditions
 from fastretrieve.gallery.lookup.queries import QueryEncoder
+from fastretrieve.gallery.lookup.styles import Styles
 from fastretrieve.gallery.store.storage import Storage
 from fastretrieve.gallery.store.vectors import View
 
@@ -17,6 +18,7 @@ class Opened(NamedTuple):
     storage: Storage
     queries: QueryEncoder
     conditions: Conditions
+    styles: Styles
 
     def view(self) -> contextlib.AbstractContextManager[View]:
         """The last commit, held still while it is used."""

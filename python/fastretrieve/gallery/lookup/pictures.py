@@ -25,7 +25,9 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85rem; overflow-wrap: anywhere }
 img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #8881 } .note { opacity: .7 }
-.query img { outline: 3px solid #0969da } b { font-variant-numeric: tabular-nums }
+.query { display: flex; gap: 1rem; margin-bottom: 1rem }
+.query figure { width: 12rem } .query img { outline: 3px solid #0969da }
+b { font-variant-numeric: tabular-nums }
 """
 
 
@@ -52,13 +54,16 @@ def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Ima
         return missing_picture(TILE)
 
 
-def sheet(query: Captioned | None, tiles: Sequence[Captioned]) -> Image.Image:
-    """The query first and framed, then what was found, in rows.
+def sheet(
+    query: Captioned | None, tiles: Sequence[Captioned], *, beside: Sequence[Captioned] = ()
+) -> Image.Image:
+    """The query first, then what was made of it (``beside``), framed; what was found, in rows.
 
     >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
     (1044, 420)
     """
-    every = [*([query] if query else []), *tiles]
+    asked = [*([query] if query else []), *beside]
+    every = [*asked, *tiles]
     columns = max(min(COLUMNS, len(every)), 1)
     pitch, height = TILE + GAP, TILE + 2 * LINE + GAP
     n_lines = max(-(-len(every) // columns), 1)
@@ -69,7 +74,7 @@ def sheet(query: Captioned | None, tiles: Sequence[Captioned]) -> Image.Image:
         left, top = GAP + i % columns * pitch, GAP + i // columns * height
         image = enlarged(tile.image, TILE)
         canvas.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
-        if query is not None and i == 0:
+        if i < len(asked):
             pen.rectangle((left - 4, top - 4, left + TILE + 3, top + TILE + 3), None, _FRAME, 3)
         pen.text((left, top + TILE + 2), cut(tile.title, pen, font), _INK, font)
         pen.text((left, top + TILE + LINE), cut(tile.note, pen, font), _FAINT, font)
@@ -98,14 +103,22 @@ def save_image(image: Image.Image, path: Path) -> None:
         file.write(buffer.getvalue())
 
 
-def page(title: str, note: str, query: Captioned | None, tiles: Sequence[Captioned]) -> str:
-    """A page with the pictures inside it."""
-    asked = f"<section class='query'>{_figure(query)}</section>" if query else ""
+def page(
+    title: str,
+    note: str,
+    query: Captioned | None,
+    tiles: Sequence[Captioned],
+    *,
+    beside: Sequence[Captioned] = (),
+) -> str:
+    """A page with the pictures inside it; ``beside`` were made of the query."""
+    shown = "".join(_figure(each) for each in [*([query] if query else []), *beside])
+    asked = f"<section class='query'>{shown}</section>" if shown else ""
     figures = "".join(map(_figure, tiles))
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}.query {{ max-width: 12rem }}</style>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<body><h1>{html.escape(title)}</h1><p class='note'>{html.escape(note)}</p>{asked}"
         f"<main>{figures}</main></body></html>\n"
     )

@@ -23,6 +23,7 @@ from fastretrieve.encoders.encoding import as_array
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.pictures import picture_or_cross
+from fastretrieve.gallery.lookup.styles import Translation
 from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Item
 
@@ -34,6 +35,7 @@ class Query(NamedTuple):
     title: str
     picture: Callable[[], Image.Image | None]  # made when it is looked at
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
+    translation: Translation | None = None  # where it was carried into the gallery's style
 
 
 class QueryEncoder:

@@ -15,7 +15,7 @@ from fastretrieve._common.arguments import whole
 from fastretrieve._common.metric import is_distance
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, grouping, recommending
+from fastretrieve.gallery.lookup import finding, grouping, recommending, translating
 from fastretrieve.gallery.lookup.conditions import Filter, Where
 from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
@@ -36,11 +36,22 @@ class _Moment(NamedTuple):
 
 
 def search(
-    opened: Opened, query: Any, *, k: int, where: Where, offset: int, include_self: bool
+    opened: Opened,
+    query: Any,
+    *,
+    k: int,
+    where: Where,
+    offset: int,
+    include_self: bool,
+    translate: Any = None,
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
     began = _now(opened)
-    asked = _query(opened, query)
+    asked = (
+        _query(opened, query)
+        if translate is None
+        else translating.translated(opened, query, translate)
+    )
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]
     found = _nearest(opened, asked.vector, k=k, where=where, offset=offset, leave_out=leave_out)
@@ -85,12 +96,8 @@ def _sample(opened: Opened) -> NDArray[Any] | None:
     """Vectors of items, evenly spread over the gallery; None where they are too few to say what
     all have in common.
     """
-    with opened.view() as view:
-        ids = view.index.ids
-        if len(ids) < recommending.FEWEST:
-            return None
-        step = -(-len(ids) // recommending.MIDDLE_ITEMS)
-        return np.asarray(view.index.get(ids[::step]))
+    rows = finding.sample(opened, recommending.MIDDLE_ITEMS)
+    return None if len(rows) < recommending.FEWEST else rows
 
 
 def classify(opened: Opened, query: Any, *, k: int, where: Where, balanced: bool) -> Label:
@@ -191,6 +198,7 @@ def _matches(opened: Opened, found: list[Match], asked: Query, seconds: Seconds)
         title=asked.title,
         modality=opened.storage.manifest.modality,
         seconds=seconds,
+        translation=asked.translation,
     )
 
 
