@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from fastretrieve.data.dataset import Dataset
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.modalities import Modality
-from fastretrieve.data.open import open_dataset
+from fastretrieve.data.open import open_split
+from fastretrieve.data.splits import TRAIN
 
 STYLES = ("from", "to")
 FEWEST = 16  # pictures of a style, from which something can be learned
 
 
-def open_styles(from_: Any, to: Any, *, modality: Modality = "image", **options: Any) -> Dataset:
+def open_styles(
+    from_: Any, to: Any, *, modality: Modality = "image", split: str | None = None
+) -> Dataset:
     """The items of both sources, those of ``from_`` first; the label says of which they are.
 
-    Each is what ``open_dataset`` takes, with its ``options``; labels of its own do not count.
+    Each is what ``open_dataset`` takes; labels of its own do not count.
 
     >>> pictures = np.zeros((16, 8, 8), np.uint8)
     >>> open_styles(pictures, pictures).labels.tolist() == [0] * 16 + [1] * 16
@@ -27,7 +30,9 @@ def open_styles(from_: Any, to: Any, *, modality: Modality = "image", **options:
     """
     if from_ is None or to is None:
         raise ValueError("a style is learned from two folders: give both from_= and to=")
-    opened = [open_dataset(each, modality=modality, **options) for each in (from_, to)]
+    opened = [
+        open_split(each, split=split, otherwise=TRAIN, modality=modality) for each in (from_, to)
+    ]
     # In random order: whoever looks at the first ones sees some of all kinds.
     rng = np.random.default_rng(0)
     both = [each.subset(rng.permutation(len(each))) for each in opened]

@@ -26,7 +26,7 @@ from fastretrieve.gallery.lookup.matches import Matches
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
-from fastretrieve.gallery.lookup.styles import Styles, VectorStyle
+from fastretrieve.gallery.lookup.styles import Style, Styles, VectorStyle
 from fastretrieve.gallery.progress import progress_of
 from fastretrieve.gallery.store import (
     changing,
@@ -211,6 +211,10 @@ class Gallery:
             include_self=include_self,
             translate=translate,
         )
+
+    def open_style(self, translate: Any) -> Style:
+        """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""
+        return translating.style_of(self._opened, translate)
 
     def fit_style(
         self,

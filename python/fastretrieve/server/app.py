@@ -25,7 +25,15 @@ from fastretrieve.server.service import Service, log
 from fastretrieve.server.visitors import address_of
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_PAGE = ("page.html", "page.css", "page.js", "pictures.js", "uploads.js", "icon.svg")
+_PAGE = (
+    "page.html",
+    "page.css",
+    "page.js",
+    "pictures.js",
+    "translating.js",
+    "uploads.js",
+    "icon.svg",
+)
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -40,10 +48,13 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     only_local: bool = True,
+    translate: Any = None,
 ) -> FastAPI:
-    """An ASGI application for one gallery. ``only_local`` answers only to this machine's names."""
+    """An ASGI application for one gallery. ``only_local`` answers only to this machine's names.
+    ``translate`` is a style, as of ``Gallery.search``: visitors may switch it on.
+    """
     opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
-    service = Service(opened, limits or Limits())
+    service = Service(opened, limits or Limits(), translate=translate)
     figures = Figures()
 
     @contextlib.asynccontextmanager
@@ -141,12 +152,13 @@ def run(
     port: int = 8000,
     token: str | None = None,
     limits: Limits | None = None,
+    translate: Any = None,
 ) -> None:
     """Serve until interrupted. Port 0 takes any that is free."""
     import uvicorn
 
     is_local = host in ("127.0.0.1", "localhost", "::1")
-    app = create_app(gallery, limits=limits, token=token, only_local=is_local)
+    app = create_app(gallery, limits=limits, token=token, only_local=is_local, translate=translate)
     with _listening(host, port) as listening:
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
         where = f"http://{name}:{listening.getsockname()[1]}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,10 @@ def serve(
     max_upload_mb: Annotated[
         float, typer.Option(min=0.001, help="The largest upload, in megabytes.")
     ] = 20.0,
+    translate: Annotated[
+        Path | None,
+        typer.Option(help="A style's directory: visitors may translate their images by it."),
+    ] = None,
     encoder: EncoderOption = None,
     device: Device = "cpu",
 ) -> None:
@@ -42,4 +47,4 @@ def serve(
         with wanting("serve", "serve"):
             from fastretrieve.server import Limits, run
         limits = Limits(upload_bytes=int(max_upload_mb * 1e6))
-        run(opened, host=host, port=port, token=token, limits=limits)
+        run(opened, host=host, port=port, token=token, limits=limits, translate=translate)

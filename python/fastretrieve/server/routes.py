@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
@@ -64,6 +64,9 @@ class Page(BaseModel):
     matches: list[Shown]
     offset: int
     more: bool = Field(description="Whether there is a next page.")
+    translated: str | None = Field(
+        default=None, description="The translated query, if there is one: a JPEG in base64."
+    )
     timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
 
 
@@ -82,6 +85,7 @@ class Facts(BaseModel):
         description="What the columns hold with which items can be filtered."
     )
     upload_bytes: int = Field(description="The largest upload.")
+    translates: bool = Field(description="Whether an upload can be translated.")
 
 
 def _as_written(value: Any) -> Any:
@@ -116,6 +120,10 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
+    translate: Annotated[
+        Literal["false", "true"],
+        Form(description="Whether to carry the image into the gallery's style first."),
+    ] = "false",
 ) -> Page:
     """The items nearest to an uploaded image."""
     service = _service(request)
@@ -124,7 +132,13 @@ async def search(
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
         data = await image.read()
-        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
+        found = await run_in_threadpool(
+            service.search_upload,
+            data,
+            started=started,
+            translate=translate == "true",
+            **options,
+        )
     return Page(**found)
 
 

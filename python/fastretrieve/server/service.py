@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import logging
@@ -14,10 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery import Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server.filters import Condition, FilterColumns, plain, shown
 from fastretrieve.server.limits import Limits, Refused
@@ -29,8 +33,9 @@ log = logging.getLogger("fastretrieve.server")
 class Service:
     """One gallery on a page."""
 
-    def __init__(self, gallery: Gallery, limits: Limits) -> None:
+    def __init__(self, gallery: Gallery, limits: Limits, *, translate: Any = None) -> None:
         self.gallery = gallery
+        self.style = None if translate is None else gallery.open_style(translate)
         self.limits = limits
         self.columns = FilterColumns(gallery)
         self._cache: OrderedDict[Any, bytes] = OrderedDict()
@@ -45,9 +50,18 @@ class Service:
         _ = self.gallery.encoder
 
     def search_upload(
-        self, data: bytes, *, k: int, offset: int, filters: Sequence[Condition], started: float
+        self,
+        data: bytes,
+        *,
+        k: int,
+        offset: int,
+        filters: Sequence[Condition],
+        started: float,
+        translate: bool = False,
     ) -> dict[str, Any]:
         """``started`` is when the upload had arrived; it has waited for its turn since then."""
+        if translate and self.style is None:
+            raise Refused(422, "this server has no style to translate by")
         turn = time.perf_counter()
         modality = self.gallery.manifest.modality
         kind = check_upload(data, limit=self.limits.pixels, modality=modality)
@@ -55,6 +69,7 @@ class Service:
             "k": k + 1,
             "offset": offset,
             "where": self.columns.filters(filters),
+            "translate": self.style if translate else None,
         }
         query = self._decoded(data) if kind_of(modality).is_picture else None
         decoded = time.perf_counter()
@@ -169,7 +184,11 @@ class Service:
         chosen = ("items", "encoder", "dim", "metric", "modality", "labels", "columns")
         known = {"name": Path(info["path"]).name, **{name: info[name] for name in chosen}}
         known["encoder"] = known["encoder"].rpartition("/")[2]  # of one in a file, not where it is
-        own = {"kinds": self.columns.kinds(), "upload_bytes": self.limits.upload_bytes}
+        own = {
+            "kinds": self.columns.kinds(),
+            "upload_bytes": self.limits.upload_bytes,
+            "translates": self.style is not None,
+        }
         return {**plain(known), **own}
 
     def _answer(
@@ -186,8 +205,14 @@ class Service:
             "matches": found,
             "offset": offset,
             "more": len(matches) > k,
+            "translated": _as_text(matches.translation and matches.translation.picture),
             "timing": {name: round(value * 1e3, 3) for name, value in seconds.items()},
         }
+
+
+def _as_text(picture: Image.Image | None) -> str | None:
+    """A picture as JSON can hold it: a JPEG in base64."""
+    return None if picture is None else base64.b64encode(jpeg(picture)).decode()
 
 
 @contextlib.contextmanager

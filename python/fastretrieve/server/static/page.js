@@ -3,10 +3,11 @@
 // address holds the state, so that a reload, a step back and a link find the same page.
 
 import { element, picture } from "./pictures.js";
+import { setUpTranslating, showTranslated, showTranslating } from "./translating.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0 };
+const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, translate: false };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -35,6 +36,7 @@ function request(signal) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
     body.append("image", file);
+    if (state.translate && gallery.translates) body.append("translate", "true");
     return call("api/search", { method: "POST", body, signal });
   }
   const path = state.item ? `api/items/${state.item}/similar` : "api/items";
@@ -66,6 +68,7 @@ function say(text, isBad = false) {
 
 function draw(answer, waited) {
   shown = answer.matches;
+  showTranslated(answer.translated);
   $("results").replaceChildren(...shown.map(card));
   const n = shown.length;
   $("range").textContent = n ? `${answer.offset + 1} to ${answer.offset + n}` : "";
@@ -139,13 +142,14 @@ function showAsked() {
 
 function address() {
   const fields = new URLSearchParams();
-  for (const name of ["upload", "item", "label", "offset"]) if (state[name]) fields.set(name, state[name]);
+  for (const name of ["upload", "item", "label", "offset", "translate"]) if (state[name]) fields.set(name, state[name]);
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
 
 function showState() {
   showAsked();
+  showTranslating(Boolean(gallery?.translates && state.upload), state.translate);
   const label = $("label");
   const isKnown = [...label.options].some((option) => option.value === state.label);
   if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
@@ -186,7 +190,7 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset"), translate: fields.has("translate") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
@@ -302,6 +306,7 @@ async function start() {
     event.preventDefault();
     addFilter();
   });
+  setUpTranslating((translate) => go({ translate }));
   $("previous").addEventListener("click", () => page(-1));
   $("next").addEventListener("click", () => page(1));
   addEventListener("popstate", fromAddress);
