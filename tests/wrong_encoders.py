@@ -21,7 +21,9 @@ class RightEncoder(TorchEncoder):
     """A small autoencoder with a head, over 8 x 8 grey pixels."""
 
     name = "right"
-    capabilities = frozenset({"trainable", "fit", "classify", "reconstruct", "generate", "layers"})
+    capabilities = frozenset(
+        {"trainable", "fit", "classify", "reconstruct", "generate", "layers", "translate"}
+    )
     progress_figure = Figure("reconstruction", "lower")
 
     def __init__(self, *, dim=6):
@@ -75,6 +77,9 @@ class RightEncoder(TorchEncoder):
         with self.evaluating():
             vectors = self.embed(self.on_device(batch))
             return {"vectors": vectors, "signs": vectors.tanh()}
+
+    def translate(self, batch):
+        return 1 - self.on_device(batch)
 
 
 class OtherVersion(RightEncoder):
@@ -348,6 +353,16 @@ class LayersOfTheBatch(RightEncoder):
         return {"centred": vectors - vectors.mean(dim=0)}
 
 
+class TranslatesByTheBatch(RightEncoder):
+    def translate(self, batch):
+        return batch / batch.max()
+
+
+class TranslatesBeyondWhite(RightEncoder):
+    def translate(self, batch):
+        return 2 * batch
+
+
 class GreyOnly(RightEncoder):
     """Right, but it refuses colour: a preprocess that fails is a failed check, not a crash."""
 
@@ -379,4 +394,5 @@ WRONG = {
     "reconstruct": [ReconstructsAnotherShape, ReconstructsAtRandom],
     "generate": [GeneratesWithoutSeed, GeneratesOneThing, GeneratesFromGlobalState],
     "layers": [LayersAreMaps, LayersOfTheBatch],
+    "translate": [TranslatesByTheBatch, TranslatesBeyondWhite],
 }

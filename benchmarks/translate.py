@@ -1,0 +1,217 @@
+"""Do queries of one style find more when they are carried into the style of the collection?
+
+    python benchmarks/translate.py FOLDER_A FOLDER_B     # pictures with equal names show the same
+    python benchmarks/translate.py FOLDER_A FOLDER_B --encoders pixels --seeds 0   # merged by name
+
+The same symbols, drawn by two artists (``drawings.py`` says where they come from). Half of the
+symbols is there to learn from, as two sets of pictures: nothing says which belong together. A's
+drawings of the other half search B's, as they are and by each option of ``search(translate=)``. A
+fit sees A's known drawings and the collection that is searched. The translator, which has seen the
+known drawings of both, is also judged by the kernel distance (KID) of its pictures from B's, in the
+features of ``pretrained``, beside that of A's own drawings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastretrieve as fr
+from drawings import FITTED, halves
+from fastretrieve.benchmarking.environment import describe
+from fastretrieve.data import Dataset, open_dataset
+from fastretrieve.encoders.encoding import encode_dataset
+from fastretrieve.evaluation.generation import kernel_distance
+from fastretrieve.gallery.lookup.styles import HOWS, PictureStyle
+
+RESULTS = Path(__file__).parent / "results" / "translate.json"
+SIDE = 32  # pixels a side of the translator
+JUDGE_SIDE = 64  # at which pretrained compares pictures
+BARS = {"door": 1.2, "kid": 0.5}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "pixels": {"image_size": 16},
+    "pretrained": {"image_size": 128},
+    "fitted": FITTED,
+    "cnn": {"image_size": 64, "objective": "metric"},
+}
+Paths = NDArray[np.object_]
+
+
+def encoder_of(name: str, pairs: Dataset, seed: int) -> Any:
+    """An encoder as ``drawings.py`` makes it; the last two learn from the known half."""
+    made = fr.create_encoder("pretrained" if name == "fitted" else name, **ENCODERS[name])
+    if name in ("fitted", "cnn"):
+        fr.train(made, pairs, seed=seed, progress=False)
+    return made
+
+
+def recalls(queries: Any, gallery: fr.Gallery) -> tuple[float, float]:
+    """Recall@1 and @10 of queries for the items of equal number."""
+    ids = fr.topk(np.asarray(queries, np.float32), gallery.vectors(), k=10, metric="cosine").ids
+    hits = ids == np.arange(len(ids))[:, None]
+    return float(hits[:, 0].mean()), float(hits.any(1).mean())
+
+
+def translator_of(
+    known: tuple[list[Path], list[Path]], *, seed: int, out: Path, epochs: int | None
+) -> dict[str, Any]:
+    """A translator for this seed, trained unless it is in ``out`` already, and its CPU seconds."""
+    if not (out / "config.json").is_file():
+        made = fr.create_encoder("translator", image_size=SIDE, seed=seed)
+        fr.train(
+            made,
+            from_=known[0],
+            to=known[1],
+            seed=seed,
+            out=out,
+            epochs=epochs,
+            progress=False,
+        )
+    lines = (out / "training" / "log.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in lines if '"epoch": ' in line][-1]
+    return {"style": PictureStyle(fr.load_encoder(out), name="translator"), **last}
+
+
+def distances(style: PictureStyle, asked: list[Path], shown: list[Path]) -> dict[str, float]:
+    """The KID of translated and of original drawings from those of the other artist."""
+    judge: Any = fr.create_encoder("pretrained", image_size=JUDGE_SIDE)
+    translator: Any = style.translator
+    a, b = (
+        translator.preprocess([open_dataset([path])[0] for path in paths])
+        for paths in (asked, shown)
+    )
+    made = np.concatenate([translator.translate(part).numpy() for part in np.array_split(a, 8)])
+    features = [
+        np.concatenate(
+            [
+                np.asarray(judge.encode(judge.preprocess(list(part.transpose(0, 2, 3, 1)))))
+                for part in np.array_split(np.asarray(pictures), 8)
+            ]
+        )
+        for pictures in (a, made, b)
+    ]
+    return {
+        "kid_original": kernel_distance(features[0], features[2]),
+        "kid_translated": kernel_distance(features[1], features[2]),
+    }
+
+
+def measured(
+    encoder: Any, halves_: dict[str, list[Path]], style: PictureStyle | None
+) -> dict[str, tuple[float, float]]:
+    """Recalls by every option of the door."""
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = fr.Gallery.create(f"{folder}/g", encoder=encoder)
+        gallery.add(*halves_["shown"], progress=False)
+        queries = encode_dataset(encoder, open_dataset(halves_["asked"]), progress=False).vectors
+        found = {"none": recalls(queries, gallery)}
+        for how in HOWS:
+            fitted = gallery.fit_style(halves_["known"], how=how, progress=False)
+            found[how] = recalls([fitted.vector(vector) for vector in queries], gallery)
+        if style is not None:
+            pictures = [style.picture(open_dataset([path])[0]) for path in halves_["asked"]]
+            rows = encode_dataset(encoder, open_dataset(pictures), progress=False).vectors
+            found["translator"] = recalls(rows, gallery)
+            fitted = gallery.fit_style(
+                [style.picture(open_dataset([path])[0]) for path in halves_["known"]],
+                how="whiten",
+                progress=False,
+            )
+            both = recalls([fitted.vector(vector) for vector in rows], gallery)
+            found["translator, then whiten"] = both
+        gallery.close()
+    return found
+
+
+def summary(runs: list[tuple[float, float]]) -> dict[str, Any]:
+    """Means and standard errors over the seeds."""
+    table = np.array(runs)
+    error = table.std(0, ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.zeros(2)
+    return {
+        f"recall@{k}": [round(float(table[:, i].mean()), 4), round(float(error[i]), 4)]
+        for i, k in enumerate((1, 10))
+    } | {"seeds": len(runs)}
+
+
+def judged(found: dict[str, Any], kids: list[dict[str, float]]) -> dict[str, bool]:
+    """The bars, as far as both sides were measured."""
+    bars = {}
+    if "pretrained" in found:
+        by = found["pretrained"]
+        best = max((name for name in by if name != "none"), key=lambda n: by[n]["recall@1"][0])
+        ratio = by[best]["recall@1"][0] / by["none"]["recall@1"][0]
+        wanted = BARS["door"]
+        bars[f"pretrained, {best} / none, recall@1, {ratio:.2f} >= {wanted}"] = ratio >= wanted
+    if "translator" in found.get("pixels", {}):
+        same = found["pixels"]["none of the same seeds"]["recall@1"][0]
+        value = found["pixels"]["translator"]["recall@1"][0]
+        bars[f"pixels, translator {value:.4f} > none {same:.4f}, recall@1"] = value > same
+    if kids:
+        ratio = float(np.mean([k["kid_translated"] / k["kid_original"] for k in kids]))
+        wanted = BARS["kid"]
+        bars[f"KID of translations / of originals, {ratio:.2f} <= {wanted}"] = ratio <= wanted
+    return bars
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folders", nargs=2, type=Path)
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--trained", nargs="*", type=int, default=[0], help="translator seeds")
+    parser.add_argument("--epochs", type=int, help="of the translator")
+    parser.add_argument("--out", type=Path, default=Path("translators"))
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    pairs = open_dataset(tuple(options.folders), pairs=True)
+    paths = [Path(pairs.key(i)) for i in range(len(pairs))]
+    kept = json.loads(options.json.read_text()) if options.json.is_file() else {}
+    found, runs = dict(kept.get("results", {})), dict(kept.get("translator", {}))
+    for name in options.encoders:
+        by_option: dict[str, list[tuple[float, float]]] = {}
+        for seed in options.seeds:
+            known, unseen = halves(len(pairs) // 2, seed)
+            sides = [[paths[2 * i + side] for i in known] for side in (0, 1)]
+            asked, shown = ([paths[2 * i + side] for i in unseen] for side in (0, 1))
+            style = None
+            if seed in options.trained:
+                out = options.out / str(seed)
+                run = translator_of((sides[0], sides[1]), seed=seed, out=out, epochs=options.epochs)
+                style = run["style"]
+                if str(seed) not in runs:
+                    facts = {"cpu_seconds": run["cpu_seconds"], "side": SIDE}
+                    runs[str(seed)] = facts | distances(style, asked, shown)
+                    print(f"translator, seed {seed}:", runs[str(seed)])
+            both = np.sort(np.r_[2 * known, 2 * known + 1])
+            encoder = encoder_of(name, pairs.subset(both), seed)
+            began = time.process_time()
+            halves_ = {"known": sides[0], "asked": asked, "shown": shown}
+            for option, values in measured(encoder, halves_, style).items():
+                by_option.setdefault(option, []).append(values)
+                if option == "none" and style is not None:
+                    by_option.setdefault("none of the same seeds", []).append(values)
+                print(f"{name:10} seed {seed} {option:24} @1 {values[0]:.3f}, @10 {values[1]:.3f}")
+            print(f"{time.process_time() - began:.0f} CPU s", flush=True)
+        found[name] = {option: summary(values) for option, values in by_option.items()}
+        bars = judged(found, list(runs.values()))
+        result = {
+            "pairs": len(pairs) // 2,
+            "results": found,
+            "translator": runs,
+            "bars": bars,
+            "machine": describe(),
+        }
+        options.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    for text, holds in bars.items():
+        print("holds " if holds else "FAILS ", text)
+
+
+if __name__ == "__main__":
+    main()
