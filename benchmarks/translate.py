@@ -16,12 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fastretrieve as fr
 from drawings import FITTED, halves
@@ -41,7 +39,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "fitted": FITTED,
     "cnn": {"image_size": 64, "objective": "metric"},
 }
-Paths = NDArray[np.object_]
 
 
 def encoder_of(name: str, pairs: Dataset, seed: int) -> Any:
@@ -104,23 +101,23 @@ def distances(style: PictureStyle, asked: list[Path], shown: list[Path]) -> dict
 
 
 def measured(
-    encoder: Any, halves_: dict[str, list[Path]], style: PictureStyle | None
+    encoder: Any, drawings: dict[str, list[Path]], style: PictureStyle | None
 ) -> dict[str, tuple[float, float]]:
     """Recalls by every option of the door."""
     with tempfile.TemporaryDirectory() as folder:
         gallery = fr.Gallery.create(f"{folder}/g", encoder=encoder)
-        gallery.add(*halves_["shown"], progress=False)
-        queries = encode_dataset(encoder, open_dataset(halves_["asked"]), progress=False).vectors
+        gallery.add(*drawings["shown"], progress=False)
+        queries = encode_dataset(encoder, open_dataset(drawings["asked"]), progress=False).vectors
         found = {"none": recalls(queries, gallery)}
         for how in HOWS:
-            fitted = gallery.fit_style(halves_["known"], how=how, progress=False)
+            fitted = gallery.fit_style(drawings["known"], how=how, progress=False)
             found[how] = recalls([fitted.vector(vector) for vector in queries], gallery)
         if style is not None:
-            pictures = [style.picture(open_dataset([path])[0]) for path in halves_["asked"]]
+            pictures = [style.picture(open_dataset([path])[0]) for path in drawings["asked"]]
             rows = encode_dataset(encoder, open_dataset(pictures), progress=False).vectors
             found["translator"] = recalls(rows, gallery)
             fitted = gallery.fit_style(
-                [style.picture(open_dataset([path])[0]) for path in halves_["known"]],
+                [style.picture(open_dataset([path])[0]) for path in drawings["known"]],
                 how="whiten",
                 progress=False,
             )
@@ -160,6 +157,35 @@ def judged(found: dict[str, Any], kids: list[dict[str, float]]) -> dict[str, boo
     return bars
 
 
+def one_seed(
+    name: str, pairs: Dataset, seed: int, options: argparse.Namespace, runs: dict[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """Recalls of one encoder for one division of the symbols; ``runs`` gets what is new about the
+    translator of this seed.
+    """
+    paths = [Path(pairs.key(i)) for i in range(len(pairs))]
+    known, unseen = halves(len(pairs) // 2, seed)
+    sides = tuple([paths[2 * i + side] for i in known] for side in (0, 1))
+    asked, shown = ([paths[2 * i + side] for i in unseen] for side in (0, 1))
+    style = None
+    if seed in options.trained:
+        out = options.out / str(seed)
+        run = translator_of((sides[0], sides[1]), seed=seed, out=out, epochs=options.epochs)
+        style = run["style"]
+        if str(seed) not in runs:
+            facts = {"cpu_seconds": run["cpu_seconds"], "side": SIDE}
+            runs[str(seed)] = facts | distances(style, asked, shown)
+            print(f"translator, seed {seed}:", runs[str(seed)])
+    encoder = encoder_of(name, pairs.subset(np.sort(np.r_[2 * known, 2 * known + 1])), seed)
+    drawings = {"known": sides[0], "asked": asked, "shown": shown}
+    found = measured(encoder, drawings, style)
+    if style is not None:
+        found["none of the same seeds"] = found["none"]
+    for option, values in found.items():
+        print(f"{name:10} seed {seed} {option:24} @1 {values[0]:.3f}, @10 {values[1]:.3f}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs=2, type=Path)
@@ -171,34 +197,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     pairs = open_dataset(tuple(options.folders), pairs=True)
-    paths = [Path(pairs.key(i)) for i in range(len(pairs))]
     kept = json.loads(options.json.read_text()) if options.json.is_file() else {}
     found, runs = dict(kept.get("results", {})), dict(kept.get("translator", {}))
+    bars: dict[str, bool] = {}
     for name in options.encoders:
         by_option: dict[str, list[tuple[float, float]]] = {}
         for seed in options.seeds:
-            known, unseen = halves(len(pairs) // 2, seed)
-            sides = [[paths[2 * i + side] for i in known] for side in (0, 1)]
-            asked, shown = ([paths[2 * i + side] for i in unseen] for side in (0, 1))
-            style = None
-            if seed in options.trained:
-                out = options.out / str(seed)
-                run = translator_of((sides[0], sides[1]), seed=seed, out=out, epochs=options.epochs)
-                style = run["style"]
-                if str(seed) not in runs:
-                    facts = {"cpu_seconds": run["cpu_seconds"], "side": SIDE}
-                    runs[str(seed)] = facts | distances(style, asked, shown)
-                    print(f"translator, seed {seed}:", runs[str(seed)])
-            both = np.sort(np.r_[2 * known, 2 * known + 1])
-            encoder = encoder_of(name, pairs.subset(both), seed)
-            began = time.process_time()
-            halves_ = {"known": sides[0], "asked": asked, "shown": shown}
-            for option, values in measured(encoder, halves_, style).items():
+            for option, values in one_seed(name, pairs, seed, options, runs).items():
                 by_option.setdefault(option, []).append(values)
-                if option == "none" and style is not None:
-                    by_option.setdefault("none of the same seeds", []).append(values)
-                print(f"{name:10} seed {seed} {option:24} @1 {values[0]:.3f}, @10 {values[1]:.3f}")
-            print(f"{time.process_time() - began:.0f} CPU s", flush=True)
         found[name] = {option: summary(values) for option, values in by_option.items()}
         bars = judged(found, list(runs.values()))
         result = {

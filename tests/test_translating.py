@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -22,7 +24,7 @@ from fastretrieve.encoders.models.translator import TranslatorEncoder
 from fastretrieve.gallery.lookup import styles, translating
 from fastretrieve.gallery.lookup.moments import MAX_AXES, moments_of
 from fastretrieve.gallery.lookup.styles import PictureStyle, VectorStyle
-from gallery_helpers import new_gallery, picture
+from gallery_helpers import new_gallery, picture, serving
 
 N = 60
 RUNNER = CliRunner()
@@ -438,3 +440,39 @@ def test_a_style_that_is_open_is_taken_as_it_is(gallery: fr.Gallery, translator:
     style = gallery.open_style(translator)
     assert isinstance(style, PictureStyle)
     assert gallery.open_style(style) is style
+
+
+# --- server -------------------------------------------------------------------------------------
+
+
+def test_visitors_translate_only_by_the_style_of_the_server(
+    gallery: fr.Gallery, folders: dict[str, Path], translator: Path
+) -> None:
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("fastapi")
+    query = folders["queries"] / "005.png"
+
+    def asked(address: str, **fields: Any) -> Any:
+        files = {"image": query.read_bytes()}
+        return httpx.post(f"{address}/api/search", files=files, data={"k": 3, **fields})
+
+    with serving(gallery, translate=translator) as address:
+        assert httpx.get(f"{address}/api/gallery").json()["translates"] is True
+        plain, carried = (asked(address, translate=word).json() for word in ("false", "true"))
+        assert asked(address, translate=str(translator)).status_code == 422
+    wanted = gallery.search(query, k=3, translate=translator)
+    assert [match["score"] for match in carried["matches"]] == wanted.scores
+    assert [m["score"] for m in plain["matches"]] == gallery.search(query, k=3).scores
+    assert plain["translated"] is None
+    with Image.open(io.BytesIO(base64.b64decode(carried["translated"]))) as shown:
+        assert (shown.format, shown.size) == ("JPEG", (8, 8))
+    with serving(gallery) as address:
+        assert httpx.get(f"{address}/api/gallery").json()["translates"] is False
+        refused = asked(address, translate="true")
+        assert (refused.status_code, "no style" in refused.json()["detail"]) == (422, True)
+
+
+def test_a_server_does_not_start_with_what_is_no_style(gallery: fr.Gallery) -> None:
+    pytest.importorskip("fastapi")
+    with pytest.raises(fr.GalleryError, match="is no style"), serving(gallery, translate="/no"):
+        pass
