@@ -116,13 +116,6 @@ def measured(
             pictures = [style.picture(open_dataset([path])[0]) for path in drawings["asked"]]
             rows = encode_dataset(encoder, open_dataset(pictures), progress=False).vectors
             found["translator"] = recalls(rows, gallery)
-            fitted = gallery.fit_style(
-                [style.picture(open_dataset([path])[0]) for path in drawings["known"]],
-                how="whiten",
-                progress=False,
-            )
-            both = recalls([fitted.vector(vector) for vector in rows], gallery)
-            found["translator, then whiten"] = both
         gallery.close()
     return found
 

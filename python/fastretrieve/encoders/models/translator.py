@@ -3,7 +3,9 @@
 Two networks repaint pictures, one there and one back. Each plays against a critic of patches that
 knows pictures of its side (the hinge loss, spectral norms, the same random changes of real and
 repainted pictures). A picture that goes there and back should come back as it was, and one that is
-of the other style already should stay: so what a picture shows survives.
+of the other style already should stay: so what a picture shows survives. Where the extra
+``pretrained`` is installed, what its first blocks see in repainted pictures is drawn towards what
+they see in real ones.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from fastretrieve.encoders.base import UNSAVED_BYTES, TorchEncoder, arguments, s
 from fastretrieve.encoders.blocks.averaging import move_average
 from fastretrieve.encoders.blocks.critic import matching_error
 from fastretrieve.encoders.blocks.networks import checked_size, grid_pool
+from fastretrieve.encoders.blocks.perception import Perception, find_perception
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.blocks.reduction import Reduction
 from fastretrieve.encoders.blocks.repainting import PatchCritic, Repainter
@@ -27,6 +30,7 @@ from fastretrieve.encoders.protocol import Batch, Figure
 
 FROM, TO = 0, 1  # the labels of the two styles
 GAME = Views(shift=0.125, colour=0.2)  # changes of what the critics see
+SEEN = 4  # cells a side over which what pretrained sees is averaged
 GRID = 2  # cells a side over which the innermost maps are averaged, for the vector
 _RETURN = 10.0  # weight of the error of a picture that went there and back
 _STAY = 5.0  # weight of the error of a picture that should have stayed as it is
@@ -70,9 +74,14 @@ class TranslatorEncoder(TorchEncoder):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         width: int = 16,
+        perceptual: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
+        if not perceptual >= 0:
+            raise ValueError(f"perceptual is the weight of a loss, at least 0, got {perceptual}")
+        self.perceptual = perceptual
+        self._perception: Perception | None = None
         size = checked_size(self.image_size)
         with seeded(seed):
             self.there = Repainter(self.channels, size, width=width)
@@ -117,13 +126,17 @@ class TranslatorEncoder(TorchEncoder):
         sides = [self._judged(FROM, a, as_a), self._judged(TO, b, as_b)]
         if self.training:
             move_average(self.averaged, self.there, self.averaged_steps)
-        likeness = sides[FROM].likeness + sides[TO].likeness
+        likeness = sides[FROM].likeness + sides[TO].likeness + self._unlike(as_b, b)
         return {
             "critics": sides[FROM].game + sides[TO].game,
             "painters": likeness + _RETURN * returned + _STAY * stayed,
             "return": returned.detach(),
             "stay": stayed.detach(),
         }
+
+    def before_training(self, batches: Iterable[Batch]) -> None:
+        """Read ``pretrained``, which compares pictures in the loss, where its extra is there."""
+        self._perception = find_perception() if self.perceptual else None
 
     def after_training(self, batches: Iterable[Batch]) -> None:
         """Fit the vector's axes to a sample of the training data."""
@@ -146,6 +159,19 @@ class TranslatorEncoder(TorchEncoder):
             )
         marks = labels.to(images.device)
         return images[marks == FROM], images[marks == TO]
+
+    def _unlike(self, painted: torch.Tensor, real: torch.Tensor) -> torch.Tensor | float:
+        """How far repainted pictures in general are from real ones, as ``pretrained`` sees them."""
+        if self._perception is None:
+            return 0.0
+        with torch.no_grad():
+            theirs = self._perception.maps(real)
+        mine = self._perception.maps(painted)
+        errors = [
+            matching_error(grid_pool(a, SEEN), grid_pool(b, SEEN))
+            for a, b in zip(mine, theirs, strict=True)
+        ]
+        return self.perceptual * torch.stack(errors).sum()
 
     def _judged(self, side: int, real: torch.Tensor, painted: torch.Tensor) -> _Side:
         """The game of one critic; it sees all pictures under the same kinds of changes."""
