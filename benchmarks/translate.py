@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastretrieve as fr
 from drawings import FITTED, halves
@@ -27,7 +27,7 @@ from fastretrieve.benchmarking.environment import describe
 from fastretrieve.data import Dataset, open_dataset
 from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.evaluation.generation import kernel_distance
-from fastretrieve.gallery.lookup.styles import HOWS, PictureStyle
+from fastretrieve.gallery.lookup.styles import HOWS, PictureStyle, VectorStyle
 
 RESULTS = Path(__file__).parent / "results" / "translate.json"
 SIDE = 32  # pixels a side of the translator
@@ -39,19 +39,31 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "fitted": FITTED,
     "cnn": {"image_size": 64, "objective": "metric"},
 }
+LEARNED = ("fitted", "cnn")
+Vectors = NDArray[np.float32]
+
+
+class Division(NamedTuple):
+    """Which symbols may be learned from, and the drawings of both kinds."""
+
+    known: NDArray[np.int64]
+    unseen: NDArray[np.int64]
+    sides: tuple[list[Path], list[Path]]  # known drawings by A and by B
+    asked: list[Path]  # unseen, by A
+    shown: list[Path]  # unseen, by B
 
 
 def encoder_of(name: str, pairs: Dataset, seed: int) -> Any:
     """An encoder as ``drawings.py`` makes it; the last two learn from the known half."""
     made = fr.create_encoder("pretrained" if name == "fitted" else name, **ENCODERS[name])
-    if name in ("fitted", "cnn"):
+    if name in LEARNED:
         fr.train(made, pairs, seed=seed, progress=False)
     return made
 
 
-def recalls(queries: Any, gallery: fr.Gallery) -> tuple[float, float]:
+def recalls(queries: Vectors, items: Vectors) -> tuple[float, float]:
     """Recall@1 and @10 of queries for the items of equal number."""
-    ids = fr.topk(np.asarray(queries, np.float32), gallery.vectors(), k=10, metric="cosine").ids
+    ids = np.asarray(fr.topk(queries, items, k=10, metric="cosine").ids)
     hits = ids == np.arange(len(ids))[:, None]
     return float(hits[:, 0].mean()), float(hits.any(1).mean())
 
@@ -101,22 +113,22 @@ def distances(style: PictureStyle, asked: list[Path], shown: list[Path]) -> dict
 
 
 def measured(
-    encoder: Any, drawings: dict[str, list[Path]], style: PictureStyle | None
+    encoder: Any, rows: Vectors, division: Division, style: PictureStyle | None
 ) -> dict[str, tuple[float, float]]:
-    """Recalls by every option of the door."""
-    with tempfile.TemporaryDirectory() as folder:
-        gallery = fr.Gallery.create(f"{folder}/g", encoder=encoder)
-        gallery.add(*drawings["shown"], progress=False)
-        queries = encode_dataset(encoder, open_dataset(drawings["asked"]), progress=False).vectors
-        found = {"none": recalls(queries, gallery)}
-        for how in HOWS:
-            fitted = gallery.fit_style(drawings["known"], how=how, progress=False)
-            found[how] = recalls([fitted.vector(vector) for vector in queries], gallery)
-        if style is not None:
-            pictures = [style.picture(open_dataset([path])[0]) for path in drawings["asked"]]
-            rows = encode_dataset(encoder, open_dataset(pictures), progress=False).vectors
-            found["translator"] = recalls(rows, gallery)
-        gallery.close()
+    """Recalls by every option of the door; ``rows`` are the vectors of all drawings."""
+    a, b = rows[0::2], rows[1::2]
+    asked, shown = a[division.unseen], b[division.unseen]
+    found = {"none": recalls(asked, shown)}
+    for how in HOWS:
+        fitted = VectorStyle.fit(
+            how, a[division.known], shown, metric="cosine", made_for="", name=how
+        )
+        found[how] = recalls(np.stack([fitted.vector(vector) for vector in asked]), shown)
+    if style is not None:
+        pictures = [style.picture(open_dataset([path])[0]) for path in division.asked]
+        made = encode_dataset(encoder, open_dataset(pictures), progress=False).vectors
+        found["translator"] = recalls(made, shown)
+        found["none of the same seeds"] = found["none"]
     return found
 
 
@@ -150,33 +162,49 @@ def judged(found: dict[str, Any], kids: list[dict[str, float]]) -> dict[str, boo
     return bars
 
 
-def one_seed(
-    name: str, pairs: Dataset, seed: int, options: argparse.Namespace, runs: dict[str, Any]
-) -> dict[str, tuple[float, float]]:
-    """Recalls of one encoder for one division of the symbols; ``runs`` gets what is new about the
-    translator of this seed.
-    """
-    paths = [Path(pairs.key(i)) for i in range(len(pairs))]
+def divided(pairs: Dataset, seed: int) -> Division:
     known, unseen = halves(len(pairs) // 2, seed)
-    sides = tuple([paths[2 * i + side] for i in known] for side in (0, 1))
-    asked, shown = ([paths[2 * i + side] for i in unseen] for side in (0, 1))
-    style = None
-    if seed in options.trained:
-        out = options.out / str(seed)
-        run = translator_of((sides[0], sides[1]), seed=seed, out=out, epochs=options.epochs)
-        style = run["style"]
-        if str(seed) not in runs:
-            facts = {"cpu_seconds": run["cpu_seconds"], "side": SIDE}
-            runs[str(seed)] = facts | distances(style, asked, shown)
-            print(f"translator, seed {seed}:", runs[str(seed)])
-    encoder = encoder_of(name, pairs.subset(np.sort(np.r_[2 * known, 2 * known + 1])), seed)
-    drawings = {"known": sides[0], "asked": asked, "shown": shown}
-    found = measured(encoder, drawings, style)
-    if style is not None:
-        found["none of the same seeds"] = found["none"]
-    for option, values in found.items():
-        print(f"{name:10} seed {seed} {option:24} @1 {values[0]:.3f}, @10 {values[1]:.3f}")
-    return found
+
+    def paths(numbers: NDArray[np.int64], side: int) -> list[Path]:
+        return [Path(pairs.key(2 * int(i) + side)) for i in numbers]
+
+    sides = paths(known, 0), paths(known, 1)
+    return Division(known, unseen, sides, paths(unseen, 0), paths(unseen, 1))
+
+
+def translator_run(
+    division: Division, seed: int, options: argparse.Namespace, runs: dict[str, Any]
+) -> PictureStyle:
+    """The translator of a seed; ``runs`` gets what is new about it."""
+    out = options.out / str(seed)
+    run = translator_of(division.sides, seed=seed, out=out, epochs=options.epochs)
+    style: PictureStyle = run["style"]
+    if str(seed) not in runs:
+        facts = {name: run[name] for name in ("epoch", "cpu_seconds")} | {"side": SIDE}
+        runs[str(seed)] = facts | distances(style, division.asked, division.shown)
+        print(f"translator, seed {seed}:", runs[str(seed)])
+    return style
+
+
+def of_encoder(
+    name: str, pairs: Dataset, options: argparse.Namespace, runs: dict[str, Any]
+) -> dict[str, Any]:
+    """The recalls of one encoder by every option, over the seeds."""
+    by_option: dict[str, list[tuple[float, float]]] = {}
+    rows: Vectors | None = None
+    for seed in options.seeds:
+        division = divided(pairs, seed)
+        style = None
+        if seed in options.trained:
+            style = translator_run(division, seed, options, runs)
+        if rows is None or name in LEARNED:
+            known = np.sort(np.r_[2 * division.known, 2 * division.known + 1])
+            encoder = encoder_of(name, pairs.subset(known), seed)
+            rows = encode_dataset(encoder, pairs, progress=False).vectors
+        for option, values in measured(encoder, rows, division, style).items():
+            by_option.setdefault(option, []).append(values)
+            print(f"{name:10} seed {seed} {option:24} @1 {values[0]:.3f}, @10 {values[1]:.3f}")
+    return {option: summary(values) for option, values in by_option.items()}
 
 
 def main() -> None:
@@ -194,11 +222,7 @@ def main() -> None:
     found, runs = dict(kept.get("results", {})), dict(kept.get("translator", {}))
     bars: dict[str, bool] = {}
     for name in options.encoders:
-        by_option: dict[str, list[tuple[float, float]]] = {}
-        for seed in options.seeds:
-            for option, values in one_seed(name, pairs, seed, options, runs).items():
-                by_option.setdefault(option, []).append(values)
-        found[name] = {option: summary(values) for option, values in by_option.items()}
+        found[name] = of_encoder(name, pairs, options, runs)
         bars = judged(found, list(runs.values()))
         result = {
             "pairs": len(pairs) // 2,

@@ -22,7 +22,7 @@ from fastretrieve.encoders.encoding import as_array, refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup.moments import MAX_AXES, Moments
+from fastretrieve.gallery.lookup.moments import MAX_AXES, Moments, moments_of
 from fastretrieve.gallery.store.manifest import Manifest
 
 How = Literal["mean", "coral", "whiten"]
@@ -103,6 +103,21 @@ class VectorStyle:
         self.how, self.queries, self.items, self.metric = how, queries, items, metric
         self.made_for = made_for  # the hash of the weights of the encoder of these vectors
         self.name = name
+
+    @classmethod
+    def fit(
+        cls,
+        how: How,
+        queries: NDArray[Any],
+        items: NDArray[Any],
+        *,
+        metric: str,
+        made_for: str,
+        name: str,
+    ) -> VectorStyle:
+        """A style from vectors of pictures like the queries, and of items."""
+        sides = [moments_of(comparable(rows, metric)) for rows in (queries, items)]
+        return cls(how, sides[0], sides[1], metric=metric, made_for=made_for, name=name)
 
     def refuse_others(self, manifest: Manifest, encoder: Encoder) -> None:
         """Raise where it was fitted to vectors of another kind than the gallery's."""

@@ -16,7 +16,6 @@ from fastretrieve.encoders.encoding import encode_dataset
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding
-from fastretrieve.gallery.lookup.moments import moments_of
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import Query
 from fastretrieve.gallery.lookup.styles import (
@@ -26,7 +25,6 @@ from fastretrieve.gallery.lookup.styles import (
     Translation,
     VectorStyle,
     checked_how,
-    comparable,
 )
 from fastretrieve.gallery.store import parts
 
@@ -140,17 +138,13 @@ def fit_style(opened: Opened, source: Any, *, how: str, progress: bool | None) -
             raise GalleryError(
                 f"{n} {what} are too few to fit a style to; at least {FEWEST}, better some hundred"
             )
-    of_queries, of_items = (
-        moments_of(comparable(each, manifest.metric)) for each in (found.vectors, rows)
-    )
-    name = Path(source).name if isinstance(source, (str, os.PathLike)) else "pictures"
-    return VectorStyle(
+    return VectorStyle.fit(
         chosen,
-        of_queries,
-        of_items,
+        found.vectors,
+        rows,
         metric=manifest.metric,
         made_for=manifest.weights_sha256,
-        name=name,
+        name=Path(source).name if isinstance(source, (str, os.PathLike)) else "pictures",
     )
 
 
