@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import fastretrieve as fr
 from fastretrieve import cli
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder, write_encoder
+from fastretrieve.encoders.blocks.repainting import Framing
 from fastretrieve.encoders.models.translator import TranslatorEncoder
 from fastretrieve.gallery.lookup import styles, translating
 from fastretrieve.gallery.lookup.moments import MAX_AXES, moments_of
@@ -236,6 +237,17 @@ def test_a_translator_learns_a_style_from_unpaired_pictures(
         assert sheet.height > 4 * 56  # originals and translations, twice
 
 
+def test_a_frame_begins_where_it_was_and_can_be_moved() -> None:
+    framing = Framing(3, width=4)
+    framing.start()
+    images = torch.rand(2, 3, 21, 14, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(framing(images).detach(), images, atol=1e-5, rtol=0)
+    framing.place.bias.data[0] = 9.0  # as wide a view as there is: things look narrower
+    middle = torch.zeros(1, 3, 8, 8)
+    middle[..., 2:6] = 1
+    assert 0 < float(framing(middle).detach().sum()) < 0.7 * float(middle.sum())
+
+
 def test_a_translated_query_is_searched_and_shown(
     gallery: fr.Gallery, folders: dict[str, Path], translator: Path, tmp_path: Path
 ) -> None:
@@ -400,6 +412,8 @@ def test_what_training_refuses(folders: dict[str, Path], tmp_path: Path) -> None
 
 def test_more_than_two_labels_are_refused() -> None:
     made = TranslatorEncoder(dim=4, image_size=8, width=4)
+    with pytest.raises(ValueError, match="perceptual is the weight of a loss"):
+        TranslatorEncoder(perceptual=-1)
     with pytest.raises(ValueError, match="learns from two folders"):
         made.loss(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 2]))
 

@@ -1,6 +1,6 @@
 """``/openapi.json``: what FastAPI writes by itself, and what only a running server knows.
 
-The largest ``k``, and which columns there are and what they hold.
+The largest ``k``, which columns there are and what they hold, and whether there is a style.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
             fields = body["properties"]
             for field, maximum in most.items():
                 fields[field]["maximum"] = maximum
+            if service.style is None:
+                fields["translate"]["enum"] = ["false"]
             fields["image"]["format"] = "binary"
             fields["filters"] |= {
                 "format": "filters",  # so that a generator can be told what it is

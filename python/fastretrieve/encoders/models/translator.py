@@ -60,7 +60,7 @@ class TranslatorEncoder(TorchEncoder):
     capabilities = frozenset({"trainable", "translate"})
     unsaved_bytes = UNSAVED_BYTES
     progress_figure = Figure("return", "lower")  # the losses of the game need not fall
-    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.99), batch_size=16, steps=2000)
+    recipe = Recipe(lr=1e-3, weight_decay=0.0, betas=(0.5, 0.99), batch_size=16, steps=1000)
     augmentable = False  # it changes real and repainted pictures alike
     needs_labels = True
     needs_class_mates = True  # half of a batch is of each style

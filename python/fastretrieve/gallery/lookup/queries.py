@@ -67,10 +67,11 @@ class QueryEncoder:
         """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
         return self.of_content(*self.content(asked))
 
-    def of_content(self, content: Any, title: str) -> Query:
-        """Encode an item that is decoded already."""
+    def of_content(self, content: Any, title: str, *, instead: Any = None) -> Query:
+        """Encode an item that is decoded already, or ``instead`` what was made of it."""
         picture = partial(_picture, content, self.encoder.modality)
-        return Query(self.encode([content])[0], title, picture, None)
+        vector = self.encode([content if instead is None else instead])[0]
+        return Query(vector, title, picture, None)
 
     def encode(self, contents: list[Any]) -> NDArray[np.float32]:
         """Vectors [n, dim] of decoded items."""

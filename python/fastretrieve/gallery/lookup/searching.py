@@ -50,7 +50,7 @@ def search(
     asked = (
         _query(opened, query)
         if translate is None
-        else translating.translated(opened, query, translate)
+        else translating.translated(opened, query, translate, plain=_query)
     )
     encoded = _now(opened)
     leave_out = [] if include_self or asked.item_id is None else [asked.item_id]

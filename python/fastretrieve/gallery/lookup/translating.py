@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,25 +85,28 @@ def _found(opened: Opened, asked: Any) -> Style:
     return found
 
 
-def translated(opened: Opened, query: Any, translate: Any) -> Query:
-    """A query in the gallery's style."""
+def translated(
+    opened: Opened, query: Any, translate: Any, *, plain: Callable[[Opened, Any], Query]
+) -> Query:
+    """A query in the gallery's style; ``plain`` makes one as it is."""
     style = style_of(opened, translate)
+    if isinstance(style, VectorStyle):
+        asked = plain(opened, query)
+        how = Translation(style.name, style.how, None)
+        return asked._replace(vector=style.vector(asked.vector), translation=how)
     item_id = None
     if finding.is_item(query):
         (item_id,) = finding.ids_of(opened.storage, query)
-        item, modality = finding.item(opened.storage, item_id), opened.queries.encoder.modality
+        item = finding.item(opened.storage, item_id)
         path = parts.item_file(opened.storage.folder, item.path)
-        content, title = read_item(path, modality=modality, box=item.box), item.origin
+        modality, title = opened.queries.encoder.modality, item.origin
+        content = read_item(path, modality=modality, box=item.box)
     else:
         content, title = opened.queries.content(query)
-    asked = opened.queries.of_content(content, title)._replace(item_id=item_id)
-    if isinstance(style, VectorStyle):
-        moved = style.vector(asked.vector)
-        return asked._replace(vector=moved, translation=Translation(style.name, style.how, None))
     picture = style.picture(content)
-    vector = opened.queries.encode([picture])[0]
-    translation = Translation(style.name, style.how, picture)
-    return asked._replace(vector=vector, translation=translation)
+    asked = opened.queries.of_content(content, title, instead=picture)
+    how = Translation(style.name, style.how, picture)
+    return asked._replace(item_id=item_id, translation=how)
 
 
 def load_style(directory: Path) -> Style:
