@@ -74,7 +74,7 @@ class TranslatorEncoder(TorchEncoder):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         width: int = 16,
-        perceptual: float = 1.0,
+        perceptual: float = 2.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
@@ -117,7 +117,7 @@ class TranslatorEncoder(TorchEncoder):
         """Each player's loss; "return" and "stay" are mean errors of a pixel."""
         a, b = self._sides(self.on_device(batch), labels)
         if not len(a) or not len(b):  # whatever is left of a last batch
-            nothing = 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+            nothing = torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0
             return dict.fromkeys(("critics", "painters", "return", "stay"), nothing)
         as_b, same_b = self.there(torch.cat([a, b])).split([len(a), len(b)])
         as_a, same_a = self.back(torch.cat([b, a])).split([len(b), len(a)])

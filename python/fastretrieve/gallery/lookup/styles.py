@@ -69,7 +69,7 @@ class PictureStyle:
             )
         kinds = [getattr(each, "channels", None) for each in (self.translator, encoder)]
         if None not in kinds and kinds[0] != kinds[1]:
-            of = {1: "grey", 3: "colour"}
+            of: dict[Any, str] = {1: "grey", 3: "colour"}
             raise GalleryError(
                 f"style {self.name} was trained for {of.get(kinds[0])} pictures (channels="
                 f"{kinds[0]}), and the gallery's encoder {encoder.name!r} takes "
@@ -140,7 +140,8 @@ class VectorStyle:
             if self.how == "coral":
                 rows = self.items.powered(self.queries.powered(rows, -0.5), 0.5)
             moved = rows + self.items.mean
-        return moved[0].astype(np.float32)
+        found: NDArray[np.float32] = moved[0].astype(np.float32)
+        return found
 
     def save(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``weights.safetensors``, as encoders are saved."""
@@ -172,7 +173,7 @@ def _moments_in(saved: files.SavedEncoder) -> list[Moments]:
     """The moments of both sides; their shapes are checked before anything is read."""
     shapes = {key: entry.shape for key, entry in saved.entries().items()}
     dim = shapes.get("items.mean", ())
-    wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     for side in _SIDES:
         n_axes = shapes.get(f"{side}.variances", ())
         if len(dim) != 1 or dim[0] < 1 or len(n_axes) != 1 or n_axes[0] > MAX_AXES:

@@ -132,7 +132,7 @@ def fit_style(opened: Opened, source: Any, *, how: str, progress: bool | None) -
     """Fit a style to pictures like the queries, and to what the gallery holds."""
     encoder, manifest = opened.queries.encoder, opened.storage.manifest
     chosen = checked_how(how, manifest.metric)
-    data = open_dataset(source, modality=manifest.modality)
+    data = open_dataset(source, modality=encoder.modality)
     picked = np.random.default_rng(0).permutation(len(data))[:FIT_PICTURES]
     found = encode_dataset(encoder, data.subset(np.sort(picked)), progress=progress)
     rows = finding.sample(opened, FIT_ITEMS)
