@@ -22,6 +22,7 @@ from fastretrieve.encoders.models.cnn import CnnEncoder
 from fastretrieve.encoders.models.fused import ALONE, CHOICES
 from fastretrieve.encoders.models.gan import GanEncoder
 from fastretrieve.encoders.models.rnn import RnnEncoder
+from fastretrieve.encoders.models.translator import TranslatorEncoder
 from fastretrieve.encoders.models.vae import VaeEncoder
 from fastretrieve.testing import parametrize_checks
 
@@ -55,6 +56,7 @@ def images(n: int, size: tuple[int, int] = (16, 16), channels: int = 1) -> torch
     lambda: AutoencoderEncoder(dim=8, width=8, image_size=20),
     lambda: VaeEncoder(dim=8, width=8, image_size=20),
     lambda: GanEncoder(dim=24, width=8, latent=8, image_size=20),
+    lambda: TranslatorEncoder(dim=8, width=8, image_size=20),
     lambda: AutoregressiveEncoder(dim=8, width=8, blocks=2, mixture=2, image_size=10),
     lambda: RnnEncoder(dim=8, hidden=16),
     load=None,

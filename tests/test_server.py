@@ -105,11 +105,11 @@ def test_no_picture_outlives_a_change_of_the_gallery(
     gallery.add(class_folders(tmp_path / "photos", 2))
     service = Service(gallery, Limits())
     first = service.picture(1, size=64)
-    assert list(service._cache.values()) == [first]
+    assert list(service.cache.pictures.values()) == [first]
     gallery.forget(1)
     second = service.picture(2, size=64)
-    assert list(service._cache.values()) == [second]
-    assert service._cached_bytes == len(second)
+    assert list(service.cache.pictures.values()) == [second]
+    assert service.cache.n_bytes == len(second)
 
     def slow(path: Path, **options: Any) -> bytes:
         gallery.forget(3)
@@ -117,7 +117,7 @@ def test_no_picture_outlives_a_change_of_the_gallery(
 
     monkeypatch.setattr("fastretrieve.server.service.small_picture", slow)
     service.picture(3, size=64)
-    assert b"made of item 3" not in service._cache.values()
+    assert b"made of item 3" not in service.cache.pictures.values()
 
 
 def test_only_what_the_gallery_holds_is_served(web: httpx.Client, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from fastretrieve.encoders.models.cnn import CnnEncoder
 from fastretrieve.encoders.models.gan import GanEncoder
+from fastretrieve.encoders.models.translator import TranslatorEncoder
 from fastretrieve.training import CheckpointError
 from fastretrieve.training.run import Run
 from fastretrieve.training.stepping import Stepper
@@ -52,7 +53,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_callers_randomness_alone()
 
 
 @pytest.mark.parametrize("step", [1, 6, 8, 15], ids=["first", "middle", "epoch end", "last"])
-@pytest.mark.parametrize("cls", [CnnEncoder, GanEncoder])
+@pytest.mark.parametrize("cls", [CnnEncoder, GanEncoder, TranslatorEncoder])
 def test_an_interrupted_run_goes_on_to_the_same_result(
     cls: type, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

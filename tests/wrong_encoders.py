@@ -31,6 +31,7 @@ class RightEncoder(TorchEncoder):
             "invert",
             "layers",
             "parts",
+            "translate",
         }
     )
     progress_figure = Figure("reconstruction", "lower")
@@ -100,6 +101,9 @@ class RightEncoder(TorchEncoder):
             weight = self.down.weight.T.view(8, 8, self.dim)
             constant = self.down.bias - self.down.weight @ self.centre
             return pixels * weight, constant.expand(len(pixels), -1)
+
+    def translate(self, batch):
+        return 1 - self.on_device(batch)
 
 
 class OtherVersion(RightEncoder):
@@ -447,6 +451,16 @@ class PartsInAnotherOrder(RightEncoder):
         return located.permute(0, 3, 1, 2), constant
 
 
+class TranslatesByTheBatch(RightEncoder):
+    def translate(self, batch):
+        return batch / batch.max()
+
+
+class TranslatesBeyondWhite(RightEncoder):
+    def translate(self, batch):
+        return 2 * batch
+
+
 class GreyOnly(RightEncoder):
     """Right, but it refuses colour: a preprocess that fails is a failed check, not a crash."""
 
@@ -489,4 +503,5 @@ WRONG = {
     ],
     "layers": [LayersAreMaps, LayersOfTheBatch],
     "parts": [PartsWithoutConstant, PartsThatSayNothing, PartsOfTheBatch, PartsInAnotherOrder],
+    "translate": [TranslatesByTheBatch, TranslatesBeyondWhite],
 }

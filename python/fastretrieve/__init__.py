@@ -57,6 +57,7 @@ _PUBLIC = {
     "Clustering": "gallery",
     "Explanation": "gallery",
     "Imagine": "gallery",
+    "Translate": "gallery",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -33,6 +33,7 @@ from fastretrieve.gallery import Gallery as Gallery
 from fastretrieve.gallery import GalleryError as GalleryError
 from fastretrieve.gallery import Imagine as Imagine
 from fastretrieve.gallery import Matches as Matches
+from fastretrieve.gallery import Translate as Translate
 from fastretrieve.index import Index as Index
 from fastretrieve.ops.clustering import Clusters as Clusters
 from fastretrieve.ops.clustering import kmeans as kmeans

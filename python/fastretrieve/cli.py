@@ -34,6 +34,7 @@ VERBS = {
     ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
     "explain": Verb("fastretrieve.gallery.explaining:explain", "Say why an item matched."),
+    "style": Verb("fastretrieve.gallery.styling:style", "Fit a style of queries to a gallery."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),
     "clusters": Verb(
         "fastretrieve.gallery.clustering_command:clusters", "Group a gallery by likeness."

@@ -65,4 +65,4 @@ def test_a_gallery_without_clusters_shows_no_row_of_them(browser: Any, tmp_path:
     made = new_gallery(tmp_path / "g")
     made.add([picture(i) for i in range(24)])
     with serving(made) as where, opened(browser, where, console=True) as page:
-        expect(page.locator("#groups")).to_be_hidden()
+        expect(page.locator("#switches")).to_be_hidden()

@@ -32,6 +32,7 @@ _OURS = (
     "pretrained",
     "module",
     "adapter",
+    "translator",
 )
 UNSAVED_BYTES = 32 << 20  # of the built-in encoders, which save all that they build
 

@@ -62,6 +62,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "invert": ("invert", "draw"),
     "layers": ("layers",),
     "parts": ("parts",),
+    "translate": ("translate",),
 }
 """Each optional capability and the attributes that an encoder declaring it must have."""
 
@@ -221,5 +222,15 @@ class Parted(Encoder, Protocol):
         """Return float32 parts [n, positions_y, positions_x, dim] and a constant [n, dim], in
         evaluation mode and without gradients. The parts and the constant of an item sum to its
         row of ``encode``. Positions divide the image evenly, from its top left.
+        """
+        ...
+
+
+class Translates(Encoder, Protocol):
+    """Capability "translate": pictures of one style as pictures of another."""
+
+    def translate(self, batch: Batch) -> torch.Tensor:
+        """Return the batch in the other style: the same shape and range; an item alone and in any
+        batch becomes the same.
         """
         ...

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.lookup.heat import Explanation, HeatMap
     from fastretrieve.gallery.lookup.imagining import Imagine
     from fastretrieve.gallery.lookup.matches import Match, Matches
+    from fastretrieve.gallery.lookup.translating import Translate
     from fastretrieve.gallery.store.forgetting import Forgotten
     from fastretrieve.gallery.store.items import Item
 
@@ -33,6 +34,7 @@ __all__ = [
     "Item",
     "Match",
     "Matches",
+    "Translate",
 ]
 
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "Item": "store.items",
     "Match": "lookup.matches",
     "Matches": "lookup.matches",
+    "Translate": "lookup.translating",
 }
 
 

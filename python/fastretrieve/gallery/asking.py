@@ -19,6 +19,7 @@ from fastretrieve.gallery.terminal import (
     RegionOption,
     SaveOption,
     Split,
+    TranslateOption,
     WhereOption,
     console,
     counted,
@@ -46,6 +47,7 @@ def search(
     spread: Annotated[
         float, typer.Option(help="How far imagined pictures are from the query: above 0, to 1.")
     ] = 0.3,
+    translate: TranslateOption = None,
     diversity: Annotated[
         float, typer.Option(help="How much the items should differ from each other: 0 to 1.")
     ] = 0.0,
@@ -76,6 +78,7 @@ def search(
             k=k,
             where=where,
             imagine=_imagine(imagine, n=n, spread=spread),
+            translate=translate,
             diversity=diversity,
             region=region_of(region),
             within=stay,
@@ -88,9 +91,7 @@ def search(
                 console().print(_table(matches))
             else:
                 typer.echo("nothing was found" + (f" where {where}" if where else ""))
-            inside = "" if matches.cluster is None else f", within cluster {matches.cluster}"
-            wrote = f"; wrote {save}" if save else ""
-            typer.echo(_timing(matches.seconds, holds) + inside + wrote)
+            typer.echo(_timing(matches.seconds, holds) + _told(matches, save))
         if show:
             matches.show()
 
@@ -99,6 +100,13 @@ def _imagine(generators: list[str] | None, **options: Any) -> Any:
     from fastretrieve.gallery import Imagine
 
     return Imagine(generators, **options) if generators else None
+
+
+def _told(matches: Matches, save: Path | None) -> str:
+    """What else is to be said of a search."""
+    inside = "" if matches.cluster is None else f", within cluster {matches.cluster}"
+    how = f"; translated by {matches.translation}" if matches.translation else ""
+    return inside + how + (f"; wrote {save}" if save else "")
 
 
 def duplicates(

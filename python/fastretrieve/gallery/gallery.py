@@ -20,7 +20,7 @@ from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching
+from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching, translating
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
@@ -30,6 +30,7 @@ from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.lookup.regions import Region
+from fastretrieve.gallery.lookup.styles import Style, Styles, VectorStyle
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.store import (
     changing,
@@ -68,7 +69,7 @@ class Gallery:
                 "Gallery.open(path) opens a gallery, Gallery.create(path, encoder=...) makes one"
             )
         self._storage = storage
-        self._opened = Opened(storage, encoder, Conditions(), Clusters(storage.folder))
+        self._opened = Opened(storage, encoder, Conditions(), Clusters(storage.folder), Styles())
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -211,6 +212,7 @@ class Gallery:
         offset: int = 0,
         include_self: bool = False,
         imagine: Any = None,
+        translate: Any = None,
         diversity: float = 0.0,
         region: Region | None = None,
         within: Any = None,
@@ -223,10 +225,14 @@ class Gallery:
 
         ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
         that a generator draws, too; ``match.found_by`` says which picture found an item.
-        ``diversity`` between 0 and 1 makes the items differ from each other.
-        ``region`` is the part of the query's picture to search with: (left, top, right, bottom) in
-        pixels of it, upright. ``within="cluster"`` answers from the cluster nearest to the query
-        alone, ``within=3`` from that one (:meth:`clusters`).
+        ``translate`` carries the query into the gallery's style before searching: the directory of
+        a style, or ``fr.Translate(...)``. ``diversity`` between 0 and 1 makes the items differ from
+        each other. ``region`` is the part of the query's picture to search with: (left, top, right,
+        bottom) in pixels of it, upright. ``within="cluster"`` answers from the cluster nearest to
+        the query alone, ``within=3`` from that one (:meth:`clusters`).
+
+        They go together: the region is cut out first, then translated; pictures are imagined like
+        what comes of that, and its own vector chooses the cluster.
         """
         return searching.search(
             self._opened,
@@ -236,6 +242,7 @@ class Gallery:
             offset=offset,
             include_self=include_self,
             imagine=imagine,
+            translate=translate,
             diversity=diversity,
             region=region,
             within=within,
@@ -301,6 +308,28 @@ class Gallery:
         ('occlusion', (8, 8))
         """
         return explaining.explain(self._opened, query, item, region=region)
+
+    def open_style(self, translate: Any) -> Style:
+        """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""
+        return translating.style_of(self._opened, translate)
+
+    def fit_style(
+        self,
+        pictures: Any,
+        *,
+        how: str = "whiten",
+        out: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> VectorStyle:
+        """Fit a style for ``search(..., translate=...)`` to pictures like the queries.
+
+        ``pictures`` is what ``fr.open_dataset`` takes; no labels, no pairs. ``how`` is as in
+        ``fr.Translate``. It fits this gallery's encoder; ``out`` is a directory to save it in.
+        """
+        style = translating.fit_style(self._opened, pictures, how=how, progress=progress)
+        if out is not None:
+            style.save(out)
+        return style
 
     def recommend(
         self,

@@ -75,6 +75,14 @@ ImagineOption = Annotated[
         show_default=False,
     ),
 ]
+TranslateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--translate",
+        help="Carry the query into the gallery's style by this style's directory.",
+        show_default=False,
+    ),
+]
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ _PAGE = (
     "imagining.js",
     "pictures.js",
     "region.js",
+    "switches.js",
+    "translating.js",
     "uploads.js",
     "icon.svg",
 )
@@ -52,12 +54,14 @@ def create_app(
     token: str | None = None,
     only_local: bool = True,
     imagine: Any = None,
+    translate: Any = None,
 ) -> FastAPI:
     """An ASGI application for one gallery. ``only_local`` answers only to this machine's names.
-    ``imagine``, as for ``Gallery.search``, lets visitors search with imagined pictures.
+    ``imagine`` and ``translate``, as for ``Gallery.search``, are what visitors may switch on: to
+    search with imagined pictures, and to carry theirs into the gallery's style.
     """
     opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
-    service = Service(opened, limits or Limits(), imagine=imagine)
+    service = Service(opened, limits or Limits(), imagine=imagine, translate=translate)
     figures = Figures()
 
     @contextlib.asynccontextmanager
@@ -156,12 +160,20 @@ def run(
     token: str | None = None,
     limits: Limits | None = None,
     imagine: Any = None,
+    translate: Any = None,
 ) -> None:
     """Serve until interrupted. Port 0 takes any that is free."""
     import uvicorn
 
     is_local = host in ("127.0.0.1", "localhost", "::1")
-    app = create_app(gallery, limits=limits, token=token, only_local=is_local, imagine=imagine)
+    app = create_app(
+        gallery,
+        limits=limits,
+        token=token,
+        only_local=is_local,
+        imagine=imagine,
+        translate=translate,
+    )
     with _listening(host, port) as listening:
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
         where = f"http://{name}:{listening.getsockname()[1]}/"

@@ -12,6 +12,7 @@ from fastretrieve.gallery.terminal import (
     EncoderOption,
     GalleryPath,
     ImagineOption,
+    TranslateOption,
     open_gallery,
     sentences,
 )
@@ -33,6 +34,7 @@ def serve(
         float, typer.Option(min=0.001, help="The largest upload, in megabytes.")
     ] = 20.0,
     imagine: ImagineOption = None,
+    translate: TranslateOption = None,
     encoder: EncoderOption = None,
     device: Device = "cpu",
 ) -> None:
@@ -44,4 +46,12 @@ def serve(
         with wanting("serve", "serve"):
             from fastretrieve.server import Limits, run
         limits = Limits(upload_bytes=int(max_upload_mb * 1e6))
-        run(opened, host=host, port=port, token=token, limits=limits, imagine=imagine or None)
+        run(
+            opened,
+            host=host,
+            port=port,
+            token=token,
+            limits=limits,
+            imagine=imagine or None,
+            translate=translate,
+        )

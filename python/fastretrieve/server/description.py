@@ -1,6 +1,6 @@
 """``/openapi.json``: what FastAPI writes by itself, and what only a running server knows.
 
-The largest ``k``, and which columns there are and what they hold.
+The largest ``k``, which columns there are and what they hold, and which switches are offered.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     limits = service.limits
     conditions = described(service.columns.kinds())
     most = {"k": limits.results, "offset": limits.depth - limits.results}
+    off = _switched_off(service)
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] in most:
                     parameter["schema"]["maximum"] = most[parameter["name"]]
+                elif parameter["name"] in off:
+                    parameter["schema"]["enum"] = [off[parameter["name"]]]
                 elif parameter["name"] == "filters":
                     parameter.pop("schema")
                     parameter["content"] = {"application/json": {"schema": conditions}}
@@ -56,6 +59,8 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
             fields = body["properties"]
             for field in most.keys() & fields.keys():
                 fields[field]["maximum"] = most[field]
+            for field in off.keys() & fields.keys():
+                fields[field]["enum"] = [off[field]]
             fields["image"]["format"] = "binary"
             if "filters" not in fields:
                 continue
@@ -65,3 +70,13 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
                 "contentSchema": conditions,
             }
     return schema
+
+
+def _switched_off(service: Service) -> dict[str, str]:
+    """The switches that this gallery or its operator does not offer, and what they stand at."""
+    offered = {
+        "imagine": service.imagining.n > 0,
+        "translate": service.style is not None,
+        "within": service.gallery.has_clusters,
+    }
+    return {name: "all" if name == "within" else "false" for name in offered if not offered[name]}

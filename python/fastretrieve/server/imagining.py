@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
 from typing import Any
-
-from PIL import Image
 
 from fastretrieve.gallery import Gallery, GalleryError, Imagine
 from fastretrieve.gallery.lookup.imagining import Artists, device_of
-from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.server.limits import Limits, Refused
 
 
@@ -40,8 +35,3 @@ class Imagining:
         if imagine and self._imagine is None:
             raise Refused(422, "imagine: this server has no generator")
         return self._imagine if imagine else None
-
-
-def as_text(pictures: Sequence[Image.Image]) -> list[str]:
-    """Pictures as JSON can hold them: JPEG in base64."""
-    return [base64.b64encode(jpeg(picture)).decode() for picture in pictures]

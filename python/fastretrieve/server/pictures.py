@@ -6,6 +6,7 @@ before they are decoded, those of all frames together where all are decoded.
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from pathlib import Path
@@ -76,6 +77,11 @@ def small_picture(path: Path, *, modality: str, box: Box | None, size: int, limi
         )
     image.thumbnail((size, size))
     return jpeg(image)
+
+
+def as_text(picture: Image.Image) -> str:
+    """A picture as JSON can hold it: a JPEG in base64."""
+    return base64.b64encode(jpeg(picture)).decode()
 
 
 def check_file(path: Path, *, limit: int) -> None:

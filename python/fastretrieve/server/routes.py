@@ -8,20 +8,24 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from fastretrieve.server import filters as conditions
 from fastretrieve.server import regions
+from fastretrieve.server.answers import (
+    ClusterPage,
+    Explained,
+    Facts,
+    Page,
+    Problem,
+    Shown,
+    ShownCluster,
+)
+from fastretrieve.server.asking import Asked, Stay
 from fastretrieve.server.limits import Refused
 from fastretrieve.server.service import Service
 
 _LARGEST = 2**63 - 1  # of the ids of an index
-
-
-class Problem(BaseModel):
-    """Why there is no answer."""
-
-    detail: str
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -46,97 +50,6 @@ EVERYWHERE = _problems(400, 401, 403, 408, 413, 421, 431, 503)
 router = APIRouter(prefix="/api", responses=EVERYWHERE)
 
 
-class Shown(BaseModel):
-    """An item of the gallery."""
-
-    id: int
-    name: str
-    label: str | None
-    caption: str | None
-    width: int | None
-    height: int | None
-    metadata: dict[str, Any]
-    picture: str = Field(description="Where its picture is, relative to the page.")
-    score: float | None = None
-    found_by: int | None = Field(
-        default=None, description="Its picture: 0 the query, i the i-th imagined one."
-    )
-
-
-class Page(BaseModel):
-    """A page of items, the best first."""
-
-    matches: list[Shown]
-    offset: int
-    more: bool = Field(description="Whether there is a next page.")
-    imagined: list[str] = Field(
-        default=[], description="The pictures that were searched with, too: JPEG in base64."
-    )
-    timing: dict[str, float] = Field(default={}, description="Milliseconds by stage.")
-    cluster: int | None = Field(default=None, description="The only one that was searched.")
-
-
-class ShownCluster(BaseModel):
-    """A cluster of the gallery."""
-
-    number: int
-    name: str
-    size: int
-    share: float | None = Field(
-        description="Of the members whose label is the name; null if no label names it."
-    )
-    picture: str = Field(description="Of the member nearest to the centre.")
-
-
-class ClusterPage(BaseModel):
-    """A page of clusters in order of their numbers."""
-
-    clusters: list[ShownCluster]
-    offset: int
-    more: bool = Field(description="Whether there is a next page.")
-
-
-class Heat(BaseModel):
-    """Where one of two pictures matches the other."""
-
-    heat: list[list[float]] = Field(
-        description="Shares of the positions, in rows from the top left; they sum to 1, or 0."
-    )
-    parts: list[list[float]] = Field(description="What each position adds to the score.")
-    constant: float = Field(description="With the parts it sums to the score.")
-
-
-class Explained(BaseModel):
-    """Why an item matches a query."""
-
-    score: float
-    metric: str
-    method: Literal["parts", "occlusion"] = Field(
-        description="By exact parts of the vectors, or by covering positions."
-    )
-    query: Heat
-    item: Heat
-
-
-class Facts(BaseModel):
-    """What the gallery is."""
-
-    name: str
-    items: int
-    encoder: str
-    dim: int
-    metric: str
-    modality: str
-    labels: dict[str, int]
-    clusters: int = Field(description="How many clusters it keeps.")
-    columns: list[str]
-    kinds: dict[str, conditions.Kind] = Field(
-        description="What the columns hold with which items can be filtered."
-    )
-    imagines: int = Field(description="How many pictures a search can imagine; 0: none.")
-    upload_bytes: int = Field(description="The largest upload.")
-
-
 def _as_written(value: Any) -> Any:
     """Refuse text that Python takes for a whole number and JSON does not, such as ``1_0``."""
     if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
@@ -144,22 +57,15 @@ def _as_written(value: Any) -> Any:
     return value
 
 
-def _as_truth(value: Any) -> Any:
-    """Refuse what Python takes for a truth value and JSON does not, such as ``yes``."""
-    if isinstance(value, str) and value not in ("true", "false"):
-        raise ValueError("true or false is wanted")
-    return value
-
-
-_TRUTH = BeforeValidator(_as_truth)
+Switch = Literal["false", "true"]
 _IMAGINE = "Search with pictures like this one that the server's generator draws, too."
+_TRANSLATE = "Carry the image into the gallery's style first."
 _DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
 ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
 Offset = Annotated[int, Query(ge=0, description="How many of the best to leave out."), _DIGITS]
 FiltersText = Annotated[str, Query(description="A JSON list of conditions.")]
 Number = Annotated[int, Path(ge=0, le=_LARGEST, description="Of a cluster."), _DIGITS]
-Stay = Literal["all", "cluster"]
 _STAY = "Whether to search all items, or the cluster nearest to the query alone."
 Within = Annotated[Stay, Query(description=_STAY)]
 _PART = {
@@ -189,22 +95,24 @@ async def search(
     k: Annotated[int, Form(ge=1), _DIGITS] = 24,
     offset: Annotated[int, Form(ge=0), _DIGITS] = 0,
     filters: Annotated[str, Form(description="A JSON list of conditions.")] = "[]",
-    imagine: Annotated[bool, Form(description=_IMAGINE), _TRUTH] = False,
+    imagine: Annotated[Switch, Form(description=_IMAGINE)] = "false",
+    translate: Annotated[Switch, Form(description=_TRANSLATE)] = "false",
     region: RegionField = "",
     within: Annotated[Stay, Form(description=_STAY)] = "all",
 ) -> Page:
     """The items nearest to an uploaded image, or to a part of it."""
     service = _service(request)
-    options = _options(service, k, offset, filters) | {
-        "imagine": imagine,
-        "region": regions.parsed(region),
-        "within": within,
-    }
+    asked = _asked(service, k, offset, filters)._replace(
+        imagine=imagine == "true",
+        translate=translate == "true",
+        region=regions.parsed(region),
+        within=within,
+    )
     started = time.perf_counter()
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns:  # here, so that one who waits takes no thread
         data = await image.read()
-        found = await run_in_threadpool(service.search_upload, data, started=started, **options)
+        found = await run_in_threadpool(service.search_upload, data, asked, started=started)
     return Page(**found)
 
 
@@ -212,7 +120,7 @@ async def search(
 def items(request: Request, k: K = 24, offset: Offset = 0, filters: FiltersText = "[]") -> Page:
     """The items of the gallery in order."""
     service = _service(request)
-    return Page(**service.browse(**_options(service, k, offset, filters)))
+    return Page(**service.browse(_asked(service, k, offset, filters)))
 
 
 @router.get("/items/{item_id}", responses=_problems(404, 422))
@@ -228,29 +136,26 @@ async def similar(
     k: K = 24,
     offset: Offset = 0,
     filters: FiltersText = "[]",
-    imagine: Annotated[bool, Query(description=_IMAGINE), _TRUTH] = False,
+    imagine: Annotated[Switch, Query(description=_IMAGINE)] = "false",
     region: RegionText = "",
     within: Within = "all",
 ) -> Page:
     """The items nearest to one of the gallery, or to a part of its picture."""
     service = _service(request)
-    options = _options(service, k, offset, filters) | {
-        "imagine": imagine,
-        "region": regions.parsed(region),
-        "within": within,
-    }
+    asked = _asked(service, k, offset, filters)._replace(
+        imagine=imagine == "true", region=regions.parsed(region), within=within
+    )
     turns: asyncio.Semaphore = request.app.state.uploads
     # What reads the item's file costs as much as an upload, and waits for its turn like one.
-    async with turns if imagine or region else contextlib.nullcontext():
-        return Page(**await run_in_threadpool(service.search_item, item_id, **options))
+    async with turns if asked.reads_files else contextlib.nullcontext():
+        return Page(**await run_in_threadpool(service.search_item, item_id, asked))
 
 
 @router.get("/clusters", responses=_problems(422))
 def clusters(request: Request, k: K = 24, offset: Offset = 0) -> ClusterPage:
     """The clusters of the gallery, none where it keeps none."""
     service = _service(request)
-    options = _options(service, k, offset, "[]")
-    return ClusterPage(**service.clusters(k=options["k"], offset=offset))
+    return ClusterPage(**service.clusters(_asked(service, k, offset, "[]")))
 
 
 @router.get("/clusters/{number}", responses=_problems(404, 422))
@@ -265,7 +170,7 @@ def members(
 ) -> Page:
     """The members of a cluster, those nearest to its centre first."""
     service = _service(request)
-    return Page(**service.members(number, **_options(service, k, offset, filters)))
+    return Page(**service.members(number, _asked(service, k, offset, filters)))
 
 
 @router.get("/items/{item_id}/explanation", responses=_problems(404, 422))
@@ -324,7 +229,7 @@ async def picture(
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-def _options(service: Service, k: int, offset: int, filters: str) -> dict[str, Any]:
+def _asked(service: Service, k: int, offset: int, filters: str) -> Asked:
     limits = service.limits
     if k > limits.results:
         raise Refused(422, f"k is at most {limits.results}")
@@ -334,4 +239,4 @@ def _options(service: Service, k: int, offset: int, filters: str) -> dict[str, A
             f"offset is at most {limits.depth - limits.results}, so that offset and k make "
             f"at most {limits.depth}",
         )
-    return {"k": k, "offset": offset, "filters": conditions.parsed(filters)}
+    return Asked(k, offset, conditions.parsed(filters))

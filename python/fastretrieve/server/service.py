@@ -7,9 +7,7 @@ import hashlib
 import logging
 import secrets
 import tempfile
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,12 @@ from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server import explaining
-from fastretrieve.server.filters import Condition, FilterColumns, plain, shown, shown_cluster
-from fastretrieve.server.imagining import Imagining, as_text
+from fastretrieve.server.asking import Asked
+from fastretrieve.server.cache import PictureCache
+from fastretrieve.server.filters import FilterColumns, plain, shown, shown_cluster
+from fastretrieve.server.imagining import Imagining
 from fastretrieve.server.limits import Limits, Refused
-from fastretrieve.server.pictures import check_upload, small_picture
+from fastretrieve.server.pictures import as_text, check_upload, small_picture
 from fastretrieve.server.regions import Shares
 
 log = logging.getLogger("fastretrieve.server")
@@ -34,15 +34,15 @@ log = logging.getLogger("fastretrieve.server")
 class Service:
     """One gallery on a page."""
 
-    def __init__(self, gallery: Gallery, limits: Limits, *, imagine: Any = None) -> None:
+    def __init__(
+        self, gallery: Gallery, limits: Limits, *, imagine: Any = None, translate: Any = None
+    ) -> None:
         self.gallery = gallery
         self.imagining = Imagining(gallery, limits, imagine)
+        self.style = None if translate is None else gallery.open_style(translate)
         self.limits = limits
         self.columns = FilterColumns(gallery)
-        self._cache: OrderedDict[Any, bytes] = OrderedDict()
-        self._cached_bytes = 0
-        self._generation = -1  # of the gallery, when the pictures in the cache were made
-        self._lock = threading.Lock()
+        self.cache = PictureCache(gallery, limit=limits.cache_bytes)
         self._secret = secrets.token_bytes(16)
 
     def warm_up(self) -> None:
@@ -50,36 +50,19 @@ class Service:
         len(self.gallery)
         _ = self.gallery.encoder
 
-    def search_upload(
-        self,
-        data: bytes,
-        *,
-        k: int,
-        offset: int,
-        filters: Sequence[Condition],
-        started: float,
-        imagine: bool = False,
-        region: Shares | None = None,
-        within: str = "all",
-    ) -> dict[str, Any]:
+    def search_upload(self, data: bytes, asked: Asked, *, started: float) -> dict[str, Any]:
         """``started`` is when the upload had arrived; it has waited for its turn since then."""
         turn = time.perf_counter()
         modality = self.gallery.manifest.modality
         kind = check_upload(data, limit=self.limits.pixels, modality=modality)
-        options: dict[str, Any] = {
-            "k": k + 1,
-            "offset": offset,
-            "where": self.columns.filters(filters),
-            "imagine": self.imagining.asked(imagine),
-            "within": self._within(within),
-        }
-        is_picture = kind_of(modality).is_picture
-        if region is not None:
+        options = self._options(asked)
+        if asked.region is not None:
             explaining.refuse_sequences(self.gallery)
-        least = self.imagining.side if region is None else None
-        query = self._decoded(data, least=least) if is_picture else None
-        if query is not None and region is not None:
-            options["region"] = explaining.region_of(query, region)
+        query = None
+        if kind_of(modality).is_picture:
+            query = self._decoded(data, is_reduced=asked.region is None)
+        if query is not None and asked.region is not None:
+            options["region"] = explaining.region_of(query, asked.region)
         decoded = time.perf_counter()
         with _without_paths():
             if query is not None:
@@ -87,14 +70,27 @@ class Service:
             else:
                 matches = self._search_sequence(data, kind, options)
         timing = {"wait_ms": turn - started, "decode_ms": decoded - turn}
-        return self._answer(matches, k=k, offset=offset, started=started, timing=timing)
+        return self._answer(matches, asked, started=started, timing=timing)
 
-    def _decoded(self, data: bytes, *, least: int | None) -> Image.Image:
-        """``least`` is the side at which it is looked at, None: as it is."""
-        own = longest_side(self.gallery.encoder)
-        size = None if own is None or least is None else max(own, least)
+    def _options(self, asked: Asked) -> dict[str, Any]:
+        """What ``Gallery.search`` is told, but for the region; one more item tells of a next page."""
+        if asked.translate and self.style is None:
+            raise Refused(422, "translate: this server has no style")
+        return {
+            "k": asked.k + 1,
+            "where": self.columns.filters(asked.filters),
+            "offset": asked.offset,
+            "imagine": self.imagining.asked(asked.imagine),
+            "translate": self.style if asked.translate else None,
+            "within": self._within(asked.within),
+        }
+
+    def _decoded(self, data: bytes, *, is_reduced: bool) -> Image.Image:
+        """A picture; reduced, as small as all that look at it permit."""
+        own = longest_side(self.gallery.encoder) if is_reduced else None
+        least = max(self.imagining.side, self.style.side if self.style else 0)
         try:
-            return decode(data, size=size)
+            return decode(data, size=own and max(own, least))
         except Exception:  # a damaged file makes a decoder raise anything at all
             raise Refused(422, f"these {len(data)} bytes are a damaged image") from None
 
@@ -107,34 +103,19 @@ class Service:
             except DataError:  # whose text names the file
                 raise Refused(422, f"these {len(data)} bytes are a damaged animation") from None
 
-    def search_item(
-        self,
-        item_id: int,
-        *,
-        k: int,
-        offset: int,
-        filters: Sequence[Condition],
-        imagine: bool = False,
-        region: Shares | None = None,
-        within: str = "all",
-    ) -> dict[str, Any]:
+    def search_item(self, item_id: int, asked: Asked) -> dict[str, Any]:
         started = time.perf_counter()
         item = self.item(item_id)
-        options: dict[str, Any] = {
-            "where": self.columns.filters(filters),
-            "offset": offset,
-            "imagine": self.imagining.asked(imagine),
-            "within": self._within(within),
-        }
+        options = self._options(asked)
         guard: Any = contextlib.nullcontext()
-        if imagine or region is not None:
+        if asked.reads_files:
             explaining.refuse_unseen(self.gallery, item, limit=self.limits.pixels)
-        if region is not None:
-            options["region"] = explaining.region_of(item, region)
+        if asked.region is not None:
+            options["region"] = explaining.region_of(item, asked.region)
             guard = explaining.refusing_changed()
         with guard, _without_paths():
-            matches = self.gallery.search(item, k=k + 1, **options)
-        return self._answer(matches, k=k, offset=offset, started=started, timing={})
+            matches = self.gallery.search(item, **options)
+        return self._answer(matches, asked, started=started, timing={})
 
     def explain(self, item_id: int, *, query: int, region: Shares | None) -> dict[str, Any]:
         """Why an item matches another one, or a part of it."""
@@ -144,9 +125,7 @@ class Service:
         """Why an item matches an upload, or a part of it."""
         explaining.refuse_sequences(self.gallery)
         check_upload(data, limit=self.limits.pixels, modality=self.gallery.manifest.modality)
-        return self._explained(
-            self._decoded(data, least=0 if region is None else None), item_id, region
-        )
+        return self._explained(self._decoded(data, is_reduced=region is None), item_id, region)
 
     def _explained(
         self, query: Item | Image.Image, item_id: int, region: Shares | None
@@ -156,28 +135,23 @@ class Service:
             self.gallery, query, self.item(item_id), region=region, limit=limit
         )
 
-    def clusters(self, *, k: int, offset: int) -> dict[str, Any]:
+    def clusters(self, asked: Asked) -> dict[str, Any]:
         """A part of the clusters; none where the gallery keeps none."""
-        found = self._clusters()
-        part = found[offset : offset + k]
+        found, end = self._clusters(), asked.offset + asked.k
         return {
-            "clusters": [shown_cluster(each) for each in part],
-            "offset": offset,
-            "more": len(found) > offset + k,
+            "clusters": [shown_cluster(each) for each in found[asked.offset : end]],
+            "offset": asked.offset,
+            "more": len(found) > end,
         }
 
-    def members(
-        self, number: int, *, k: int, offset: int, filters: Sequence[Condition]
-    ) -> dict[str, Any]:
+    def members(self, number: int, asked: Asked) -> dict[str, Any]:
         """The members of a cluster, those nearest to its centre first."""
         started = time.perf_counter()
         chosen = self.cluster(number)
-        where = self.columns.filters(filters)
+        options = self._options(asked) | {"within": chosen}
         with _without_paths():
-            matches = self.gallery.search(
-                chosen, k=k + 1, offset=offset, where=where, within=chosen
-            )
-        return self._answer(matches, k=k, offset=offset, started=started, timing={})
+            matches = self.gallery.search(chosen, **options)
+        return self._answer(matches, asked, started=started, timing={})
 
     def cluster(self, number: int) -> Cluster:
         chosen = next((each for each in self._clusters() if each.number == number), None)
@@ -195,14 +169,14 @@ class Service:
             raise Refused(422, "this gallery has no clusters")
         return within
 
-    def browse(self, *, k: int, offset: int, filters: Sequence[Condition]) -> dict[str, Any]:
-        where: list[Filter] = self.columns.filters(filters)
+    def browse(self, asked: Asked) -> dict[str, Any]:
+        where: list[Filter] = self.columns.filters(asked.filters)
         with _without_paths():
-            items = self.gallery.items(where, offset=offset, limit=k + 1)
+            items = self.gallery.items(where, offset=asked.offset, limit=asked.k + 1)
         return {
-            "matches": [shown(item) for item in items[:k]],
-            "offset": offset,
-            "more": len(items) > k,
+            "matches": [shown(item) for item in items[: asked.k]],
+            "offset": asked.offset,
+            "more": len(items) > asked.k,
         }
 
     def item(self, item_id: int) -> Item:
@@ -213,15 +187,12 @@ class Service:
 
     def tag(self, item_id: int, *, size: int) -> tuple[str, bytes | None]:
         """The tag of a picture, and the picture if it is in the cache."""
-        self._drop_stale()
+        self.cache.drop_stale()
         item = self.item(item_id)
         about = f"{item.hash or ''}-{item.id}-{size}".encode()
         # Not the hash itself: it would tell whether a file that one has is the one that is here.
         tag = hashlib.blake2b(about, key=self._secret, digest_size=16).hexdigest()
-        with self._lock:
-            if tag in self._cache:
-                self._cache.move_to_end(tag)
-            return tag, self._cache.get(tag)
+        return tag, self.cache.get(tag)
 
     def picture(self, item_id: int, *, size: int) -> bytes:
         """A picture of an item as a new JPEG.
@@ -244,27 +215,8 @@ class Service:
             size=size,
             limit=self.limits.pixels,
         )
-        self._remember(tag, data, generation)
+        self.cache.keep(tag, data, generation)
         return data
-
-    def _drop_stale(self) -> None:
-        """Empty the cache after a change of the gallery: items may have been forgotten."""
-        generation = self.gallery.generation
-        with self._lock:
-            if generation > self._generation:
-                self._cache.clear()
-                self._cached_bytes = 0
-                self._generation = generation
-
-    def _remember(self, tag: str, data: bytes, generation: int) -> None:
-        """Keep a picture, unless the gallery changed while it was made."""
-        self._drop_stale()
-        with self._lock:
-            if tag not in self._cache and generation == self._generation:
-                self._cache[tag] = data
-                self._cached_bytes += len(data)
-            while self._cached_bytes > self.limits.cache_bytes:
-                self._cached_bytes -= len(self._cache.popitem(last=False)[1])
 
     def facts(self) -> dict[str, Any]:
         """The facts that the page shows about the gallery."""
@@ -276,25 +228,30 @@ class Service:
             "kinds": self.columns.kinds(),
             "upload_bytes": self.limits.upload_bytes,
             "imagines": self.imagining.n,
+            "translates": self.style is not None,
         }
         return {**plain(known), **own}
 
     def _answer(
-        self, matches: Matches, *, k: int, offset: int, started: float, timing: dict[str, float]
+        self, matches: Matches, asked: Asked, *, started: float, timing: dict[str, float]
     ) -> dict[str, Any]:
         seconds = {
             **timing,
             "encode_ms": matches.seconds.encode,
             "search_ms": matches.seconds.search,
         }
-        found = [{**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[:k]]
+        how = matches.translation
+        found = [
+            {**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[: asked.k]
+        ]
         seconds["total_ms"] = time.perf_counter() - started
         return {
             "matches": found,
-            "offset": offset,
-            "more": len(matches) > k,
+            "offset": asked.offset,
+            "more": len(matches) > asked.k,
             "cluster": matches.cluster,
-            "imagined": as_text(matches.imagined),
+            "imagined": [as_text(picture) for picture in matches.imagined],
+            "translated": as_text(how.picture) if how and how.picture else None,
             "timing": {name: round(value * 1e3, 3) for name, value in seconds.items()},
         }
 

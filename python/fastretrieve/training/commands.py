@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def train(
+    out: Annotated[Path, typer.Option(help="Where the trained encoder goes.", show_default=False)],
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="A folder of class folders, a table, or files that hold many items (IDX, CIFAR, "
             ".npz, tar, Parquet).",
             show_default=False,
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Where the trained encoder goes.", show_default=False)],
+    ] = None,
     encoder: Annotated[
         str,
         typer.Option(help="cnn, autoencoder, vae, gan, rnn, ..., or a saved encoder's directory."),
@@ -51,6 +51,13 @@ def train(
         Path | None,
         typer.Option(help="A second folder: files of equal names are pairs to bring together."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="For a translator: pictures of the style to leave."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="For a translator: pictures of the style to reach.")
+    ] = None,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Show every class equally often.")
     ] = False,
@@ -76,6 +83,8 @@ def train(
         result = fit(
             made,
             data if pairs is None else _paired(data, pairs, made),
+            from_=from_,
+            to=to,
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
@@ -121,8 +130,10 @@ def _made(encoder: str, config: dict[str, Any]) -> Any:
     return load_encoder(encoder)
 
 
-def _paired(data: Path, other: Path, encoder: Any) -> Any:
+def _paired(data: Path | None, other: Path, encoder: Any) -> Any:
     """Two folders as pairs."""
+    if data is None:
+        raise ValueError("--pairs is the second folder of pairs; name the first one before it")
     from fastretrieve.data import open_dataset
 
     return open_dataset((data, other), pairs=True, modality=getattr(encoder, "modality", "image"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastretrieve.data import Dataset
 from fastretrieve.data.open import open_split
 from fastretrieve.data.splits import HELD_OUT, TRAIN
+from fastretrieve.data.styles import open_styles
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.training.features import (
@@ -33,8 +34,10 @@ from fastretrieve.training.validation import (
 
 def train(
     encoder: Any,
-    dataset: Any,
+    dataset: Any = None,
     *,
+    from_: Any = None,
+    to: Any = None,
     epochs: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -57,7 +60,8 @@ def train(
 ) -> TrainingResult:
     """Train ``encoder`` (an encoder, its name or its directory) on ``dataset``, in place.
 
-    ``dataset`` is whatever ``open_dataset`` takes; ``split`` chooses a part of it. Without it files
+    ``dataset`` is whatever ``open_dataset`` takes; ``split`` chooses a part of it. A ``translator``
+    takes two in its place: pictures ``from_`` one style and ``to`` another. Without ``split`` files
     with splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
 
     A tenth, at most 2,000 items, is held out to
@@ -108,19 +112,46 @@ def train(
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
     )
-    return _trained(encoder, dataset, options)
+    return _trained(encoder, _Data(dataset, from_, to), options)
 
 
-def _trained(encoder: Any, dataset: Any, options: TrainingOptions) -> TrainingResult:
+class _Data(NamedTuple):
+    """What to train on: a data set, or two styles."""
+
+    dataset: Any
+    from_: Any
+    to: Any
+
+    def opened(self, learner: Any, options: TrainingOptions) -> Dataset:
+        """One data set; errors say what the encoder needs."""
+        given = {"modality": learner.modality}
+        has_styles = self.from_ is not None or self.to is not None
+        if has_styles and (self.dataset is not None or options.labels is not None):
+            raise ValueError("from_= and to= take the place of a data set and its labels")
+        if has_styles and not _translates(learner):
+            raise ValueError(
+                f"from_= and to= are for a translator; {learner.name!r} learns from one data set"
+            )
+        if has_styles:
+            return open_styles(self.from_, self.to, split=options.split, **given)
+        if self.dataset is None:
+            wanted = "from_= and to=" if _translates(learner) else "a data set"
+            raise ValueError(f"nothing to train on: give {wanted}")
+        return open_split(
+            self.dataset, split=options.split, otherwise=TRAIN, labels=options.labels, **given
+        )
+
+
+def _translates(encoder: Any) -> bool:
+    return "translate" in encoder.capabilities
+
+
+def _trained(encoder: Any, given: _Data, options: TrainingOptions) -> TrainingResult:
     """``train``, with its keywords as one value."""
     learner = _learner(encoder)
-    data = open_split(
-        dataset,
-        split=options.split,
-        otherwise=TRAIN,
-        labels=options.labels,
-        modality=learner.modality,
-    )
+    data = given.opened(learner, options)
+    if _translates(learner):
+        options = replace(options, validation=_no_validation(options.validation))
     if "trainable" not in learner.capabilities:
         return _fit(learner, data, options)
     training, held_out = _divide(data, options)
@@ -208,6 +239,16 @@ def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Datase
         return dataset, None
     held_out = open_split(validation, split=None, otherwise=HELD_OUT, modality=dataset.modality)
     return dataset, held_out.relabel(dataset.classes)
+
+
+def _no_validation(validation: Any) -> bool:
+    """A translator is not measured by held-out items: their labels say nothing of its pictures."""
+    if validation not in (None, False):
+        raise ValueError(
+            "validation is for encoders that search; look at a translator's sheets, "
+            "out/training/translated-*.png"
+        )
+    return False
 
 
 def _fit(encoder: Any, dataset: Dataset, options: TrainingOptions) -> TrainingResult:

@@ -20,6 +20,7 @@ from fastretrieve.encoders.protocol import Batch
 from fastretrieve.training.pictures import draw_curves, draw_sheet
 
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 8
+_TRANSLATED = 12  # columns of a sheet of originals and translations
 _SHEET_SEED = 0  # one seed for all sheets: the same latents, epoch after epoch
 
 
@@ -44,7 +45,9 @@ class Journal:
             draw_curves(self.folder / "curves.png", panels_of(epochs))
 
     def sheet(self, encoder: Any, probe: Batch | None, *, epoch: int) -> None:
-        """Draw samples, and originals above their reconstructions, as far as the encoder can."""
+        """Draw samples, and originals above their reconstructions or translations, as far as the
+        encoder can.
+        """
         if self.folder is None or not kind_of(encoder.modality).is_picture:
             return
         if "generate" in encoder.capabilities:
@@ -57,6 +60,11 @@ class Journal:
             draw_sheet(
                 self.folder / f"rebuilt-{epoch:04d}.png", [torch.as_tensor(originals), rebuilt]
             )
+        if "translate" in encoder.capabilities and probe is not None:
+            shown = [probe[i : i + _TRANSLATED] for i in (0, _TRANSLATED)]
+            rows = [row for row in shown if len(row)]
+            pairs = [[row, torch.as_tensor(encoder.translate(row))] for row in rows]
+            draw_sheet(self.folder / f"translated-{epoch:04d}.png", [r for p in pairs for r in p])
 
 
 def panels_of(epochs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:

@@ -237,6 +237,26 @@ def check_parts(subject: Subject) -> None:
     )
 
 
+def check_translate(subject: Subject) -> None:
+    """``translate`` returns pictures like the batch, the same for an item alone and in a batch."""
+    encoder = subject.make()
+    batch = encoder.preprocess(subject.sample.items)
+    with untouched_generators("translate"):
+        made = encoder.translate(batch)
+    found, wanted = as_array(made), parts(batch)[0]
+    require(
+        found.shape == wanted.shape, f"translate returned {found.shape}, a batch is {wanted.shape}"
+    )
+    require(not getattr(made, "requires_grad", False), "translate returned gradients")
+    is_picture = bool(np.isfinite(found).all()) and found.min() >= -TOLERANCE
+    require(is_picture and found.max() <= 1 + TOLERANCE, "translate returned values outside [0, 1]")
+    alone = as_array(encoder.translate(encoder.preprocess(subject.sample.items[:1])))
+    require(
+        same(found[:1], alone, tolerance=TOLERANCE),
+        f"what translate makes of an item changes by {gap(found[:1], alone):.3g} with its batch",
+    )
+
+
 CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "trainable": check_trainable,
     "fit": check_fit,
@@ -246,4 +266,5 @@ CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "invert": check_invert,
     "layers": check_layers,
     "parts": check_parts,
+    "translate": check_translate,
 }

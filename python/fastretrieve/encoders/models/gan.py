@@ -24,6 +24,7 @@ from fastretrieve.encoders.base import (
     normal_noise,
     seeded,
 )
+from fastretrieve.encoders.blocks.averaging import move_average
 from fastretrieve.encoders.blocks.contrast import two_views_loss
 from fastretrieve.encoders.blocks.critic import Discriminator, matching_error, spread_of
 from fastretrieve.encoders.blocks.decoding import OF_OLD_FILES, DecoderForm, make_decoder
@@ -50,7 +51,6 @@ _REDRAWING = 20.0  # weight of the error of a redrawn pixel
 _BLUR = 0.3  # standard deviation of the noise on its latents, which stay of variance 1
 _KEPT = math.sqrt(1 - _BLUR**2)
 _DESCENT = 20  # steps from the inverter's answer to a latent that redraws the image better
-_AVERAGING = 0.999  # drawn images come from a running mean of the generator's weights
 
 
 class GanEncoder(TorchEncoder):
@@ -154,7 +154,7 @@ class GanEncoder(TorchEncoder):
         found = self.inverter(seen_drawn.detach()).float()
         likeness = matching_error(seen_drawn, seen[:n]) + self._likeness(drawn, shown, seen[:n])
         if self.training:
-            self._average()
+            move_average(self.averaged, self.generator, self.averaged_steps)
         return {
             "discriminator": game + views + critic.rebuilding_error(maps[-1][:n], shown),
             "generator": likeness - drawn_score.mean(),
@@ -279,18 +279,6 @@ class GanEncoder(TorchEncoder):
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.averaged(latents).float().sigmoid()  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the running mean towards the generator: fast at first, slowly later."""
-        self.averaged_steps += 1
-        keep = min(_AVERAGING, float(self.averaged_steps) / (float(self.averaged_steps) + 9))
-        source = self.generator.state_dict()
-        for name, value in self.averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(source[name], 1 - keep)
-            else:
-                value.copy_(source[name])
 
     def _make_reductions(self) -> nn.ModuleList:
         widths = self.discriminator.widths

@@ -65,6 +65,15 @@ def vectors(opened: Opened, ids: Sequence[int] | None) -> NDArray[Any]:
         return found
 
 
+def sample(opened: Opened, most: int) -> NDArray[Any]:
+    """Vectors of up to ``most`` items, evenly spread over the gallery."""
+    with opened.view() as view:
+        ids = view.index.ids
+        step = max(-(-len(ids) // most), 1)
+        found: NDArray[Any] = np.asarray(view.index.get(ids[::step]))
+        return found
+
+
 def directions(opened: Opened) -> int:
     """In how many directions the vectors of a random sample of the items vary."""
     with opened.view() as view:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from fastretrieve._common.arguments import one_of, shown, whole
 from fastretrieve._common.locks import ForkSafeLock
+from fastretrieve.data import longest_side
 from fastretrieve.data.images import to_image
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.encoders import as_encoder
@@ -127,11 +128,10 @@ class Artists:
     @property
     def side(self) -> int:
         """The longest side at which one of them looks at a picture; 0 where none says it."""
-        sizes = [getattr(each, "image_size", None) or (0,) for each in self.generators]
-        return max(max(size) for size in sizes)
+        return max(longest_side(each) or 0 for each in self.generators)
 
-    def draw(self, content: Any) -> list[Image.Image]:
-        """The imagined pictures, the same ones for the same picture."""
+    def drawn(self, content: Any) -> Drawn:
+        """What is imagined for a picture, the same for the same one."""
         n, n_generators = self.imagine.n, len(self.generators)
         with _drawing:
             drawn = [
@@ -139,7 +139,8 @@ class Artists:
                 for i, generator in enumerate(self.generators)
                 if i < n
             ]
-        return [drawn[i % n_generators][i // n_generators] for i in range(n)]
+        pictures = [drawn[i % n_generators][i // n_generators] for i in range(n)]
+        return Drawn(pictures, self.imagine.fusion)
 
 
 def neighbours(codes: torch.Tensor, n: int, *, spread: float, seed: int = 0) -> torch.Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.pictures import Captioned
+from fastretrieve.gallery.lookup.styles import Translation
 from fastretrieve.gallery.store.items import Item
 
 
@@ -52,6 +53,7 @@ class Matches(Sequence[Match]):
         seconds: Seconds = Seconds(),  # noqa: B008  (never changed)
         cluster: int | None = None,
         imagined: Sequence[Image.Image] = (),
+        translation: Translation | None = None,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -61,6 +63,7 @@ class Matches(Sequence[Match]):
         self.seconds = seconds
         self.cluster = cluster  # the number of the one that the search stayed within
         self.imagined = list(imagined)  # the pictures that were searched with, too
+        self.translation = translation  # how the query was carried into another style, if it was
 
     @property
     def query(self) -> Image.Image | None:
@@ -102,13 +105,16 @@ class Matches(Sequence[Match]):
 
     def __repr__(self) -> str:
         lines = [f"{m.score:9.4f}  {m.item.label or '':<16}  {m.item.origin}" for m in self._found]
-        head = f"{len(self._found)} matches"
-        return "\n".join([f"{head} for {self.title}" if self.title else head, *lines])
+        head = f"{len(self._found)} matches" + (f" for {self.title}" if self.title else "")
+        head += f", translated by {self.translation}" if self.translation else ""
+        return "\n".join([head, *lines])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
+        how = self.translation
         return {
             "query": self.title,
+            **({"translated": {"style": how.style, "how": how.how}} if how else {}),
             "imagined": len(self.imagined),
             "matches": [match.to_dict() for match in self._found],
             **({} if self.cluster is None else {"cluster": self.cluster}),
@@ -117,7 +123,9 @@ class Matches(Sequence[Match]):
 
     def image(self) -> Image.Image:
         """The query and what was found, on one sheet."""
-        return pictures.sheet(self._asked(), self._tiles(), imagined=self.imagined)
+        return pictures.sheet(
+            self._asked(), self._tiles(), beside=self._beside(), imagined=self.imagined
+        )
 
     def show(self) -> None:
         """Open the sheet in the system's picture viewer."""
@@ -130,12 +138,26 @@ class Matches(Sequence[Match]):
     def to_html(self, path: str | Path) -> None:
         """Write a page that holds the pictures themselves, so that it can be sent around."""
         note = f"{len(self)} items, the nearest first"
-        title = self.title or "Matches"
-        page = pictures.page(title, note, self._asked(), self._tiles(), imagined=self.imagined)
+        note += f"; the query was translated by {self.translation}" if self.translation else ""
+        page = pictures.page(
+            self.title or "Matches",
+            note,
+            self._asked(),
+            self._tiles(),
+            beside=self._beside(),
+            imagined=self.imagined,
+        )
         pictures.save_page(page, Path(path))
 
     def _asked(self) -> Captioned | None:
         return None if self.query is None else Captioned(self.query, "query", self.title)
+
+    def _beside(self) -> list[Captioned]:
+        """Pictures that were made of the query."""
+        how = self.translation
+        if how is None or how.picture is None:
+            return []
+        return [Captioned(how.picture, "translated query", f"by {how}")]
 
     def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions
 from fastretrieve.gallery.lookup.queries import QueryEncoder
+from fastretrieve.gallery.lookup.styles import Styles
 from fastretrieve.gallery.store.storage import Storage
 from fastretrieve.gallery.store.vectors import View
 
@@ -19,6 +20,7 @@ class Opened(NamedTuple):
     queries: QueryEncoder
     conditions: Conditions
     clusters: Clusters
+    styles: Styles
 
     def view(self) -> contextlib.AbstractContextManager[View]:
         """The last commit, held still while it is used."""

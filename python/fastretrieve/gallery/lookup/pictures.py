@@ -26,9 +26,11 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85rem; overflow-wrap: anywhere }
 img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #8881 } .note { opacity: .7 }
+.query { display: flex; gap: 1rem; margin-bottom: 1rem }
+.query figure { width: 12rem } .query img { outline: 3px solid #0969da }
+b { font-variant-numeric: tabular-nums }
 .imagined { display: grid; grid-template-columns: repeat(auto-fill, minmax(5rem, 1fr)); gap: .5rem;
   margin: 1rem 0; padding: .5rem; background: #0969da18 }
-.query img { outline: 3px solid #0969da } b { font-variant-numeric: tabular-nums }
 """
 
 
@@ -59,16 +61,18 @@ def sheet(
     query: Captioned | None,
     tiles: Sequence[Captioned],
     *,
+    beside: Sequence[Captioned] = (),
     imagined: Sequence[Image.Image] = (),
     side: int = TILE,
 ) -> Image.Image:
-    """The query first and framed, then what was found, in rows; above them what was imagined.
-    A tile has ``side`` pixels a side.
+    """The query first, then what was made of it (``beside``), framed; what was found, in rows;
+    above them what was imagined. A tile has ``side`` pixels a side.
 
     >>> sheet(None, [Captioned(Image.new("L", (8, 8)), "a")] * 8).size
     (1044, 420)
     """
-    every = [*([query] if query else []), *tiles]
+    asked = [*([query] if query else []), *beside]
+    every = [*asked, *tiles]
     columns = max(min(COLUMNS, len(every)), 1)
     pitch, height = side + GAP, side + 2 * LINE + GAP
     n_lines = max(-(-len(every) // columns), 1)
@@ -84,7 +88,7 @@ def sheet(
         left, top = GAP + i % columns * pitch, start + GAP + i // columns * height
         image = enlarged(tile.image, side)
         canvas.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
-        if query is not None and i == 0:
+        if i < len(asked):
             pen.rectangle((left - 4, top - 4, left + side + 3, top + side + 3), None, _FRAME, 3)
         pen.text((left, top + side + 2), cut(tile.title, pen, font, side), _INK, font)
         pen.text((left, top + side + LINE), cut(tile.note, pen, font, side), _FAINT, font)
@@ -142,10 +146,12 @@ def page(
     query: Captioned | None,
     tiles: Sequence[Captioned],
     *,
+    beside: Sequence[Captioned] = (),
     imagined: Sequence[Image.Image] = (),
 ) -> str:
-    """A page with the pictures inside it."""
-    asked = f"<section class='query'>{_figure(query)}</section>" if query else ""
+    """A page with the pictures inside it; ``beside`` were made of the query."""
+    shown = "".join(_figure(each) for each in [*([query] if query else []), *beside])
+    asked = f"<section class='query'>{shown}</section>" if shown else ""
     if imagined:
         drawn = [Captioned(image, f"imagined {i}") for i, image in enumerate(imagined, 1)]
         asked += f"<section class='imagined'>{''.join(map(_figure, drawn))}</section>"
@@ -153,7 +159,7 @@ def page(
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}.query {{ max-width: 12rem }}</style>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<body><h1>{html.escape(title)}</h1><p class='note'>{html.escape(note)}</p>{asked}"
         f"<main>{figures}</main></body></html>\n"
     )

@@ -24,6 +24,7 @@ from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.pictures import picture_or_cross
+from fastretrieve.gallery.lookup.styles import Translation
 from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Item
 
@@ -35,6 +36,7 @@ class Query(NamedTuple):
     title: str
     picture: Callable[[], Image.Image | None]  # made when it is looked at
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
+    translation: Translation | None = None  # where it was carried into the gallery's style
 
 
 class QueryEncoder:
@@ -66,10 +68,11 @@ class QueryEncoder:
         """Encode a path, a PIL image, an array or tensor, the bytes of a file, or a sequence."""
         return self.of_content(*self.content(asked))
 
-    def of_content(self, content: Any, title: str) -> Query:
-        """Encode an item that is decoded already."""
+    def of_content(self, content: Any, title: str, *, instead: Any = None) -> Query:
+        """Encode an item that is decoded already, or ``instead`` what was made of it."""
         picture = partial(_picture, content, self.encoder.modality)
-        return Query(self.encode([content])[0], title, picture, None)
+        vector = self.encode([content if instead is None else instead])[0]
+        return Query(vector, title, picture, None)
 
     def encode(self, contents: list[Any]) -> NDArray[np.float32]:
         """Vectors [n, dim] of decoded items."""

@@ -1,4 +1,6 @@
-"""What a search asks with: the query or a part of it, and what is imagined beside it."""
+"""What a search asks with: the query or a part of it, as it is or in the gallery's style, and what
+is imagined beside it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +8,16 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, imagining
+from fastretrieve.gallery.lookup import finding, imagining, translating
 from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.imagining import Drawn
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
 from fastretrieve.gallery.lookup.regions import Region, pictured
+from fastretrieve.gallery.lookup.styles import PictureStyle, Translation, VectorStyle
 
 
 class Question(NamedTuple):
@@ -54,19 +56,35 @@ def tasted(opened: Opened, what: Any) -> Query:
     return plain(opened, what)
 
 
-def question(opened: Opened, query: Any, *, imagine: Any, region: Region | None) -> Question:
-    """The region of the query, then pictures imagined near to that."""
+def question(
+    opened: Opened, query: Any, *, imagine: Any, translate: Any, region: Region | None
+) -> Question:
+    """The region of the query, carried into the gallery's style, and pictures imagined like it."""
+    if isinstance(query, Cluster) and not (imagine is translate is region is None):
+        raise GalleryError(
+            "a cluster asks by its centre, which is no picture: leave imagine, translate and "
+            "region out, or search with cluster.item"
+        )
+    style = None if translate is None else translating.style_of(opened, translate)
     artists = imagining.artists_for(opened, imagine)
-    if artists is None and region is None:
-        asked = plain(opened, query)
-        return Question(asked, np.asarray(asked.vector)[None], Drawn([]))
-    seen = pictured(opened, query, region, least=artists.side if artists else 0)
-    if region is None:
-        asked = plain(opened, query)
+    painter = style if isinstance(style, PictureStyle) else None
+    seen = repainted = None
+    if artists or painter or region is not None:  # else an item's vector is there already
+        least = max(each.side if each else 0 for each in (artists, painter))
+        seen = pictured(opened, query, region, least=least)
+    if seen and painter:
+        repainted = painter.picture(seen.content)
+    if seen and (painter or region is not None):
+        asked = opened.queries.of_content(seen.content, seen.title, instead=repainted)
+        asked = asked._replace(item_id=None if seen.item is None else seen.item.id)
     else:
-        item_id = None if seen.item is None else seen.item.id
-        asked = opened.queries.of_content(seen.content, seen.title)._replace(item_id=item_id)
+        asked = plain(opened, query)
     drawn = Drawn([])
-    if artists is not None:
-        drawn = Drawn(artists.draw(seen.content), artists.imagine.fusion)
-    return Question(asked, imagining.with_query(opened, asked.vector, drawn), drawn)
+    if seen and artists:
+        drawn = artists.drawn(seen.content if repainted is None else repainted)
+    vectors = imagining.with_query(opened, asked.vector, drawn)
+    if isinstance(style, VectorStyle):
+        vectors = style.vectors(vectors)
+    if style is not None:
+        asked = asked._replace(translation=Translation(style.name, style.how, repainted))
+    return Question(asked, vectors, drawn)

@@ -49,6 +49,7 @@ def search(
     offset: int,
     include_self: bool,
     imagine: Any,
+    translate: Any,
     diversity: float,
     region: Region | None,
     within: Any,
@@ -57,7 +58,9 @@ def search(
     ranking.check_diversity(diversity)
     stay = Within(within, opened.clusters)
     began = _now(opened)
-    asked, vectors, drawn = question(opened, query, imagine=imagine, region=region)
+    asked, vectors, drawn = question(
+        opened, query, imagine=imagine, translate=translate, region=region
+    )
     encoded = _now(opened)
     found = _nearest(
         opened,
@@ -122,12 +125,8 @@ def _sample(opened: Opened) -> NDArray[Any] | None:
     """Vectors of items, evenly spread over the gallery; None where they are too few to say what
     all have in common.
     """
-    with opened.view() as view:
-        ids = view.index.ids
-        if len(ids) < recommending.FEWEST:
-            return None
-        step = -(-len(ids) // recommending.MIDDLE_ITEMS)
-        return np.asarray(view.index.get(ids[::step]))
+    rows = finding.sample(opened, recommending.MIDDLE_ITEMS)
+    return None if len(rows) < recommending.FEWEST else rows
 
 
 def classify(opened: Opened, query: Any, *, k: int, where: Where, balanced: bool) -> Label:
@@ -245,4 +244,5 @@ def _matches(
         seconds=seconds,
         cluster=cluster,
         imagined=imagined,
+        translation=asked.translation,
     )

@@ -39,7 +39,6 @@ async function about(number, call) {
 // The row above the results. `inside` is the number of the cluster that is shown or was searched.
 export async function showGroups(state, inside, call) {
   $("walk").setAttribute("aria-pressed", state.walk);
-  $("stay").checked = state.within;
   $("inside").hidden = inside === null;
   if (inside === null) return;
   $("inside-name").dataset.number = inside;

@@ -4,13 +4,16 @@
 
 import { clusterCard, OUTSIDE, showGroups } from "./clusters.js";
 import { pairOf } from "./explaining.js";
-import { finder, offer, showImagined, showSwitch } from "./imagining.js";
+import { finder, showImagined } from "./imagining.js";
 import { element, picture } from "./pictures.js";
 import { chooseRegion, watchRegion } from "./region.js";
+import { fromFields, inAddress, OFF, setUpSwitches, showSwitches, switchedOn } from "./switches.js";
+import { showTranslated } from "./translating.js";
 import { find, forgetOld, keep } from "./uploads.js";
 
 const K = 24;
-const NOTHING = { upload: null, item: null, name: null, label: "", filters: [], offset: 0, imagine: false, region: null, within: false, ...OUTSIDE };
+const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE }; // nothing is asked
+const NOTHING = { ...FRESH, ...OFF, label: "", filters: [], offset: 0 };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
 let file = null; // that file
@@ -34,10 +37,8 @@ function conditions() {
 }
 
 function request(signal) {
-  const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()) };
-  if (state.imagine && (state.upload || state.item)) fields.imagine = true;
+  const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()), ...switchedOn(gallery, state) };
   if (state.region && (state.upload || state.item)) fields.region = state.region;
-  if (state.within && (state.upload || state.item)) fields.within = "cluster";
   if (state.upload) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
@@ -75,6 +76,7 @@ function say(text, isBad = false) {
 
 function draw(answer, waited) {
   shown = answer.matches ?? [];
+  showTranslated(answer.translated);
   showImagined(answer.imagined);
   for (const item of shown) item.finder = finder(item, answer.imagined);
   const cards = answer.clusters?.map((each) => clusterCard(each, openCluster)) ?? shown.map(card);
@@ -155,7 +157,8 @@ async function why() {
     if (shown[enlarged] !== item || $("large-why").ariaPressed !== "true") return;
     $("large-picture").replaceChildren(...frames);
     $("large-picture").classList.add("pair");
-    $("large-reason").textContent = reason;
+    const other = switchedOn(gallery, state).translate ? "the translated one" : item.found_by ? item.finder : "";
+    $("large-reason").textContent = reason + (other && `; with the picture itself, not with ${other}`);
   } catch (error) {
     $("large-why").ariaPressed = "false";
     $("large-reason").textContent = `No explanation: ${error.message}`;
@@ -182,14 +185,15 @@ function address() {
   const fields = new URLSearchParams();
   for (const name of ["upload", "item", "label", "offset", "region"]) if (state[name]) fields.set(name, state[name]);
   if (state.cluster !== null) fields.set("cluster", state.cluster);
-  for (const name of ["walk", "imagine", "within"]) if (state[name]) fields.set(name, "1");
+  if (state.walk) fields.set("walk", "1");
+  for (const [name, value] of inAddress(state)) fields.set(name, value);
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
 
 function showState() {
   showAsked();
-  showSwitch(state.imagine);
+  showSwitches(gallery, state);
   const label = $("label");
   const isKnown = [...label.options].some((option) => option.value === state.label);
   if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
@@ -204,7 +208,6 @@ async function go(changes, remember = true) {
   return await refresh();
 }
 
-const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE }; // nothing is asked
 const clear = () => go(FRESH);
 const walk = (where) => go({ ...FRESH, ...where });
 const choosePart = () => chooseRegion(querySource(), state.region, (region) => go({ region }));
@@ -238,7 +241,7 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, walk: fields.has("walk"), imagine: gallery.imagines > 0 && fields.has("imagine"), within: fields.has("within"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, ...fromFields(fields), walk: fields.has("walk"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
@@ -369,17 +372,16 @@ async function start() {
   });
   $("walk").addEventListener("click", () => walk({ walk: !state.walk }));
   $("leave").addEventListener("click", () => (state.cluster === null ? go({ within: false }) : walk({ walk: true })));
-  $("stay").addEventListener("change", () => go({ within: $("stay").checked }));
   $("previous").addEventListener("click", () => page(-1));
   $("next").addEventListener("click", () => page(1));
   addEventListener("popstate", fromAddress);
   forgetOld().catch(() => {});
   try {
     const facts = (gallery = await call("api/gallery"));
-    offer(facts.imagines, (imagine) => go({ imagine }));
+    setUpSwitches(facts, go);
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
-    $("groups").hidden = !facts.clusters;
+    $("walk").hidden = !facts.clusters;
     $("facts").textContent = `${facts.items.toLocaleString()} items · ${facts.encoder} · ${facts.dim} dimensions · ${facts.metric}`;
     $("label").append(...Object.entries(facts.labels).map(([name, n]) => element("option", { value: name, textContent: `${name} (${n})` })));
     $("column").append(...Object.keys(facts.kinds).map((name) => element("option", { textContent: name })));

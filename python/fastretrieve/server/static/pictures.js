@@ -6,6 +6,12 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// The address of a JPEG in base64; whoever shows it revokes it.
+export function fromText(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+}
+
 // A picture in a frame that says why there is none.
 export function picture(alt) {
   const image = element("img", { alt });
