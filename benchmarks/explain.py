@@ -73,7 +73,8 @@ def fashion(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
 def drawings(names: list[str], folders: list[Path], *, alone: bool) -> Callable[..., Any]:
     def ask(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
         ids = {item.label: item.id for item in gallery.items()}
-        for i, j in rng.permutation(len(names))[: 2 * n].reshape(n, 2):
+        known = np.flatnonzero([name in ids for name in names])  # equal drawings are one item
+        for i, j in rng.permutation(known)[: 2 * n].reshape(n, 2):
             one, other = (read(folders[0] / names[k]) for k in (i, j))
             half = None if alone else int(rng.integers(2))
             picture = one if half is None else pair(one, other, half)
