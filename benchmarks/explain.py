@@ -73,9 +73,10 @@ def fashion(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
 def drawings(names: list[str], folders: list[Path], *, alone: bool) -> Callable[..., Any]:
     def ask(gallery: fr.Gallery, rng: Any, n: int) -> Iterator[Asked]:
         ids = {item.label: item.id for item in gallery.items()}
-        for i, j in rng.permutation(len(names))[: 2 * n].reshape(n, 2):
+        known = np.flatnonzero([name in ids for name in names])  # equal drawings are one item
+        for i, j in rng.permutation(known)[: 2 * n].reshape(n, 2):
             one, other = (read(folders[0] / names[k]) for k in (i, j))
-            half = None if alone else int(rng.integers(2))
+            half = None if alone else int(i) % 2  # where it is in the gallery
             picture = one if half is None else pair(one, other, half)
             yield Asked(picture, ids[names[i]], half)
 
@@ -202,7 +203,7 @@ def run(case: Any, options: argparse.Namespace) -> dict[str, Any]:
         found[what] = [round(float(values.mean()), 4), round(float(error), 4)]
     bars = judged(found)
     print(name, found, [text for text, holds in bars.items() if not holds], flush=True)
-    return {**found, "bars": bars}
+    return {"queries": options.n, "seeds": options.seeds, **found, "bars": bars}
 
 
 def main() -> None:
@@ -218,8 +219,7 @@ def main() -> None:
     for case in cases(options):
         if options.only is None or case[0] in options.only:
             kept[case[0]] = run(case, options)
-            result = {"queries": options.n, "seeds": options.seeds, "results": kept}
-            result["machine"] = describe()
+            result = {"results": kept, "machine": describe()}
             options.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
 
 

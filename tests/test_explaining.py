@@ -226,9 +226,11 @@ def test_a_region_of_a_large_jpeg_counts_its_own_pixels(photos: Path) -> None:
     """Decoded for the encoder alone, it would be eight times smaller."""
     gallery = filled(photos, fr.create_encoder("pixels", image_size=8))
     picture(50, size=(800, 600)).save(photos / "large.jpg")
-    found = gallery.search(photos / "large.jpg", k=1, region=(400, 300, 800, 600))
-    assert found.query is not None
-    assert found.query.size == (400, 300)
+    gallery.add(photos / "large.jpg", progress=False)
+    for query in (photos / "large.jpg", 7):
+        found = gallery.search(query, k=1, region=(400, 300, 800, 600))
+        assert found.query is not None
+        assert found.query.size == (400, 300)
 
 
 @pytest.mark.parametrize(

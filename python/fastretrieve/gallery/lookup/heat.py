@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastretrieve.data.pictures import enlarged
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.evidence import Evidence
 from fastretrieve.gallery.lookup.pictures import Captioned
@@ -48,7 +49,7 @@ class HeatMap(NamedTuple):
 
     def drawn(self, size: int = TILE) -> Image.Image:
         """The picture in colour where it is hot, and pale elsewhere."""
-        shown = pictures.enlarged(self.image, size)
+        shown = enlarged(self.image, size)
         heat = self.heat
         if heat.max() > 0:
             heat = heat / heat.max()
@@ -121,7 +122,7 @@ class Explanation:
         tiles = []
         how = "by parts" if self.is_exact else "by occlusion"
         for name, one in zip(("query", "item"), self._maps(), strict=True):
-            tiles.append(Captioned(pictures.enlarged(one.image, TILE), name, one.title))
+            tiles.append(Captioned(enlarged(one.image, TILE), name, one.title))
             tiles.append(
                 Captioned(one.drawn(), "what matched", f"{self.metric} {self.score:.4f}, {how}")
             )
