@@ -300,18 +300,16 @@ def test_an_item_whose_file_is_gone_has_nothing_to_imagine_from(tmp_path: Path) 
 def test_diversity_takes_one_of_each_kind_first(tmp_path: Path) -> None:
     """Five pictures, and four copies of each with a pixel changed."""
     made = new_gallery(tmp_path / "g", metric="l2")
-    kinds = []
-    for kind in range(5):
-        plain = np.array(picture(kind, size=(8, 8)))
-        for copy in range(4):
-            plain[0, copy] ^= 1
-            kinds.append(kind)
-            made.add([plain.copy()])
+    kinds = np.repeat(np.arange(5), 4)
+    copies = [np.array(picture(kind, size=(8, 8))) for kind in kinds.tolist()]
+    for i, copy in enumerate(copies):
+        copy[0, i % 4] ^= 1
+    made.add(np.stack(copies))
     plain = made.search(picture(0, size=(8, 8)), k=20)
     assert [kinds[i - 1] for i in plain.ids[:4]] == [0] * 4
     varied = made.search(picture(0, size=(8, 8)), k=20, diversity=0.7)
     assert varied.ids[0] == plain.ids[0]
-    assert {kinds[i - 1] for i in varied.ids[:5]} == {*range(5)}
+    assert {int(kinds[i - 1]) for i in varied.ids[:5]} == {*range(5)}
     assert sorted(varied.ids) == sorted(plain.ids)
     with pytest.raises(GalleryError, match="diversity is between 0"):
         made.search(picture(0), diversity=1.5)
