@@ -63,7 +63,9 @@ def oracle(gallery: Gallery, pictures: list[Image.Image]) -> tuple[Any, Any]:
 
 def test_the_best_score_with_any_picture_orders_the_items(gallery: Gallery) -> None:
     query = picture(7)
-    found = gallery.search(query, imagine=fr.Imagine(Sketch(), n=5, spread=0.6), k=60)
+    found = gallery.search(
+        query, imagine=fr.Imagine(Sketch(), n=5, spread=0.6, fusion="best"), k=60
+    )
     assert len(found.imagined) == 5
     scores, ids = oracle(gallery, [query, *found.imagined])
     order = np.lexsort((ids, -scores.max(0)))
@@ -78,7 +80,7 @@ def test_sums_of_reciprocal_ranks_order_the_items(
 ) -> None:
     monkeypatch.setattr(ranking, "LISTED", 8)
     query = picture(7)
-    wanted = fr.Imagine(Sketch(), n=3, spread=0.6, fusion="ranks")
+    wanted = fr.Imagine(Sketch(), n=3, spread=0.6)
     found = gallery.search(query, imagine=wanted, k=60)
     scores, ids = oracle(gallery, [query, *found.imagined])
     ranks = np.argsort(np.argsort(-scores, axis=1), axis=1) + 1
@@ -318,7 +320,9 @@ def test_diversity_takes_one_of_each_kind_first(tmp_path: Path) -> None:
 def test_distances_are_best_where_they_are_smallest(tmp_path: Path) -> None:
     made = new_gallery(tmp_path / "g", metric="l2")
     made.add(class_folders(tmp_path / "photos", 5))
-    found = made.search(picture(2), imagine=fr.Imagine(Sketch(), n=3, spread=0.5), k=10)
+    found = made.search(
+        picture(2), imagine=fr.Imagine(Sketch(), n=3, spread=0.5, fusion="best"), k=10
+    )
     assert found.scores == sorted(found.scores)
     plain = dict(zip(*[(p := made.search(picture(2), k=10)).ids, p.scores], strict=True))
     assert all(match.score <= plain[match.item.id] for match in found)
