@@ -1,6 +1,6 @@
 """``/openapi.json``: what FastAPI writes by itself, and what only a running server knows.
 
-The largest ``k``, and which columns there are and what they hold.
+The largest ``k``, whether it can imagine, and which columns there are and what they hold.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     limits = service.limits
     conditions = described(service.columns.kinds())
     most = {"k": limits.results, "offset": limits.depth - limits.results}
+    imagine = {} if service.imagining.n else {"enum": [False]}
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] in most:
                     parameter["schema"]["maximum"] = most[parameter["name"]]
+                elif parameter["name"] == "imagine":
+                    parameter["schema"] |= imagine
                 elif parameter["name"] == "filters":
                     parameter.pop("schema")
                     parameter["content"] = {"application/json": {"schema": conditions}}
@@ -56,6 +59,7 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
             fields = body["properties"]
             for field, maximum in most.items():
                 fields[field]["maximum"] = maximum
+            fields["imagine"] |= imagine
             fields["image"]["format"] = "binary"
             fields["filters"] |= {
                 "format": "filters",  # so that a generator can be told what it is
