@@ -303,7 +303,8 @@ def main() -> int:
         found = measure(CASES[name], given, chosen)
         bars = judged(found)
         missed += [f"{name}: {bar}" for bar, holds in bars.items() if not holds]
-        save(name, {"ways": found, "bars": bars}, chosen)
+        label = name if chosen.spread == SPREAD else f"{name}, spread {chosen.spread}"
+        save(label, {"ways": found, "bars": bars}, chosen)
     print("missed:", *missed or ["nothing"], sep="\n  ")
     return 1 if missed else 0
 

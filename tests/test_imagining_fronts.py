@@ -97,6 +97,8 @@ def test_an_upload_is_imagined_where_the_visitor_asks(
     assert plain["imagined"] == []
     assert [match["id"] for match in plain["matches"]] == gallery.search(picture(7), k=20).ids
     assert web.get("/api/gallery").json()["imagines"] == 3
+    described = web.get("/openapi.json").text
+    assert described.count('"enum":["false"]') == 1  # there is no style, and only uploads take one
 
 
 def test_an_item_is_imagined_and_paged(web: Any, gallery: Gallery, generator: Path) -> None:
@@ -134,6 +136,8 @@ def test_the_operator_names_generators_and_visitors_do_not(
         )
         assert post(client, imagine=str(generator)).status_code == 422
         assert client.get("/api/gallery").json()["imagines"] == 0
+        described = client.get("/openapi.json").text
+        assert described.count('"enum":["false"]') == 3  # of an upload and of an item
     with pytest.raises(GalleryError, match="one search may imagine 2 pictures, got n=16"):
         create_app(gallery, limits=Limits(imagined=2), imagine=generator)
     with pytest.raises(GalleryError, match="lacks the capability 'invert'"):

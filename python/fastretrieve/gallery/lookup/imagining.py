@@ -45,8 +45,8 @@ class Imagine:
     ``autoencoder``, a plugin with the capability "invert"), such an encoder, or several, which
     draw in turn. ``spread`` is the share of noise in the codes: with 0.1 the pictures hardly
     differ from the query, with 1 they have nothing to do with it. Another ``seed`` draws others.
-    ``fusion`` orders the answers by the best score with any picture ("best") or by the sum of
-    reciprocal ranks ("ranks").
+    ``fusion`` orders the answers by the sum of reciprocal ranks ("ranks"), where one picture that
+    went astray counts little, or by the best score with any picture ("best").
 
     >>> import tempfile
     >>> vae = fr.create_encoder("vae", dim=4, image_size=16, channels=3, width=4)
@@ -63,7 +63,7 @@ class Imagine:
     n: int = 16
     spread: float = 0.3
     seed: int = 0
-    fusion: Fusion = "best"
+    fusion: Fusion = "ranks"
 
     def __post_init__(self) -> None:
         whole(self.n, "n", most=MAX_PICTURES)

@@ -94,8 +94,11 @@ class _Asking(NamedTuple):
         They are among the ``n`` best of each picture, so the answer is exact.
         """
         sign = -1.0 if is_distance(self.index.metric) else 1.0
+        rows = self._nearest(self.vectors, n)
+        if len(rows) == 1:  # in the index's own order already
+            return [Place(item_id, score, 0, sign * score) for item_id, score in rows[0]]
         best: dict[int, Place] = {}
-        for picture, row in enumerate(self._nearest(self.vectors, n)):
+        for picture, row in enumerate(rows):
             for item_id, score in row:
                 value = sign * score
                 if item_id not in best or value > best[item_id].value:
