@@ -399,7 +399,7 @@ def test_what_training_refuses(folders: dict[str, Path], tmp_path: Path) -> None
         ({}, "nothing to train on: give from_= and to="),
         ({"from_": like, "to": like, "dataset": like}, "take the place of a data set"),
         ({"from_": like, "to": like, "validation": like}, "validation is for encoders that"),
-        ({"dataset": like}, "learns from labels or pairs"),
+        ({"dataset": like}, "learns from two folders: give from_="),
     ]
     for options, message in cases:
         with pytest.raises((ValueError, fr.DataError), match=message):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fastretrieve.data import Dataset
 from fastretrieve.data.open import open_split
 from fastretrieve.data.splits import HELD_OUT, TRAIN
-from fastretrieve.data.styles import open_styles
+from fastretrieve.data.styles import STYLES, open_styles
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
 from fastretrieve.training.features import (
@@ -137,9 +137,15 @@ class _Data(NamedTuple):
         if self.dataset is None:
             wanted = "from_= and to=" if _translates(learner) else "a data set"
             raise ValueError(f"nothing to train on: give {wanted}")
-        return open_split(
+        opened = open_split(
             self.dataset, split=options.split, otherwise=TRAIN, labels=options.labels, **given
         )
+        if _translates(learner) and not 1 <= opened.labels.max(initial=-1) <= len(STYLES) - 1:
+            raise ValueError(
+                "a translator learns from two folders: give from_= and to= (in the shell --from "
+                "and --to), or items of two labels"
+            )
+        return opened
 
 
 def _translates(encoder: Any) -> bool:

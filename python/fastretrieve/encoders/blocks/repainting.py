@@ -18,7 +18,7 @@ from fastretrieve.encoders.blocks.spectral import SpectralConv2d
 _GROUP = 8  # channels whose mean and spread are taken together, in one picture
 _GLANCE = 16  # pixels a side at which a picture is looked at to frame it
 _ZOOM, _SHIFT = 0.7, 0.5  # at most: twice as large or half, by a quarter of the side
-_SHARPNESS = 15.0  # of a score, which spectral norms keep far below the hinge's margin of 1
+_SHARPNESS = 5.0  # of a score, which spectral norms keep below the hinge's margin of 1
 
 
 class Painting(NamedTuple):

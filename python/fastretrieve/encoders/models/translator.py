@@ -74,7 +74,7 @@ class TranslatorEncoder(TorchEncoder):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         width: int = 16,
-        perceptual: float = 2.0,
+        perceptual: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim=dim, config=arguments(locals()))
