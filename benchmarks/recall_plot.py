@@ -55,9 +55,8 @@ def draw(cases: Mapping[str, Mapping[str, Any]], path: Path, *, batch: int) -> N
     for axes in figure.axes:
         lines_of, labels = axes.get_legend_handles_labels()
         shown.update(zip(labels, lines_of, strict=True))
-    figure.legend(
-        shown.values(), shown, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize=8
-    )
+    where = {"loc": "outside lower center", "ncols": 2 * columns}
+    figure.legend(shown.values(), shown, **where, frameon=False, fontsize=8)
     figure.suptitle(f"One thread, batch {batch}, k=10", x=0.01, ha="left", color=INK, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
