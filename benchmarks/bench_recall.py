@@ -7,7 +7,8 @@
 One thread, k=10. Ours is exact, or keeps to leaves (``recall=``, ``probes=``); each peer is tuned
 along its own parameter. The true neighbours are those of our exact search, which is the same in
 every bit before and after ``optimize``: that is checked first. All settings take turns. Peers:
-hnswlib, faiss-cpu, rabitqlib, scalable-vs; one that is not installed is named in the results.
+hnswlib, faiss-cpu, rabitqlib, scalable-vs; one that is not installed is named in the results. Cases
+are named in ``recall_data.py``; ``--keep`` saves making their vectors again.
 
 ``benchmarks/results/recall.json`` keeps the cases of earlier runs. ``docs/images/recall.png`` shows
 searches of one query.
@@ -47,15 +48,17 @@ def ours(pair: Pair) -> list[Contender]:
     def asks(index: fr.Index, **options: float) -> Callable[[], Search]:
         return lambda: lambda queries: index.search(queries, K, **options).ids
 
-    seconds = pair.add_seconds + pair.optimize_seconds
+    version = f"fastretrieve {fr.__version__}"
+    scan = (version, pair.add_seconds, pair.scan.nbytes)
+    screen = (version, pair.add_seconds + pair.optimize_seconds, pair.screen.nbytes)
     made = [
-        Contender(SCAN, "", pair.add_seconds, pair.scan.nbytes, [Setting("", asks(pair.scan))]),
-        Contender(EXACT, "", seconds, pair.screen.nbytes, [Setting("", asks(pair.screen))]),
+        Contender(SCAN, "as added", *scan, [Setting("", asks(pair.scan))]),
+        Contender(EXACT, "optimized", *screen, [Setting("", asks(pair.screen))]),
     ]
     ways = {"recall": RECALLS, "probes": PROBES} if pair.made.head else {}
     for way, values in ways.items():
         settings = [Setting(f"{way}={n}", asks(pair.screen, **{way: n})) for n in values]
-        made.append(Contender(f"fastretrieve {way}=", way, seconds, pair.screen.nbytes, settings))
+        made.append(Contender(f"fastretrieve {way}=", f"optimized, {way}", *screen, settings))
     return made
 
 
@@ -121,8 +124,9 @@ def run(console: Console, name: str, options: argparse.Namespace) -> dict[str, o
     for peer in options.peers:
         try:
             contenders.append(built(peer, data.rows, options.threads))
-        except ImportError as error:
-            absent[peer] = f"not installed: {error}"
+        except (ImportError, ValueError, RuntimeError) as error:  # not installed, or not for these
+            absent[peer] = f"{type(error).__name__}: {error}"
+            console.print(f"{peer}: left out: {absent[peer]}", highlight=False)
         else:
             console.print(f"{peer}: {contenders[-1].build_seconds:.0f} s", style="dim")
     use_threads(1)
@@ -139,6 +143,7 @@ def run(console: Console, name: str, options: argparse.Namespace) -> dict[str, o
             {
                 "name": contender.name,
                 "about": contender.about,
+                "version": contender.version,
                 "build_cpu_seconds": contender.build_seconds,
                 "bytes": contender.n_bytes,
                 "points": list(itertools.chain(*points)),

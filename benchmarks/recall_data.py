@@ -125,5 +125,5 @@ def kept(name: str, n_rows: int, options: argparse.Namespace) -> Data:
 def load(name: str, n_rows: int | None, options: argparse.Namespace) -> Data:
     """Rows and queries of a case; under cosine they are unit vectors, so that L2 ranks alike."""
     case = CASES[name]
-    data = kept(name, min(n_rows or case.n_rows, case.n_rows), options)
+    data = kept(name, n_rows or case.n_rows, options)
     return Data(*map(fr.normalize, data)) if case.metric == "cosine" else data

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_screen import HNSW, Rows
+from fastretrieve.benchmarking.peers import version_of
 
 K = 10
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -40,6 +41,7 @@ class Contender(NamedTuple):
 
     name: str
     about: str
+    version: str
     build_seconds: float  # of CPU
     n_bytes: int  # that it holds, its copy of the rows too
     settings: list[Setting]
@@ -114,9 +116,18 @@ def faiss_pq(rows: Rows, threads: int) -> Built:
     return Built(f"{name}, nprobe", settings)
 
 
+def at_least_64(vectors: Rows) -> Rows:
+    """RaBitQLib takes no fewer dimensions; zeros change no distance."""
+    missing = 64 - vectors.shape[1]
+    if missing <= 0:
+        return vectors
+    return np.concatenate([vectors, np.zeros((len(vectors), missing), np.float32)], axis=1)
+
+
 def rabitq_ivf(rows: Rows, threads: int) -> Built:
     import rabitqlib
 
+    rows = at_least_64(rows)
     dim, n_lists = rows.shape[1], lists_for(len(rows))
     kmeans = rabitqlib.QGKMeans(dim, n_lists, num_threads=threads)
     kmeans.train(rows)
@@ -126,7 +137,7 @@ def rabitq_ivf(rows: Rows, threads: int) -> Built:
     index.build(rows, kmeans.centroids, kmeans.assignments, num_threads=threads)
 
     def use(nprobe: int) -> Search:
-        return lambda queries: index.search(queries, K, nprobe=nprobe)[0].astype(np.int64)
+        return lambda queries: index.search(at_least_64(queries), K, nprobe=nprobe)[0].astype(int)
 
     probes = [n for n in PROBES if n <= n_lists]
     settings = [Setting(f"nprobe={n}", lambda n=n: use(n)) for n in probes]
@@ -136,11 +147,12 @@ def rabitq_ivf(rows: Rows, threads: int) -> Built:
 def rabitq_graph(rows: Rows, threads: int) -> Built:
     import rabitqlib
 
+    rows = at_least_64(rows)
     index = rabitqlib.SymqgIndex(rows.shape[1], 32, metric="l2")
     index.build(rows, ef_construction=100, num_threads=threads)
 
     def use(ef: int) -> Search:
-        return lambda queries: index.search(queries, K, ef=ef)[0].astype(np.int64)
+        return lambda queries: index.search(at_least_64(queries), K, ef=ef)[0].astype(int)
 
     settings = [Setting(f"ef={ef}", lambda ef=ef: use(ef)) for ef in WIDTHS]
     return Built("SymqgIndex, degree 32, ef_construction=100, ef", settings)
@@ -161,22 +173,25 @@ def svs_vamana(rows: Rows, threads: int) -> Built:
     return Built("Vamana, degree 32, window 64, float32, search window", settings)
 
 
+# The package that each comes from, and what builds it.
 PEERS: dict[str, tuple[str, Callable[[Rows, int], Built]]] = {
     "hnswlib": ("hnswlib", hnswlib),
-    "faiss-ivf": ("faiss", faiss_ivf),
-    "faiss-pq": ("faiss", faiss_pq),
+    "faiss-ivf": ("faiss-cpu", faiss_ivf),
+    "faiss-pq": ("faiss-cpu", faiss_pq),
     "rabitq-ivf": ("rabitqlib", rabitq_ivf),
     "rabitq-graph": ("rabitqlib", rabitq_graph),
-    "svs": ("svs", svs_vamana),
+    "svs": ("scalable-vs", svs_vamana),
 }
 
 
 def built(name: str, rows: Rows, threads: int) -> Contender:
     """Build a peer; its bytes are by how much the process grew."""
     before, begin = held_bytes(), time.process_time()
-    made = PEERS[name][1](rows, threads)
-    seconds = time.process_time() - begin
-    return Contender(name, made.about, seconds, held_bytes() - before, made.settings)
+    package, build = PEERS[name]
+    made = build(rows, threads)
+    seconds, n_bytes = time.process_time() - begin, held_bytes() - before
+    version = f"{package} {version_of(package)}"
+    return Contender(name, made.about, version, seconds, n_bytes, made.settings)
 
 
 def held_bytes() -> int:
