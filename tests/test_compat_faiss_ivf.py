@@ -391,6 +391,7 @@ def test_faiss_lists_are_read(n: int, nlist: int, kind: str, own_ids: bool, tmp_
     np.testing.assert_array_equal(read.search(asked, 3)[0], index.search(asked, 3)[0])
     keys, rows = (np.arange(n) * 3, ROWS[:n][::-1]) if own_ids else (np.arange(n), ROWS[:n])
     np.testing.assert_array_equal(read.reconstruct_batch(keys), rows[:, :2])
+    np.testing.assert_array_equal(read.exact.get(np.arange(n)), rows[:, :2])  # by their ids
 
 
 def test_an_untrained_file_is_read() -> None:
@@ -419,3 +420,25 @@ def test_every_byte_of_lists_may_be_wrong(n: int, nlist: int, kind: int) -> None
     assert refused > 200
     with pytest.raises(RuntimeError, match="found 1 more bytes"):
         ours.deserialize_index(np.append(data, np.uint8(0)))
+
+
+def test_lists_may_have_another_metric_than_their_centres() -> None:
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(2), 2, 4, faiss.METRIC_INNER_PRODUCT)
+    index.train(ROWS[:200, :2])
+    index.add(ROWS[:90, :2])
+    index.nprobe = 4
+    read = ours.deserialize_index(faiss.serialize_index(index))
+    assert (read.metric_type, read.quantizer.metric_type) == (0, 1)
+    asked = QUERIES[:, :2]
+    np.testing.assert_array_equal(read.search(asked, 3)[0], index.search(asked, 3)[0])
+
+
+def test_sizes_of_lists_are_checked_before_memory_is_taken() -> None:
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    data = faiss.serialize_index(theirs(3, nlist=2))
+    sizes = data.tobytes().index(b"full") + 12
+    data[8:16] = np.array([2**50], "<u8").view(np.uint8)
+    data[sizes : sizes + 16] = np.array([2**50, 0], "<u8").view(np.uint8)
+    with pytest.raises(RuntimeError, match="expected 1125899906842624 vectors and ids, found the"):
+        ours.deserialize_index(data)

@@ -24,6 +24,7 @@ from fastretrieve.compat.flat.idtable import IdTable
 from fastretrieve.compat.flat.indexes import (
     METRIC_INNER_PRODUCT,
     METRIC_L2,
+    METRICS,
     Index,
     IndexFlat,
 )
@@ -171,6 +172,9 @@ class _Reader:
     def lists(self) -> IndexIVFFlat:
         """FAISS's lists as one index, its vectors in order of their ids."""
         header, begin = self.header(), self.at
+        metric = int(header["metric"])  # that of the centres may be another
+        if metric not in METRICS:
+            raise self.error(begin - 4, "inner products or L2", f"metric {metric}")
         nlist, nprobe = self.whole("lists"), self.whole("lists to read")
         if not 1 <= nlist <= _MOST_LISTS:
             raise self.error(begin, "a number of lists", str(nlist))
@@ -180,7 +184,7 @@ class _Reader:
             raise self.error(inside, f"an index of {nlist} centres", repr(centres))
         self.direct_map()
         vectors, ids = self.inverted(nlist, centres.d, int(header["ntotal"]))
-        index = IndexIVFFlat(centres, centres.d, nlist, centres.metric_type)
+        index = IndexIVFFlat(centres, centres.d, nlist, metric)
         index.is_trained = True
         if len(ids):
             order = np.argsort(ids, kind="stable")
@@ -211,6 +215,8 @@ class _Reader:
             sizes = sizes[1::2]  # beside the numbers of the lists
         if sum(sizes) != n or len(sizes) > nlist:
             raise self.error(begin, f"sizes of lists of {n} vectors", f"those of {sum(sizes)}")
+        if n * (4 * d + 8) > self.left:
+            raise self.error(self.at, f"{n} vectors and ids", f"the end after {self.left} bytes")
         vectors, ids = np.empty((n, d), np.float32), np.empty(n, np.int64)
         at = 0
         for size in filter(None, sizes):
@@ -228,7 +234,7 @@ class _Reader:
             raise self.error(begin, f"a flat index ({known})", repr(kind))
         header = self.header()
         d, n, metric = int(header["d"]), int(header["ntotal"]), int(header["metric"])
-        if metric not in (METRIC_INNER_PRODUCT, METRIC_L2) or _FLAT[kind] not in (None, metric):
+        if metric not in METRICS or _FLAT[kind] not in (None, metric):
             raise self.error(begin, "inner products or L2", f"metric {metric}")
         values = self.numbers("<f4", n * d, "numbers of vectors")
         index = flat_index(d, metric)
