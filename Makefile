@@ -20,7 +20,7 @@ EXTRAS_bench := bench,plot,pretrained
 EXTRAS_dev := $(EXTRAS_test),dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench bench-life bench-screen bench-gallery bench-suite lint format clean FORCE
+.PHONY: help build demo test bench bench-life bench-screen bench-recall bench-gallery bench-suite lint format clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -43,6 +43,9 @@ bench-life: $(STAMPS)/bench ## measure filters, changes, files and self-joins be
 
 bench-screen: $(STAMPS)/bench ## measure searches through a screen beside the ordinary scan
 	$(BIN)/python benchmarks/bench_screen.py $(ARGS)
+
+bench-recall: $(STAMPS)/bench ## draw recall against queries a second beside libraries for approximate search
+	$(BIN)/python benchmarks/bench_recall.py $(ARGS)
 
 bench-gallery: $(STAMPS)/test ## measure a gallery and its page in a quarter of an hour, judge their bars
 	$(BIN)/python benchmarks/bench_gallery.py $(ARGS)

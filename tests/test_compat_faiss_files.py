@@ -101,7 +101,7 @@ def test_errors_name_the_file_and_the_byte(rows: np.ndarray, tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(RuntimeError, match=r"short: at byte 45: expected 1400 bytes of numbers"):
         ours.read_index(path)
-    with pytest.raises(RuntimeError, match=r"at byte 0: expected a flat index .* found b'IwFl'"):
-        ours.deserialize_index(np.frombuffer(b"IwFl" + bytes(60), np.uint8))
+    with pytest.raises(RuntimeError, match=r"at byte 0: expected a flat index .* found b'IwPQ'"):
+        ours.deserialize_index(np.frombuffer(b"IwPQ" + bytes(60), np.uint8))
     with pytest.raises(TypeError, match="data must be uint8"):
         ours.deserialize_index(np.zeros(60))

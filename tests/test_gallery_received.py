@@ -54,6 +54,14 @@ def change(path: Path) -> None:
         opened.forget(removed=True)
 
 
+def test_the_directory_itself_may_be_a_link(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").symlink_to(path)
+    change(tmp_path / "elsewhere")
+    with Gallery.open(path) as opened:
+        assert opened.check() == []
+        assert len(opened) == 5
+
+
 @pytest.mark.parametrize("name", sorted(parts.ALL - {"items.sqlite-journal", "forgetting"}))
 @pytest.mark.parametrize("kind", ["link", "other kind", "pipe"])
 def test_a_part_that_is_something_else_is_named(

@@ -265,6 +265,27 @@ def test_a_search_looks_at_its_leaves_before_it_relies_on_them() -> None:
     assert index.stats()["rows_screened"] > 0
 
 
+def test_looks_that_never_pay_become_rare() -> None:
+    """Four looks in a row do not pay: the next search spares its own, and so on."""
+    made = spectral(20_000, 256, 64)
+    far = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32) * 10
+    index = optimized(made.rows, "l2")
+    fell_back = []
+    for _ in range(8):
+        index.search(far, 10)
+        fell_back.append(index.stats()["fell_back"] // 64)
+    assert fell_back == [1, 2, 3, 4, 4, 5, 5, 5]
+    index.search(far[:1], 10)  # searches of another size have a record of their own
+    assert index.stats()["fell_back"] == 5 * 64 + 1
+    before = index.stats()["rows_screened"]
+    index.search(made.queries, 10)  # a look again, and it pays
+    expected = oracle.topk(made.queries, made.rows, 10, "l2")
+    oracle.assert_same(search(index, made.queries, 10), expected)
+    assert index.stats()["rows_screened"] > before
+    index.search(far, 10)
+    assert index.stats()["fell_back"] == 6 * 64 + 1
+
+
 def test_rows_without_a_spectrum_get_no_screen() -> None:
     rows = cases.gaussian(5000, 128).rows
     index = build(rows, "cosine")

@@ -2,7 +2,10 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include <memory>
+
 #include "core/screen.hpp"
+#include "core/trust.hpp"
 
 namespace fastretrieve::bindings {
 
@@ -15,6 +18,7 @@ struct OwnedMap {
 struct OwnedScreen {
   Screen screen;
   pybind11::object owner;
+  std::shared_ptr<Trust> trust = std::make_shared<Trust>();
 };
 
 void bind_screen(pybind11::module_& m);

@@ -53,10 +53,12 @@ Segments Segments::screened(const py::object& screen, const std::vector<int64_t>
                             const std::vector<int64_t>& covered) const {
   FR_CHECK(slots.size() == segments_.size() && covered.size() == segments_.size(),
            "need a slot and covered rows for each of ", segments_.size(), " segments");
-  const Screen& made = screen.cast<const OwnedScreen&>().screen;
+  const OwnedScreen& owned = screen.cast<const OwnedScreen&>();
+  const Screen& made = owned.screen;
   FR_CHECK(made.map.dim == dim_ && made.map.metric == metric_, "the screen is for other vectors");
   Segments copy(*this);
   copy.screen_ = &made;
+  copy.trust_ = owned.trust;
   copy.slots_ = slots;
   copy.rest_ = segments_;
   for (size_t i = 0; i < covered.size(); ++i) {

@@ -30,7 +30,7 @@ class Segments {
   const Segment* data() const { return segments_.data(); }
   // For the arguments of a search. Valid as long as this object.
   Screening screening() const {
-    return screen_ ? Screening{screen_, rest_.data(), &slots_} : Screening{};
+    return screen_ ? Screening{screen_, rest_.data(), &slots_, trust_.get()} : Screening{};
   }
 
   // The same segments with a screen. `slots` holds the slot of each segment's first row, `covered`
@@ -52,6 +52,7 @@ class Segments {
   std::vector<Segment> segments_;
   pybind11::object owner_;
   const Screen* screen_ = nullptr;
+  std::shared_ptr<Trust> trust_;
   std::vector<Segment> rest_;
   std::vector<int64_t> slots_;
   std::vector<std::shared_ptr<std::vector<uint64_t>>> rest_live_;  // the masks of `rest_`

@@ -7,6 +7,7 @@
 
 #include "core/order.hpp"
 #include "core/screen.hpp"
+#include "core/trust.hpp"
 #include "core/types.hpp"
 
 namespace fastretrieve {
@@ -23,6 +24,7 @@ struct Screening {
   const Screen* screen = nullptr;               // null: none
   const Segment* rest = nullptr;                // the same segments, with only the other rows alive
   const std::vector<int64_t>* slots = nullptr;  // of the first row of each segment
+  Trust* trust = nullptr;
 };
 
 struct SearchArgs {

@@ -31,7 +31,8 @@ bool range(const Kernels& kernels, const RangeArgs& args, Cancel& cancel) {
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel);
   args.stats->queries += queries.n_queries;
   Budget budget(args);
-  if (args.screening.screen && may_pay(kernels, *args.screening.screen, queries.n_queries)) {
+  if (args.screening.screen &&
+      may_pay(kernels, args.screening, Trust::Kind::range, queries.n_queries)) {
     range_screened(problem, args, queries, budget);
     return !budget.exceeded();
   }

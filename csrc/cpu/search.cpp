@@ -20,9 +20,9 @@ static void search_batch(const Kernels& kernels, const SearchArgs& args, int64_t
                         args.metric, args.out.k,    cancel};
   const EncodedQueries queries(kernels, args.queries, args.metric, cancel, first_query);
   args.stats->queries += queries.n_queries;
-  if (const Screen* screen = args.screening.screen) {
+  if (args.screening.screen) {
     if (args.probes > 0) return probe_screened(problem, args, queries);
-    if (may_pay(kernels, *screen, args.queries.n_rows))
+    if (may_pay(kernels, args.screening, Trust::Kind::top_k, queries.n_queries))
       return search_screened(problem, args, queries);
   }
   const Panels panels(args.queries.n_rows, args.segments, args.n_segments, problem.dim,

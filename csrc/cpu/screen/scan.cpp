@@ -9,13 +9,17 @@ static std::atomic<ScreenUse> how_to_use{ScreenUse::by_cost};
 void use_screens(ScreenUse use) { how_to_use.store(use, std::memory_order_relaxed); }
 ScreenUse screen_use() { return how_to_use.load(std::memory_order_relaxed); }
 
-bool may_pay(const Kernels& kernels, const Screen& screen, int64_t n_queries) {
+bool may_pay(const Kernels& kernels, const Screening& screening, Trust::Kind kind,
+             int64_t n_queries) {
+  const Screen& screen = *screening.screen;
   if (screen_use() != ScreenUse::by_cost) return screen_use() == ScreenUse::always;
   const StripLayout strips(screen.map.dim, screen.map.metric);
   const int64_t n = std::min<int64_t>(n_queries, kMaxPanel);
   const double rows = static_cast<double>(screen.n_leaves * kStripRows);
   const double scan = pair_cost(kernels, strips.bytes() / kStripRows, strips.padded_dim(), n);
-  return rows * scan > 2 * seed_cost(screen.map.dim, screen.map.head_dim, screen.n_leaves);
+  if (rows * scan <= 2 * seed_cost(screen.map.dim, screen.map.head_dim, screen.n_leaves))
+    return false;
+  return screening.trust->wants_a_look(kind, n_queries);
 }
 
 ScreenedProblem::ScreenedProblem(const Problem& of, const Screening& with,

@@ -22,8 +22,9 @@ void use_screens(ScreenUse use);
 ScreenUse screen_use();
 
 // Whether the screen may pay for so many queries: whether a scan takes longer than what each query
-// costs before its first leaf. A look at the leaves of every panel decides.
-bool may_pay(const Kernels& kernels, const Screen& screen, int64_t n_queries);
+// costs before its first leaf, and recent looks paid. A look at the leaves of every panel decides.
+bool may_pay(const Kernels& kernels, const Screening& screening, Trust::Kind kind,
+             int64_t n_queries);
 
 // What all scans of a search share.
 struct ScreenedProblem {

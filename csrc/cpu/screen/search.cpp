@@ -13,9 +13,35 @@ namespace fastretrieve::cpu {
 using TopKScreened = ScreenedScan<TopKSurvivors>;
 using RangeScreened = ScreenedScan<RangeSurvivors>;
 
+namespace {
+
+// Tells the screen at the end whether most queries gained by it.
+class Telling {
+ public:
+  Telling(const Screening& screening, Trust::Kind kind, int64_t n_queries, const SearchStats& stats)
+      : trust_(*screening.trust),
+        kind_(kind),
+        n_queries_(n_queries),
+        stats_(stats),
+        before_(stats.fell_back) {}
+  ~Telling() { trust_.tell(kind_, n_queries_, 2 * (stats_.fell_back - before_) <= n_queries_); }
+  Telling(const Telling&) = delete;
+  Telling& operator=(const Telling&) = delete;
+
+ private:
+  Trust& trust_;
+  const Trust::Kind kind_;
+  const int64_t n_queries_;
+  const SearchStats& stats_;
+  const int64_t before_;
+};
+
+}  // namespace
+
 void search_screened(const Problem& problem, const SearchArgs& args,
                      const EncodedQueries& queries) {
   const ScreenedProblem of(problem, args.screening, queries);
+  const Telling telling(args.screening, Trust::Kind::top_k, queries.n_queries, *args.stats);
   SharedThresholds* shared = nullptr;
   const ScreenedKind<TopKScreened> kind{
       [&](int64_t panel) {
@@ -88,6 +114,7 @@ static double share_behind(const RangeArgs& args, int64_t first) {
 void range_screened(const Problem& problem, const RangeArgs& args, const EncodedQueries& queries,
                     Budget& budget) {
   const ScreenedProblem of(problem, args.screening, queries);
+  const Telling telling(args.screening, Trust::Kind::range, queries.n_queries, *args.stats);
   const ScreenedKind<RangeScreened> kind{
       [&](int64_t panel) { return of.heads(panel); },
       [&](int64_t panel, const HeadPanel& heads) {

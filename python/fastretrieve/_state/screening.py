@@ -59,7 +59,8 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
     spread = spread_of(look)
     if spread > MOST_DIMENSIONS * state.form.dim:
         return None, (
-            f"the variance of these vectors is spread over {spread:.0f} of {state.form.dim} "
+            f"the variance of these vectors is spread over {min(spread, state.form.dim):.0f} of "
+            f"{state.form.dim} "
             f"dimensions; a screen can pay below {MOST_DIMENSIONS * state.form.dim:.0f}"
         )
     steps.done(1)

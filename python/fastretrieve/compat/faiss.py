@@ -1,9 +1,10 @@
-"""FAISS's flat indexes, so that a script runs by changing ``import faiss``.
+"""FAISS's flat indexes and ``IndexIVFFlat``, so that a script runs by changing ``import faiss``.
 
     import fastretrieve.compat.faiss as faiss
 
 Shapes, types, padding, the shifting of numbers on removal and the files are FAISS's; answers are
-exact, and equal scores come in the order in which vectors were added, which FAISS does not promise.
+exact (those of ``IndexIVFFlat`` within the leaves that ``nprobe`` lets it read), and equal scores
+come in the order in which vectors were added, which FAISS does not promise.
 FAISS itself is not needed. What differs: see ``docs/adapters.md``. The parts are in
 ``compat/flat``.
 """
@@ -19,8 +20,10 @@ from fastretrieve.compat.flat.files import (
     write_index,
 )
 from fastretrieve.compat.flat.functions import (
+    ParameterSpace,
     clone_index,
     downcast_index,
+    extract_index_ivf,
     get_num_gpus,
     index_factory,
     is_similarity_metric,
@@ -40,6 +43,7 @@ from fastretrieve.compat.flat.indexes import (
     IndexFlatIP,
     IndexFlatL2,
 )
+from fastretrieve.compat.flat.lists import DirectMap, IndexIVFFlat, SearchParametersIVF
 from fastretrieve.compat.flat.selectors import (
     IDSelector,
     IDSelectorAll,
@@ -63,9 +67,13 @@ def __getattr__(name: str) -> NoReturn:
     elif name == "Kmeans":
         advice = "fastretrieve.kmeans(x, k) clusters"
     elif name.startswith("Index"):
-        advice = "IndexFlatL2 or IndexFlatIP takes its place: exact, and with nothing to train"
+        advice = (
+            "IndexFlatL2 or IndexFlatIP takes its place, exact and with nothing to train, or "
+            "IndexIVFFlat where speed counts more"
+        )
     raise AttributeError(
-        f"module {__name__!r} holds FAISS's flat indexes and has no {name!r}; {advice}"
+        f"module {__name__!r} holds FAISS's flat indexes and IndexIVFFlat and has no {name!r}; "
+        f"{advice}"
     )
 
 
@@ -74,6 +82,7 @@ __all__ = [
     "IO_FLAG_READ_ONLY",
     "METRIC_INNER_PRODUCT",
     "METRIC_L2",
+    "DirectMap",
     "IDSelector",
     "IDSelectorAll",
     "IDSelectorAnd",
@@ -90,10 +99,14 @@ __all__ = [
     "IndexFlatL2",
     "IndexIDMap",
     "IndexIDMap2",
+    "IndexIVFFlat",
+    "ParameterSpace",
     "SearchParameters",
+    "SearchParametersIVF",
     "clone_index",
     "deserialize_index",
     "downcast_index",
+    "extract_index_ivf",
     "get_num_gpus",
     "index_factory",
     "is_similarity_metric",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,30 @@ from fastretrieve.compat.flat.indexes import (
     IndexFlatIP,
     IndexFlatL2,
 )
+from fastretrieve.compat.flat.lists import IndexIVFFlat
 from fastretrieve.compat.flat.selectors import Ids
+
+_IVF = re.compile(r"IVF([1-9]\d{0,11}),Flat")
 
 
 def index_factory(d: int, description: str, metric: int = METRIC_L2) -> Index:
-    """The flat indexes by name: ``Flat``, ``IDMap,Flat``, ``IDMap2,Flat``.
+    """The indexes by name: ``Flat``, ``IDMap,Flat``, ``IDMap2,Flat``, ``IVF256,Flat``.
 
     >>> type(index_factory(8, "IDMap,Flat")).__name__
     'IndexIDMap'
+    >>> index_factory(8, "IVF256,Flat").nlist
+    256
     """
     flat = IndexFlat(d, metric)
+    if lists := _IVF.fullmatch(description):
+        return IndexIVFFlat(flat_index(d, metric), d, int(lists[1]), metric)
     made: dict[str, type[IndexIDMap]] = {"IDMap,Flat": IndexIDMap, "IDMap2,Flat": IndexIDMap2}
     if description == "Flat":
         return flat
     if description not in made:
         raise RuntimeError(
-            f"description must be Flat, IDMap,Flat or IDMap2,Flat, got {description!r}: "
-            f"an exact search needs no other"
+            f"description must be Flat, IDMap,Flat, IDMap2,Flat or IVF256,Flat, got "
+            f"{description!r}; IVF256,Flat takes ids of your own without IDMap"
         )
     return made[description](flat)
 
@@ -58,6 +66,35 @@ def clone_index(index: Index) -> Index:
 def downcast_index(index: Index) -> Index:
     """The index itself: here an index always has its own class."""
     return index
+
+
+def extract_index_ivf(index: Index) -> IndexIVFFlat:
+    """The index itself, which must be an ``IndexIVFFlat``."""
+    if not isinstance(index, IndexIVFFlat):
+        raise RuntimeError(f"wants an IndexIVFFlat of this module, got {index!r}")
+    return index
+
+
+class ParameterSpace:
+    """Sets ``nprobe`` by name.
+
+    >>> index = index_factory(2, "IVF16,Flat")
+    >>> ParameterSpace().set_index_parameter(index, "nprobe", 8)
+    >>> index.nprobe
+    8
+    """
+
+    def set_index_parameter(self, index: Index, name: str, val: float) -> None:
+        """Set a parameter of an index."""
+        if name != "nprobe" or not isinstance(index, IndexIVFFlat):
+            raise RuntimeError(f"could not set parameter {name} of {index!r}; an IVF has nprobe")
+        index.nprobe = int(val)
+
+    def set_index_parameters(self, index: Index, description_in: str) -> None:
+        """Set parameters in one text: ``"nprobe=8"``."""
+        for part in description_in.split(","):
+            name, _, value = part.partition("=")
+            self.set_index_parameter(index, name.strip(), float(value))
 
 
 def is_similarity_metric(metric: int) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.metric import Metric
+from fastretrieve._queries.results import Hits
 from fastretrieve._state.changes import COPY_BYTES, live_rows
 from fastretrieve.compat.flat.selectors import Ids, IDSelector, IDSelectorBatch, Mask
 from fastretrieve.index import Index as ExactIndex
@@ -97,7 +98,7 @@ class Index(ABC):
         """
         if k < 1:
             raise AssertionError(f"k must be at least 1, got {k}")
-        hits = self.exact.search(self._matrix(x), k, where=self._allowed(params))
+        hits = self._found(self._matrix(x), k, params)
         found = hits.ids >= 0
         scores: Floats = np.where(found, hits.scores, _WORST[self.metric_type])
         ids = np.full(hits.ids.shape, -1, np.int64)
@@ -161,6 +162,10 @@ class Index(ABC):
         if gone.any():
             self._drop(gone)
         return int(gone.sum())
+
+    def _found(self, queries: Floats, k: int, params: Any) -> Hits:
+        """The ``k`` best of each query, by their numbers."""
+        return self.exact.search(queries, k, where=self._allowed(params))
 
     def _allowed(self, params: Any) -> Mask | None:
         """The vectors that a search may find; None: all."""

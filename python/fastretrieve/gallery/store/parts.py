@@ -186,7 +186,7 @@ def remove_debris(gallery: Path) -> None:
     def is_temporary(name: str) -> bool:
         return bool(_TEMPORARY.fullmatch(name))
 
-    remove(gallery, is_temporary)
+    remove(gallery.resolve(), is_temporary)  # the directory itself may be a link, no part of it
     remove(gallery / ENCODER, is_temporary)
     remove(gallery / FITTED, is_temporary)
     for where in kept_folders(gallery):
