@@ -178,9 +178,7 @@ def test_a_cluster_has_no_picture_to_change(gallery: Gallery) -> None:
     cluster = gallery.clusters()[0]
     changes: list[Any] = [{"imagine": imagine()}, {"translate": Painter()}, {"region": REGION}]
     for change in changes:
-        with pytest.raises(
-            GalleryError, match=r"no picture: leave .* with cluster\.item"
-        ):
+        with pytest.raises(GalleryError, match=r"no picture: leave .* with cluster\.item"):
             gallery.search(cluster, **change)
     assert gallery.search(cluster.item, k=2, imagine=imagine(), region=REGION)
 
