@@ -73,7 +73,7 @@ class Service:
         return self._answer(matches, asked, started=started, timing=timing)
 
     def _options(self, asked: Asked) -> dict[str, Any]:
-        """What ``Gallery.search`` is told, but for the region; one more item tells of a next page."""
+        """What ``Gallery.search`` is told, without the region; one more item shows a next page."""
         if asked.translate and self.style is None:
             raise Refused(422, "translate: this server has no style")
         return {
