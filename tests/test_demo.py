@@ -1,5 +1,6 @@
 """The demo as people meet it, on pictures small enough for a test."""
 
+import importlib
 import os
 import re
 import shlex
@@ -45,6 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     learning = pytest.importorskip("fastretrieve.demo.learning")
     monkeypatch.setattr(learning, "EPOCHS_OF_FEW", 1)
+    monkeypatch.setattr(importlib.import_module("fastretrieve.demo.beyond"), "EPOCHS_OF_FEW", 1)
     monkeypatch.setattr(learning, "learn_pretrained", lambda *_, **__: None)
     monkeypatch.setattr(command, "choose_pictures", lambda *_, **__: pictures())
 
@@ -65,12 +67,13 @@ def test_it_trains_searches_draws_and_says_how_to_go_on(small: None, tmp_path: P
         assert shown.exit_code == 0, shown.output
         assert "400 pictures to search, 100 to ask with" in shown.output
         assert line in shown.output
+        assert ("a vae that draws such pictures" in shown.output) == (line == "400 added")
         assert re.search(r"raw pixels +120 +100.0% +100.0%", shown.output)
         assert re.search(r"the trained cnn +64 ", shown.output)
         assert f"serve {out / 'bars.gallery'}" in shown.output
     with Image.open(out / "neighbours.png") as picture:
         assert picture.mode == "RGB"
-        assert picture.height > 10 * sheet.LINE
+        assert picture.height > 10 * sheet.LINE + 2 * 320  # an imagined search, an explanation
     lines = [line for line in shown.output.splitlines() if line.startswith("search  ")]
     typed = shlex.split(lines[0])  # what it says to type works
     found = CliRunner().invoke(cli.app, typed[typed.index("fastretrieve") + 1 :])

@@ -20,7 +20,7 @@ from fastretrieve.data.fashion_mnist import DatasetError, Pictures
 from fastretrieve.demo import sheet
 from fastretrieve.demo.comparing import Found, Space, compare, footnote, space_of, table_of
 from fastretrieve.demo.lines import say
-from fastretrieve.demo.sheet import Group, SheetTile
+from fastretrieve.demo.sheet import Group, Panel, SheetTile
 
 if TYPE_CHECKING:
     from fastretrieve.demo.learning import Learned
@@ -72,7 +72,11 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
     console.print(table_of(found))
     console.print(footnote(), style="dim")
 
-    draw(pictures, found, learned).save(out / "neighbours.png")
+    picture = draw(pictures, found, learned)
+    if learned:
+        with console.status("imagining, explaining"):
+            picture = sheet.with_panels(picture, beyond(pictures, learned[0], out, console, fresh))
+    picture.save(out / "neighbours.png")
     console.print()
     say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind")
     if not learned:
@@ -116,6 +120,15 @@ def learn(pictures: Pictures, out: Path, console: Console, *, fresh: bool) -> "l
     trained = learning.learn(pictures, out, console=console, fresh=fresh)
     other = learning.learn_pretrained(pictures, out, console=console, fresh=fresh)
     return [trained, *([other] if other else [])]
+
+
+def beyond(
+    pictures: Pictures, learned: "Learned", out: Path, console: Console, fresh: bool
+) -> list[Panel]:
+    """A search with imagined pictures, and an explanation."""
+    from fastretrieve.demo import beyond
+
+    return beyond.panels(pictures, learned, out, console=console, fresh=fresh)
 
 
 def pixels_of(pictures: Pictures) -> Space:

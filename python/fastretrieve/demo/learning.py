@@ -82,7 +82,7 @@ def learn_pretrained(
     if not is_installed(PRETRAINED):
         return None
     names = np.array(pictures.label_names)
-    shown = _some(pictures.gallery, PRETRAINED_SHOWN)
+    shown = some(pictures.gallery, PRETRAINED_SHOWN)
     asked = _first(pictures.queries, PRETRAINED_ASKED)
     folder = out / f"{stem_of(pictures)}.pretrained.gallery"
     gallery = opened_pretrained(folder, fresh=fresh)
@@ -108,7 +108,7 @@ def opened_pretrained(folder: Path, *, fresh: bool) -> Gallery:
     return Gallery.create(folder, encoder=PRETRAINED, **PRETRAINED_OPTIONS)
 
 
-def _some(split: Split, n: int) -> Split:
+def some(split: Split, n: int) -> Split:
     """Up to ``n`` pictures, evenly from all."""
     chosen = np.linspace(0, len(split.labels) - 1, min(n, len(split.labels))).astype(np.int64)
     return Split(split.images[chosen], split.labels[chosen])

@@ -1,4 +1,4 @@
-"""The demo's picture: queries on the left, beside each the nearest pictures."""
+"""The demo's picture: queries on the left, beside each the nearest pictures, panels below."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,6 +27,32 @@ class Group(NamedTuple):
     title: str
     note: str
     rows: Sequence[Sequence[SheetTile]]
+
+
+class Panel(NamedTuple):
+    """Another picture below the results."""
+
+    title: str
+    image: Image.Image
+
+
+def with_panels(sheet: Image.Image, panels: Sequence[Panel]) -> Image.Image:
+    """The sheet with panels below it, each under its title.
+
+    >>> panel = Panel("more", Image.new("RGB", (100, 20)))
+    >>> with_panels(Image.new("RGB", (300, 80)), [panel]).size
+    (300, 154)
+    """
+    width = max(sheet.width, *(2 * MARGIN + panel.image.width for panel in panels))
+    height = sheet.height + sum(panel.image.height + APART + MARGIN for panel in panels)
+    whole = Image.new("RGB", (width, height), PAPER)
+    whole.paste(sheet)
+    pen, top = ImageDraw.Draw(whole), sheet.height
+    for panel in panels:
+        pen.text((MARGIN, top), panel.title, INK, _font(18))
+        whole.paste(panel.image, (MARGIN, top + APART))
+        top += panel.image.height + APART + MARGIN
+    return whole
 
 
 def draw(queries: Sequence[SheetTile], groups: Sequence[Group]) -> Image.Image:
