@@ -99,22 +99,31 @@ class Box {
   Box(const PackArgs& args, int64_t leaf)
       : args_(args),
         box_(args.boxes + leaf / kBoxLeaves * kBoxAxes * 2 * kBoxLeaves + leaf % kBoxLeaves) {
-    for (int64_t axis = 0; axis < kBoxAxes; ++axis) set(axis, HUGE_VALF, -HUGE_VALF);  // nothing
+    const int64_t n = args.map.head_dim;
+    turned_.resize(static_cast<size_t>(n * kBoxAxes));
+    for (int64_t axis = 0; axis < kBoxAxes; ++axis) {
+      set(axis, HUGE_VALF, -HUGE_VALF);  // nothing
+      for (int64_t d = 0; d < n; ++d)
+        turned_[static_cast<size_t>(d * kBoxAxes + axis)] = args.map.axes[axis * n + d];
+    }
   }
   void hold(int64_t row) {
     const int64_t n = args_.map.head_dim;
     const float* z = args_.heads + row * n;
     const double slack = double{args_.slack[row]} * args_.map.axes_lipschitz;
-    for (int64_t axis = 0; axis < kBoxAxes; ++axis) {
-      double at = 0, size = 0;
-      for (int64_t d = 0; d < n; ++d) {
-        const double part = double{args_.map.axes[axis * n + d]} * z[d];
-        at += part;
-        size += std::fabs(part);
+    double at[kBoxAxes] = {}, size[kBoxAxes] = {};  // all axes together, as vectors
+    for (int64_t d = 0; d < n; ++d) {
+      const double* const axes = turned_.data() + d * kBoxAxes;
+      for (int64_t axis = 0; axis < kBoxAxes; ++axis) {
+        const double part = axes[axis] * z[d];
+        at[axis] += part;
+        size[axis] += std::fabs(part);
       }
-      const double reach = slack + 0x1p-40 * size;
-      set(axis, std::min(low(axis), round_down(at - reach)),
-          std::max(high(axis), round_up(at + reach)));
+    }
+    for (int64_t axis = 0; axis < kBoxAxes; ++axis) {
+      const double reach = slack + 0x1p-40 * size[axis];
+      set(axis, std::min(low(axis), round_down(at[axis] - reach)),
+          std::max(high(axis), round_up(at[axis] + reach)));
     }
   }
 
@@ -128,6 +137,7 @@ class Box {
 
   const PackArgs& args_;
   float* const box_;
+  std::vector<double> turned_;  // [head_dim, kBoxAxes]
 };
 
 int64_t pack_leaf(const PackArgs& args, int64_t leaf) {

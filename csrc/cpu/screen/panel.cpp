@@ -119,14 +119,14 @@ double HeadPanel::leaf_distance(int64_t query, int64_t leaf) const {
   const uint8_t* codes =
       screen_.centres + leaf / kStripRows * layout.bytes() + layout.code_at(leaf % kStripRows, 0);
   const double* z = heads_of_.data() + query * head_dim_;
-  double square = 0;
+  double squares[kGroupDims] = {};  // the numbers of a group side by side
   for (int64_t g = 0; g < layout.groups; ++g, codes += kGroupBytes, z += kGroupDims) {
     for (int64_t d = 0; d < kGroupDims; ++d) {
       const double off = z[d] - screen_.step * (codes[d] - kCodeOffset);
-      square += off * off;
+      squares[d] += off * off;
     }
   }
-  return square;
+  return (squares[0] + squares[1]) + (squares[2] + squares[3]);
 }
 
 namespace {
