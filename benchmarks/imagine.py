@@ -39,7 +39,7 @@ from fastretrieve.gallery.lookup.ranking import Order, ranked
 RESULTS = Path(__file__).parent / "results" / "imagine.json"
 FASHION_ITEMS = 10_000
 N, SPREAD = 16, 0.3
-TUNED = 300  # the first queries chose the defaults of Imagine, and are not asked here
+TUNED = 300  # the first queries chose the spread, and are not asked here
 DEPTH, CUT = 20, 10  # of alpha-nDCG, of precision
 ALPHA = 0.5  # how much less a tint is worth each time that it comes again
 DIVERSITY = 0.3
