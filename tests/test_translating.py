@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
 import fastretrieve as fr
 from fastretrieve import cli
 from fastretrieve.encoders import EncoderError, create_encoder, load_encoder, write_encoder
-from fastretrieve.encoders.blocks.repainting import Framing
+from fastretrieve.encoders.blocks.repainting import Framing, Repainter, framed
 from fastretrieve.encoders.models.translator import TranslatorEncoder
 from fastretrieve.gallery.lookup import styles, translating
 from fastretrieve.gallery.lookup.moments import MAX_AXES, moments_of
@@ -241,11 +242,44 @@ def test_a_frame_begins_where_it_was_and_can_be_moved() -> None:
     framing = Framing(3, width=4)
     framing.start()
     images = torch.rand(2, 3, 21, 14, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(framing(images).detach(), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(framed(images, framing(images)).detach(), images, atol=1e-5, rtol=0)
     framing.place.bias.data[0] = 9.0  # as wide a view as there is: things look narrower
     middle = torch.zeros(1, 3, 8, 8)
     middle[..., 2:6] = 1
-    assert 0 < float(framing(middle).detach().sum()) < 0.7 * float(middle.sum())
+    narrow = framed(middle, framing(middle)).detach()
+    assert 0 < float(narrow.sum()) < 0.7 * float(middle.sum())
+
+
+def test_a_large_picture_is_repainted_at_its_size() -> None:
+    """Changed as its small copy is, with lines that the small one cannot hold."""
+    painter = Repainter(1, (16, 16), width=4)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in painter.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=random)
+        small = torch.rand(1, 1, 16, 16, generator=random)
+        torch.testing.assert_close(painter.paint_whole(small, small), painter(small).clamp(0, 1))
+        even = F.interpolate(small, scale_factor=8, mode="bilinear")
+        lined = even.clone()
+        lined[..., ::2] += 0.2
+        made, with_lines = (painter.paint_whole(small, whole) for whole in (even, lined))
+        again = F.adaptive_avg_pool2d(made, 16)
+        assert float((again - painter(small)).abs().mean()) < 0.06
+        assert float((again - small).abs().mean()) > 0.15  # a repainted picture
+        assert with_lines.shape == lined.shape
+        assert float((with_lines - made).abs().mean()) > 0.02
+
+
+@pytest.mark.parametrize(("size", "shown"), [((30, 24), (24, 24)), ((15, 15), (8, 8))])
+def test_a_translated_query_is_as_large_as_it_was(
+    size: tuple[int, int], shown: tuple[int, int], translator: Path, gallery: fr.Gallery
+) -> None:
+    """By whole numbers of times the translator's own size."""
+    query = Image.new("RGB", size, "white")
+    how = gallery.search(query, k=1, translate=translator).translation
+    assert how is not None
+    assert how.picture is not None
+    assert how.picture.size == shown
 
 
 def test_a_translated_query_is_searched_and_shown(
@@ -480,7 +514,7 @@ def test_visitors_translate_only_by_the_style_of_the_server(
     assert [m["score"] for m in plain["matches"]] == gallery.search(query, k=3).scores
     assert plain["translated"] is None
     with Image.open(io.BytesIO(base64.b64decode(carried["translated"]))) as shown:
-        assert (shown.format, shown.size) == ("JPEG", (8, 8))
+        assert (shown.format, shown.size) == ("JPEG", (24, 24))
     with serving(gallery) as address:
         assert httpx.get(f"{address}/api/gallery").json()["translates"] is False
         refused = asked(address, translate="true")

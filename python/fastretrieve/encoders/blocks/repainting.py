@@ -52,12 +52,16 @@ class Framing(nn.Module):
         nn.init.zeros_(self.place.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The pictures in their new frames; what lies beyond an old one repeats its border."""
+        """Where the new frames lie: affine maps [n, 2, 3]."""
         seen = self.look(F.adaptive_avg_pool2d(centred(images), _GLANCE))
         zoom, shift = self.place(seen.flatten(1)).float().tanh().split(2, dim=1)
-        places = torch.cat([torch.diag_embed((_ZOOM * zoom).exp()), _SHIFT * shift[:, :, None]], 2)
-        grid = F.affine_grid(places, list(images.shape), align_corners=False)
-        return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+        return torch.cat([torch.diag_embed((_ZOOM * zoom).exp()), _SHIFT * shift[:, :, None]], 2)
+
+
+def framed(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Pictures of any size in new frames; what lies beyond an old one repeats its border."""
+    grid = F.affine_grid(places, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 class Repainter(nn.Module):
@@ -86,7 +90,19 @@ class Repainter(nn.Module):
 
     def paint(self, images: torch.Tensor) -> Painting:
         """The repainted pictures, and the maps in the middle."""
-        images = self.framing(images)
+        return self._painted(framed(images, self.framing(images)))
+
+    def paint_whole(self, images: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """``whole``, the same pictures larger, repainted at their size: in the frames of the small
+        ones and changed as these, which leaves fine lines where little changes.
+        """
+        places = self.framing(images)
+        small = framed(images, places)
+        change = self._painted(small).images - small
+        grown = F.interpolate(change, size=whole.shape[2:], mode="bilinear", align_corners=False)
+        return (framed(whole, places) + grown).clamp(0, 1)
+
+    def _painted(self, images: torch.Tensor) -> Painting:
         maps = [centred(images)]
         for block in self.down:
             maps.append(block(maps[-1]))

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from fastretrieve._common.locks import ForkSafeLock
 from fastretrieve._common.metric import is_distance
 from fastretrieve.data import longest_side
+from fastretrieve.data.images import as_size, image_batch, to_image
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.encoders.encoding import as_array, refuse_untrained
 from fastretrieve.encoders.protocol import Encoder
@@ -30,6 +32,7 @@ How = Literal["mean", "coral", "whiten"]
 HOWS: tuple[How, ...] = get_args(How)
 _SIDES = ("queries", "items")
 NAME = "moments"  # of a saved VectorStyle, where that of an encoder stands
+MOST_TIMES = 8  # as large as a translator's pictures a translated one may be
 KEPT = 4  # styles of an open gallery, the last ones used
 _HALF_WHITE = -0.25  # of each spread: a score is a product, so together they are half whitened
 
@@ -86,11 +89,30 @@ class PictureStyle:
     def picture(self, content: Any) -> Image.Image:
         """A decoded item in the other style, as a picture: what is shown is what is searched."""
         translator: Any = self.translator
-        batch = translator.preprocess([content])
+        batch, whole = translator.preprocess([content]), self._whole(content)
         with self._lock:
-            pixels = as_array(translator.translate(batch))[0]
+            made = (
+                translator.translate(batch)
+                if whole is None
+                else translator.translate_whole(batch, whole)
+            )
+        pixels = as_array(made)[0]
         channels_last = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
         return picture_of(channels_last[:, :, 0] if len(pixels) == 1 else channels_last)
+
+    def _whole(self, content: Any) -> Any:
+        """The picture as a larger batch, where it is larger than what the translator looks at, and
+        the translator can use that: a whole number of times.
+        """
+        translator: Any = self.translator
+        if not hasattr(translator, "translate_whole"):
+            return None
+        height, width = as_size(translator.image_size)
+        times = min(max(to_image(content).size) // max(height, width), MOST_TIMES)
+        if times < 2:
+            return None
+        size = (times * height, times * width)
+        return torch.from_numpy(image_batch([content], size=size, channels=translator.channels))
 
 
 class VectorStyle:
