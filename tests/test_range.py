@@ -174,17 +174,22 @@ def test_errors_say_what_is_wrong() -> None:
         index.range_search([[1, 0], [math.nan, 0]], 0.5)
 
 
-def test_a_limit_gives_up(use_threads: UseThreads) -> None:
-    queries, rows = cases.gaussian(1000, 8, n_queries=300, seed=35)
-    index = build(rows, "l2")
+def check_limit(index: fr.Index, queries: np.ndarray, use_threads: UseThreads) -> None:
+    """One pair fewer than there are is too few."""
     for threads in (1, 2):
         use_threads(threads)
-        for n in (1, 300):
+        for n in (1, len(queries)):
+            n_pairs = n * len(index)
             args = (queries[:n], index._state.snapshot, math.inf, _core.Counters(), False)
-            assert index._form.backend.range(*args, limit=n * 1000 - 1) is None
-            found = index._form.backend.range(*args, limit=n * 1000)
+            assert index._form.backend.range(*args, limit=n_pairs - 1) is None
+            found = index._form.backend.range(*args, limit=n_pairs)
             assert found is not None
-            assert len(found[2]) == n * 1000
+            assert len(found[2]) == n_pairs
+
+
+def test_a_limit_gives_up(use_threads: UseThreads) -> None:
+    queries, rows = cases.gaussian(1000, 8, n_queries=300, seed=35)
+    check_limit(build(rows, "l2"), queries, use_threads)
 
 
 def test_while_rows_are_added_a_search_sees_one_state() -> None:

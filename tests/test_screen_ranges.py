@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,10 +10,9 @@ import pytest
 import cases
 import fastretrieve as fr
 import oracle
-from fastretrieve import _core
 from search_checks import build, rounded
 from test_graph import assert_pairs, pairs_of, some_radius
-from test_range import assert_same, radii, search, within
+from test_range import assert_same, check_limit, radii, search, within
 from test_screen import NAMES, always, exact, has_rows_to_judge, optimized, spectral, wide
 
 UseThreads = Callable[[int], None]
@@ -121,15 +119,7 @@ def test_zero_queries_find_every_row(always: None) -> None:
 
 def test_a_limit_gives_up(use_threads: UseThreads, always: None) -> None:
     queries, rows = spectral(1000, 64, 300)
-    index = optimized(rows, "l2")
-    for threads in (1, 2):
-        use_threads(threads)
-        for n in (1, 300):
-            args = (queries[:n], index._state.snapshot, math.inf, _core.Counters(), False)
-            assert index._form.backend.range(*args, limit=n * 1000 - 1) is None
-            found = index._form.backend.range(*args, limit=n * 1000)
-            assert found is not None
-            assert len(found[2]) == n * 1000
+    check_limit(optimized(rows, "l2"), queries, use_threads)
 
 
 def test_costs_decide() -> None:
