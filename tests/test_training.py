@@ -287,6 +287,7 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
 def test_the_keywords_of_train_are_the_options_with_their_defaults() -> None:
     keywords = inspect.signature(train).parameters.values()
     asked = {p.name: p.default for p in keywords if p.kind is p.KEYWORD_ONLY}
+    assert [asked.pop(name) for name in ("from_", "to")] == [None, None]  # data, as the first two
     assert asked == {field.name: field.default for field in dataclasses.fields(TrainingOptions)}
 
 
