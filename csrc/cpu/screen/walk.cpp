@@ -11,6 +11,7 @@ namespace fastretrieve::cpu {
 constexpr size_t kWaiting = 32;        // records that are fetched before they are compared
 constexpr int64_t kSampleGroups = 32;  // of boxes, from which a walk's cost is judged
 constexpr double kBytesPerNs = 12, kFilterNs = 0.05;
+constexpr double kLeafNs = 80;  // beside its heads: which queries it concerns, and their codes
 
 double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_t n_queries) {
   const double read = static_cast<double>(row_bytes) / kBytesPerNs / static_cast<double>(n_queries);
@@ -18,7 +19,7 @@ double pair_cost(const Kernels& kernels, int64_t row_bytes, int64_t dims, int64_
 }
 
 double record_cost(int64_t dim, int64_t n_queries) {
-  return 12 + static_cast<double>(dim) / 20 + (n_queries < 4 ? 25 : 0);
+  return 12 + static_cast<double>(dim) / 20 + (n_queries < 16 ? 25 : 0);
 }
 
 double seed_cost(int64_t dim, int64_t head_dim, int64_t n_leaves) {
@@ -235,12 +236,14 @@ bool LeafWalk<Survivors>::pays(double share_of_scan) {
   const double share_near = static_cast<double>(near) / static_cast<double>(leaves);
   const double share_rows = static_cast<double>(rows) / static_cast<double>(judged * kStripRows);
   const StripLayout strips(problem_.dim, problem_.metric);
-  const double walk =
-      share_near * pair_cost(problem_.kernels, screen_.map.head_dim + 4, screen_.map.head_dim, n) +
-      share_rows * record_cost(problem_.dim, n);
+  const double heads =
+      pair_cost(problem_.kernels, screen_.map.head_dim + 4, screen_.map.head_dim, n) +
+      kLeafNs / static_cast<double>(kStripRows * n);
+  const double walk = share_near * heads + share_rows * record_cost(problem_.dim, n);
   const double scan =
       pair_cost(problem_.kernels, strips.bytes() / kStripRows, strips.padded_dim(), n);
-  return walk < 0.9 * share_of_scan * scan;
+  // The model is rough, and a scan of several queries is near its best rate.
+  return walk < (n == 1 ? 0.9 : 0.75) * share_of_scan * scan;
 }
 
 template <class Survivors>
