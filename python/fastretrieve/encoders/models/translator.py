@@ -109,7 +109,8 @@ class TranslatorEncoder(TorchEncoder):
     def translate_whole(self, batch: Batch, whole: Batch) -> torch.Tensor:
         """The pictures at a larger size; ``whole`` holds those of ``batch`` at that size."""
         with self.evaluating():
-            return self.averaged.paint_whole(self.on_device(batch), self.on_device(whole)).float()  # type: ignore[no-any-return]
+            painted = self.averaged.paint_whole(self.on_device(batch), self.on_device(whole))
+            return painted.float()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The players, each named as its loss."""
