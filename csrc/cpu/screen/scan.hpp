@@ -41,6 +41,7 @@ struct ScreenedProblem {
   int64_t size(int64_t panel) const {
     return std::min(plan.panel_queries, queries.n_queries - first(panel));
   }
+  bool shares_leaves() const { return plan.n_chunks > 1; }
   HeadPanel heads(int64_t panel) const {
     return HeadPanel(problem.kernels, *screening.screen, queries, first(panel), size(panel),
                      problem.cancel);
@@ -167,6 +168,20 @@ void walk_screened_by_rows(const ScreenedProblem& of, int64_t panel, const Scree
     if (scans[slot]) scans[0]->absorb(*scans[slot]);
   kind.finish(*scans[0], of.threads);
   stats += scans[0]->stats;
+}
+
+// All panels, as the plan says; then the screen learns whether most queries gained by it.
+template <class Scan>
+void walk_screened(const ScreenedProblem& of, Trust::Kind what, const ScreenedKind<Scan>& kind,
+                   SearchStats& stats) {
+  const int64_t before = stats.fell_back, n_queries = of.queries.n_queries;
+  if (of.shares_leaves()) {
+    for (int64_t panel = 0; panel < of.plan.n_panels; ++panel)
+      walk_screened_by_rows(of, panel, kind, stats);
+  } else {
+    walk_screened_by_queries(of, kind, stats);
+  }
+  of.screening.trust->tell(what, n_queries, 2 * (stats.fell_back - before) <= n_queries);
 }
 
 }  // namespace fastretrieve::cpu

@@ -1,6 +1,7 @@
 #include "cpu/screen/search.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -13,54 +14,26 @@ namespace fastretrieve::cpu {
 using TopKScreened = ScreenedScan<TopKSurvivors>;
 using RangeScreened = ScreenedScan<RangeSurvivors>;
 
-namespace {
-
-// Tells the screen at the end whether most queries gained by it.
-class Telling {
- public:
-  Telling(const Screening& screening, Trust::Kind kind, int64_t n_queries, const SearchStats& stats)
-      : trust_(*screening.trust),
-        kind_(kind),
-        n_queries_(n_queries),
-        stats_(stats),
-        before_(stats.fell_back) {}
-  ~Telling() { trust_.tell(kind_, n_queries_, 2 * (stats_.fell_back - before_) <= n_queries_); }
-  Telling(const Telling&) = delete;
-  Telling& operator=(const Telling&) = delete;
-
- private:
-  Trust& trust_;
-  const Trust::Kind kind_;
-  const int64_t n_queries_;
-  const SearchStats& stats_;
-  const int64_t before_;
-};
-
-}  // namespace
-
 void search_screened(const Problem& problem, const SearchArgs& args,
                      const EncodedQueries& queries) {
   const ScreenedProblem of(problem, args.screening, queries);
-  const Telling telling(args.screening, Trust::Kind::top_k, queries.n_queries, *args.stats);
-  SharedThresholds* shared = nullptr;
+  std::unique_ptr<SharedThresholds> shared;  // by threads that share the leaves of a panel
   const ScreenedKind<TopKScreened> kind{
       [&](int64_t panel) {
+        if (of.shares_leaves()) {
+          shared = std::make_unique<SharedThresholds>(static_cast<size_t>(of.size(panel)));
+          for (std::atomic<double>& t : *shared) t.store(-kInfinity, std::memory_order_relaxed);
+        }
         HeadPanel heads = of.heads(panel);
         heads.find_seeds(problem.cancel);
         return heads;
       },
       [&](int64_t panel, const HeadPanel& heads) {
-        return std::make_unique<TopKScreened>(of, heads, of.first(panel), shared);
+        return std::make_unique<TopKScreened>(of, heads, of.first(panel), shared.get());
       },
       [](int64_t) { return 1.0; },
       [&](TopKScreened& scan, int threads) { finish(scan, args.out, threads, problem.cancel); }};
-  if (of.plan.n_chunks == 1) return walk_screened_by_queries(of, kind, *args.stats);
-  for (int64_t panel = 0; panel < of.plan.n_panels; ++panel) {
-    SharedThresholds thresholds(static_cast<size_t>(of.size(panel)));
-    for (std::atomic<double>& t : thresholds) t.store(-kInfinity, std::memory_order_relaxed);
-    shared = &thresholds;
-    walk_screened_by_rows(of, panel, kind, *args.stats);
-  }
+  walk_screened(of, Trust::Kind::top_k, kind, *args.stats);
 }
 
 // The nearest leaves of a panel's queries, the rows that are in none, and how much is proven.
@@ -114,7 +87,6 @@ static double share_behind(const RangeArgs& args, int64_t first) {
 void range_screened(const Problem& problem, const RangeArgs& args, const EncodedQueries& queries,
                     Budget& budget) {
   const ScreenedProblem of(problem, args.screening, queries);
-  const Telling telling(args.screening, Trust::Kind::range, queries.n_queries, *args.stats);
   const ScreenedKind<RangeScreened> kind{
       [&](int64_t panel) { return of.heads(panel); },
       [&](int64_t panel, const HeadPanel& heads) {
@@ -122,9 +94,7 @@ void range_screened(const Problem& problem, const RangeArgs& args, const Encoded
       },
       [&](int64_t panel) { return share_behind(args, of.first(panel)); },
       [&](RangeScreened& scan, int) { finish_range(scan, args, problem.cancel); }};
-  if (of.plan.n_chunks == 1) return walk_screened_by_queries(of, kind, *args.stats);
-  for (int64_t panel = 0; panel < of.plan.n_panels; ++panel)
-    walk_screened_by_rows(of, panel, kind, *args.stats);
+  walk_screened(of, Trust::Kind::range, kind, *args.stats);
 }
 
 }  // namespace fastretrieve::cpu

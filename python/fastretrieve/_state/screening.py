@@ -58,10 +58,10 @@ def make_screen(state: State, progress: Progress | None) -> tuple[Screen | None,
         return None, f"their lengths lie outside [{SHORTEST:g}, {LONGEST:g}]"
     spread = spread_of(look)
     if spread > MOST_DIMENSIONS * state.form.dim:
+        dim = state.form.dim
         return None, (
-            f"the variance of these vectors is spread over {min(spread, state.form.dim):.0f} of "
-            f"{state.form.dim} "
-            f"dimensions; a screen can pay below {MOST_DIMENSIONS * state.form.dim:.0f}"
+            f"the variance of these vectors is spread over {min(spread, dim):.0f} of {dim} "
+            f"dimensions; a screen can pay below {MOST_DIMENSIONS * dim:.0f}"
         )
     steps.done(1)
     n_known = min(BASIS_ROWS, BASIS_BYTES // (8 * state.form.dim))

@@ -75,10 +75,12 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
     picture = draw(pictures, found, learned)
     if learned:
         with console.status("imagining, explaining"):
-            picture = sheet.with_panels(picture, beyond(pictures, learned[0], out, console, fresh))
+            panels = panels_of(pictures, learned[0], out, console, fresh=fresh)
+        picture = sheet.with_panels(picture, panels)
     picture.save(out / "neighbours.png")
     console.print()
-    say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind")
+    more = "; below, an imagined search and why a match matched" if learned else ""
+    say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind{more}")
     if not learned:
         say(console, "more", f"training, a gallery and its page need torch ({missing}): {TORCH}")
         return
@@ -122,8 +124,8 @@ def learn(pictures: Pictures, out: Path, console: Console, *, fresh: bool) -> "l
     return [trained, *([other] if other else [])]
 
 
-def beyond(
-    pictures: Pictures, learned: "Learned", out: Path, console: Console, fresh: bool
+def panels_of(
+    pictures: Pictures, learned: "Learned", out: Path, console: Console, *, fresh: bool
 ) -> list[Panel]:
     """A search with imagined pictures, and an explanation."""
     from fastretrieve.demo import beyond
