@@ -10,6 +10,8 @@ namespace fastretrieve::cpu {
 static const Kernels* const kTables[] = {
 #if defined(__x86_64__)
     avx512_kernels(), avx2_kernels(),
+#elif defined(__aarch64__)
+    i8mm_kernels(),   neon_kernels(),
 #endif
     scalar_kernels()};
 

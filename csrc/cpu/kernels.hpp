@@ -70,7 +70,7 @@ constexpr int64_t scan_scratch(int64_t groups, int64_t n_queries) {
 struct HeadArgs : CodeArgs {
   const int32_t* starts;  // [64]
   uint64_t* survivors;    // [n_queries], rows as bits
-  int32_t* dots;          // [n_queries, 64] if `keep_dots`, else scratch for a tile
+  int32_t* dots;          // [n_queries, 64] if `keep_dots`, else scratch: [kStreamQueries, 64]
   bool keep_dots;
 };
 
@@ -177,9 +177,11 @@ uint64_t read_all(const uint8_t* data, int64_t n_bytes);
 int64_t multiply_all(int64_t rounds, int32_t* sink);
 }  // namespace avx2
 
-// Best first. The running processor may lack some of them.
+// Best first, for each family of processors. The running one may lack some of them.
 const Kernels* avx512_kernels();
 const Kernels* avx2_kernels();
+const Kernels* i8mm_kernels();
+const Kernels* neon_kernels();
 const Kernels* scalar_kernels();
 
 }  // namespace fastretrieve::cpu
