@@ -21,6 +21,8 @@ set_source_files_properties(${FR_AVX2}/heads.cpp ${FR_AVX2}/kernels.cpp ${FR_AVX
   COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-mbmi2")
 # gcc 12 calls its own _mm512_undefined_* uninitialised.
 set_source_files_properties(${FR_AVX512}/heads.cpp ${FR_AVX512}/kernels.cpp ${FR_AVX512}/scan.cpp PROPERTIES
-  COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized;-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512")
-set_source_files_properties(${FR_NEON}/neon.cpp PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod")
-set_source_files_properties(${FR_NEON}/i8mm.cpp PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod+i8mm")
+  COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>;-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512")
+# gcc wants the version of the architecture; other compilers, zig's among them, agree on this.
+set(FR_ARM "$<IF:$<CXX_COMPILER_ID:GNU>,-march=armv8.2-a,-mcpu=generic>")
+set_source_files_properties(${FR_NEON}/neon.cpp PROPERTIES COMPILE_OPTIONS "${FR_ARM}+dotprod")
+set_source_files_properties(${FR_NEON}/i8mm.cpp PROPERTIES COMPILE_OPTIONS "${FR_ARM}+dotprod+i8mm")

@@ -1,6 +1,7 @@
 // AVX2: the eight lanes of a canonical sum are two registers. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "core/strip.hpp"
@@ -8,10 +9,9 @@
 namespace fastretrieve::cpu {
 namespace {
 
-bool supported() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
-}
+#include "cpu/generic/x86.inl"
+
+bool supported() { return running_processor().has_avx2(); }
 
 inline __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 

@@ -1,6 +1,7 @@
 // AVX-512: the eight lanes of a canonical sum are one register. scan.cpp is the scan.
 #include "cpu/kernels.hpp"
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "core/strip.hpp"
@@ -8,12 +9,9 @@
 namespace fastretrieve::cpu {
 namespace {
 
-bool supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("f16c") &&
-         __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-}
+#include "cpu/generic/x86.inl"
+
+bool supported() { return running_processor().has_avx512(); }
 
 using Lanes = __m512d;
 
