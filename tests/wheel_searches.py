@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import oracle
 
 import fastretrieve as fr
+import oracle
 
 SHAPES = ((1, 70, 3), (7, 300, 5), (64, 500, 1), (130, 257, 9), (400, 200, 4))  # dim, rows, queries
 TYPES = ("float32", "float16")

@@ -1,8 +1,8 @@
-"""Build wheels that install on any Linux with glibc 2.17 or newer: ``tools/wheels.py OUT [ARCH ...]``.
+"""Build wheels for any Linux with glibc 2.17 or newer: ``tools/wheels.py OUT [ARCHITECTURE ...]``.
 
-zig's C++ compiler (``pip install ziglang auditwheel wheel``) compiles for an old glibc and for other
-processors, and links its own C++ library into the module. The wheels are for the Python that runs
-this, without CUDA. auditwheel says which systems a wheel suits.
+zig's C++ compiler (``pip install ziglang auditwheel wheel``) compiles for an old glibc and for
+other processors, and links its own C++ library into the module. The wheels are for the Python that
+runs this, without CUDA. auditwheel says which systems a wheel suits.
 """
 
 from __future__ import annotations
