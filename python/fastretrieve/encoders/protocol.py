@@ -63,6 +63,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "layers": ("layers",),
     "parts": ("parts",),
     "translate": ("translate",),
+    "text": ("encode_text",),
 }
 """Each optional capability and the attributes that an encoder declaring it must have."""
 
@@ -232,5 +233,19 @@ class Translates(Encoder, Protocol):
     def translate(self, batch: Batch) -> torch.Tensor:
         """Return the batch in the other style: the same shape and range; an item alone and in any
         batch becomes the same.
+        """
+        ...
+
+
+class TextTower(Encoder, Protocol):
+    """Capability "text": words as vectors, in the space in which ``encode`` puts its items.
+
+    So a sentence finds the items that it describes, by cosine. An encoder of sentences themselves
+    (modality "text") needs none of this: ``encode`` answers there.
+    """
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [n, dim], in evaluation mode and without gradients; n may be 0. A text
+        has the same vector (within 1e-5) alone and in any batch. Any str is a text: "" too.
         """
         ...
