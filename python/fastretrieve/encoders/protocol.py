@@ -1,6 +1,6 @@
 """What an encoder is: the whole contract between fastretrieve and a plugin.
 
-An encoder turns items (images or sequences) into vectors worth searching. It need not inherit from
+An encoder turns items (images, sequences or texts) into vectors worth searching. It need not inherit from
 anything: a class with these names is an encoder. ``base.TorchEncoder`` writes most of them for
 a torch module; ``fastretrieve.testing.check_encoder`` checks all of them; ``registry.py`` finds
 encoders by entry point; ``docs/plugins.md`` is the tutorial.
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 API_VERSION = 1
 """The version of this contract. A plugin that speaks another one is listed as broken."""
 
-Modality: TypeAlias = Literal["image", "sequence"]
+Modality: TypeAlias = Literal["image", "sequence", "text"]
 
 Items: TypeAlias = Sequence[Any]
 """Images: PIL images, arrays [h, w] or [h, w, c] (uint8, or floats in [0, 1]), tensors [h, w] or
 [c, h, w]; also one array [n, h, w] or [n, h, w, c]. Sequences: arrays [t, features], of any lengths
-t, or lists of t frames, each an image."""
+t, or lists of t frames, each an image. Texts: ``str``."""
 
 Batch: TypeAlias = Any
 """What ``preprocess`` returns: one array or tensor, or a tuple of them (a sequence encoder's
