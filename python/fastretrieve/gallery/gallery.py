@@ -20,7 +20,14 @@ from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching, translating
+from fastretrieve.gallery.lookup import (
+    evaluating,
+    explaining,
+    finding,
+    searching,
+    translating,
+    wording,
+)
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
@@ -31,6 +38,7 @@ from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.lookup.regions import Region
 from fastretrieve.gallery.lookup.styles import Style, Styles, VectorStyle
+from fastretrieve.gallery.lookup.words import WEIGHT
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.store import (
     changing,
@@ -130,6 +138,11 @@ class Gallery:
         return self._opened.queries.encoder
 
     @property
+    def knows_words(self) -> bool:
+        """Whether the encoder answers words, so that ``search(text=...)`` works."""
+        return wording.knows_words(self.encoder)
+
+    @property
     def columns(self) -> list[str]:
         """The columns of metadata beside the fixed ones."""
         with self._storage.database.reading() as connection:
@@ -205,8 +218,10 @@ class Gallery:
 
     def search(
         self,
-        query: Any,
+        query: Any = None,
         *,
+        text: str | None = None,
+        weight: float = WEIGHT,
         k: int = 12,
         where: Where = None,
         offset: int = 0,
@@ -223,6 +238,10 @@ class Gallery:
         sequence where the encoder takes sequences, or an item of the gallery or its id.
         ``offset`` leaves out the first ones, to page through.
 
+        ``text`` asks in words, alone or beside a query, if the encoder knows words
+        (:attr:`knows_words`). ``weight`` is the words' share beside the query, 0 to 1: both
+        vectors are mixed at unit length, and the sum gets the query's length.
+
         ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
         that a generator draws, too; ``match.found_by`` says which picture found an item.
         ``translate`` carries the query into the gallery's style before searching: the directory of
@@ -232,11 +251,20 @@ class Gallery:
         the query alone, ``within=3`` from that one (:meth:`clusters`).
 
         They go together: the region is cut out first, then translated; pictures are imagined like
-        what comes of that, and its own vector chooses the cluster.
+        what comes of that, words are mixed into the vector of each, and the query's own chooses
+        the cluster.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> gallery.search(text="a red boot")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fastretrieve.gallery.errors.GalleryError: ...its encoder 'pixels' knows no words, so it ...
         """
         return searching.search(
             self._opened,
             query,
+            text=text,
+            weight=weight,
             k=k,
             where=where,
             offset=offset,
@@ -288,11 +316,13 @@ class Gallery:
             found = self._opened.clusters.listed(view)
         return Clustering(found, modality=self.manifest.modality)
 
-    def nearest_clusters(self, query: Any, *, k: int = 5) -> Clustering:
-        """The ``k`` clusters whose centres are nearest to a query, which is as for
-        :meth:`search`; each has the score of its centre.
+    def nearest_clusters(
+        self, query: Any = None, *, text: str | None = None, weight: float = WEIGHT, k: int = 5
+    ) -> Clustering:
+        """The ``k`` clusters whose centres are nearest to a query, to words, or to both, which are
+        as for :meth:`search`; each has the score of its centre.
         """
-        return searching.nearest_clusters(self._opened, query, k=k)
+        return searching.nearest_clusters(self._opened, query, text=text, weight=weight, k=k)
 
     def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
         """Why an item matches a query: a heat map on each picture.

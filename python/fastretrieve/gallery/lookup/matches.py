@@ -12,6 +12,7 @@ from PIL import Image
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.pictures import Captioned
 from fastretrieve.gallery.lookup.styles import Translation
+from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.items import Item
 
 
@@ -54,6 +55,7 @@ class Matches(Sequence[Match]):
         cluster: int | None = None,
         imagined: Sequence[Image.Image] = (),
         translation: Translation | None = None,
+        words: Words | None = None,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -64,6 +66,7 @@ class Matches(Sequence[Match]):
         self.cluster = cluster  # the number of the one that the search stayed within
         self.imagined = list(imagined)  # the pictures that were searched with, too
         self.translation = translation  # how the query was carried into another style, if it was
+        self.words = words  # what was asked in words, and their share
 
     @property
     def query(self) -> Image.Image | None:
@@ -114,6 +117,7 @@ class Matches(Sequence[Match]):
         how = self.translation
         return {
             "query": self.title,
+            **(self.words.to_dict() if self.words else {}),
             **({"translated": {"style": how.style, "how": how.how}} if how else {}),
             "imagined": len(self.imagined),
             "matches": [match.to_dict() for match in self._found],

@@ -25,6 +25,7 @@ from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.pictures import picture_or_cross
 from fastretrieve.gallery.lookup.styles import Translation
+from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Item
 
@@ -37,6 +38,7 @@ class Query(NamedTuple):
     picture: Callable[[], Image.Image | None]  # made when it is looked at
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
     translation: Translation | None = None  # where it was carried into the gallery's style
+    words: Words | None = None  # what was asked in words
 
 
 class QueryEncoder:
@@ -80,6 +82,12 @@ class QueryEncoder:
         batch = encoder.preprocess(contents)
         with self._lock:
             return as_array(encoder.encode(batch))
+
+    def encode_text(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors [n, dim] of texts, from an encoder with the capability "text"."""
+        encoder: Any = self.encoder
+        with self._lock:
+            return as_array(encoder.encode_text(texts))
 
     def parts(self, contents: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The parts [n, positions_y, positions_x, dim] and constants [n, dim] of the vectors of
@@ -158,3 +166,8 @@ def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Q
     """An item of the gallery: its vector is there already."""
     picture = partial(picture_or_cross, path, modality=modality, box=item.box)
     return Query(vector, item.origin, picture, item.id)
+
+
+def worded_query(words: Words, vector: NDArray[Any]) -> Query:
+    """Words alone."""
+    return Query(vector, str(words), lambda: None, None, words=words)

@@ -1,5 +1,5 @@
-"""What a search asks with: the query or a part of it, as it is or in the gallery's style, and what
-is imagined beside it.
+"""What a search asks with: the query or a part of it, as it is or in the gallery's style, what is
+imagined beside it, and words.
 """
 
 from __future__ import annotations
@@ -8,16 +8,18 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, imagining, translating
+from fastretrieve.gallery.lookup import finding, imagining, translating, wording
 from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.imagining import Drawn
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
+from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query, worded_query
 from fastretrieve.gallery.lookup.regions import Region, pictured
 from fastretrieve.gallery.lookup.styles import PictureStyle, Translation, VectorStyle
+from fastretrieve.gallery.lookup.words import WEIGHT, Words, asked_words
 
 
 class Question(NamedTuple):
@@ -57,6 +59,46 @@ def tasted(opened: Opened, what: Any) -> Query:
 
 
 def question(
+    opened: Opened,
+    query: Any = None,
+    *,
+    text: Any = None,
+    weight: float = WEIGHT,
+    imagine: Any = None,
+    translate: Any = None,
+    region: Region | None = None,
+) -> Question:
+    """Pictures, words, or words mixed into the vector of every picture."""
+    if query is None and text is None:
+        raise GalleryError(
+            'search with a query (an image, or an item of the gallery), with text="a red boot", or '
+            "with both; got neither"
+        )
+    pictures = {"imagine": imagine, "translate": translate, "region": region}
+    if text is None:
+        return _pictured_question(opened, query, **pictures)
+    words = asked_words(text, weight=weight, beside_query=query is not None)
+    if query is None:
+        return _worded_question(opened, words, pictures)
+    said = wording.vector_of(opened, words.text)  # first: an encoder without words says so at once
+    asked, vectors, drawn = _pictured_question(opened, query, **pictures)
+    asked = asked._replace(title=f"{asked.title}, {words}", words=words)
+    return Question(asked, wording.mixed(vectors, said, float(weight)), drawn)
+
+
+def _worded_question(opened: Opened, words: Words, pictures: dict[str, Any]) -> Question:
+    """Words alone."""
+    unused = [name for name, value in pictures.items() if value is not None]
+    if unused:
+        raise GalleryError(
+            f"{' and '.join(unused)}: words have no picture that this could be made of; leave it "
+            "out, or give a query beside the words"
+        )
+    vector = wording.vector_of(opened, words.text)
+    return Question(worded_query(words, vector), np.asarray(vector)[None], Drawn([]))
+
+
+def _pictured_question(
     opened: Opened, query: Any, *, imagine: Any, translate: Any, region: Region | None
 ) -> Question:
     """The region of the query, carried into the gallery's style, and pictures imagined like it."""

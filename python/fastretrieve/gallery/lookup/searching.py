@@ -44,6 +44,8 @@ def search(
     opened: Opened,
     query: Any,
     *,
+    text: Any,
+    weight: float,
     k: int,
     where: Where,
     offset: int,
@@ -59,7 +61,13 @@ def search(
     stay = Within(within, opened.clusters)
     began = _now(opened)
     asked, vectors, drawn = question(
-        opened, query, imagine=imagine, translate=translate, region=region
+        opened,
+        query,
+        text=text,
+        weight=weight,
+        imagine=imagine,
+        translate=translate,
+        region=region,
     )
     encoded = _now(opened)
     found = _nearest(
@@ -76,12 +84,12 @@ def search(
     return _matches(opened, found, asked, seconds, cluster=stay.cluster, imagined=drawn.pictures)
 
 
-def nearest_clusters(opened: Opened, query: Any, *, k: int) -> Clustering:
-    """The clusters whose centres are nearest to a query."""
+def nearest_clusters(opened: Opened, query: Any, *, text: Any, weight: float, k: int) -> Clustering:
+    """The clusters whose centres are nearest to a query, to words, or to both."""
     k = whole(k, "k")
-    asked = plain(opened, query)
+    asked, vectors, _ = question(opened, query, text=text, weight=weight)
     with opened.view() as view:
-        found = opened.clusters.nearest(asked.vector, view, k=k)
+        found = opened.clusters.nearest(vectors[0], view, k=k)
     modality = opened.storage.manifest.modality
     return Clustering(found, modality=modality, query=asked.picture, title=asked.title)
 
@@ -245,4 +253,5 @@ def _matches(
         cluster=cluster,
         imagined=imagined,
         translation=asked.translation,
+        words=asked.words,
     )
