@@ -70,7 +70,7 @@ def search(
     Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = named_query(query)
+        asked = named_query(query, opened.manifest.modality)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         stay = int(within) if within and within.isdecimal() else within
         matches = opened.search(

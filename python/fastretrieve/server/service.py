@@ -16,8 +16,10 @@ from PIL import Image
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
+from fastretrieve.data.pictures import picture_of
 from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.server import explaining
 from fastretrieve.server.asking import Asked
@@ -204,19 +206,22 @@ class Service:
             return made
         generation = self.gallery.generation
         item = self.item(item_id)
+        data = self._small_picture(item, size)
+        self.cache.keep(tag, data, generation)
+        return data
+
+    def _small_picture(self, item: Item, size: int) -> bytes:
+        """The picture of a file, or of words."""
+        if item.text is not None:
+            image = picture_of(item.text, modality="text")
+            image.thumbnail((size, size))
+            return jpeg(image)
         try:
             path = self.gallery.file_of(item)
         except GalleryError:
             raise Refused(404, "its file is gone") from None
-        data = small_picture(
-            path,
-            modality=self.gallery.manifest.modality,
-            box=item.box,
-            size=size,
-            limit=self.limits.pixels,
-        )
-        self.cache.keep(tag, data, generation)
-        return data
+        modality, limit = self.gallery.manifest.modality, self.limits.pixels
+        return small_picture(path, modality=modality, box=item.box, size=size, limit=limit)
 
     def facts(self) -> dict[str, Any]:
         """The facts that the page shows about the gallery."""
