@@ -403,15 +403,14 @@ def test_words_are_committed_with_their_vectors(
 def test_changed_words_are_noticed(gallery: Gallery) -> None:
     gallery.close()
     with sqlite3.connect(gallery.path / "items.sqlite") as connection:
-        connection.execute("UPDATE item SET caption = 'another' WHERE id = 2")
+        connection.execute("UPDATE item SET caption = 'another', size = 0 WHERE id = 2")
         connection.execute("UPDATE item SET path = '/etc/hostname', size = 0 WHERE id = 3")
     connection.close()
     changed = Gallery.open(gallery.path, encoder=Letters)
     assert changed.check()[0].startswith("item 2: its words are not those that were added")
     updated = changed.update()  # and no file that a database names is read as a text
-    assert [one.reason.partition(": ")[2] for one in updated.unreadable] == [
-        "its words are not those that were added; remove it"
-    ]
+    wanted = "its words are not those that were added; remove it"
+    assert [one.reason.partition(": ")[2] for one in updated.unreadable] == [wanted, wanted]
 
 
 def test_a_refit_reads_the_words_from_the_gallery(tmp_path: Path) -> None:
