@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sqlite3
@@ -400,17 +401,19 @@ def test_words_are_committed_with_their_vectors(
     assert gallery.add(["x one", "x two", "x three", "x four"]).added == 4
 
 
+CHANGED = "its words are not those that were added; remove it"
+
+
 def test_changed_words_are_noticed(gallery: Gallery) -> None:
     gallery.close()
-    with sqlite3.connect(gallery.path / "items.sqlite") as connection:
-        connection.execute("UPDATE item SET caption = 'another', size = 0 WHERE id = 2")
+    with contextlib.closing(sqlite3.connect(gallery.path / "items.sqlite")) as connection:
+        connection.execute("UPDATE item SET caption = 'another' WHERE id = 2")
         connection.execute("UPDATE item SET path = '/etc/hostname', size = 0 WHERE id = 3")
-    connection.close()
+        connection.commit()
     changed = Gallery.open(gallery.path, encoder=Letters)
     assert changed.check()[0].startswith("item 2: its words are not those that were added")
     updated = changed.update()  # and no file that a database names is read as a text
-    wanted = "its words are not those that were added; remove it"
-    assert [one.reason.partition(": ")[2] for one in updated.unreadable] == [wanted, wanted]
+    assert [one.reason.partition(": ")[2] for one in updated.unreadable] == [CHANGED]
 
 
 def test_a_refit_reads_the_words_from_the_gallery(tmp_path: Path) -> None:
@@ -418,10 +421,14 @@ def test_a_refit_reads_the_words_from_the_gallery(tmp_path: Path) -> None:
     assert gallery.add(SENTENCES).fitted_to == 5
     before = gallery.vectors()
     gallery.add(["quite another thing", "and one more of them"])
+    with contextlib.closing(sqlite3.connect(gallery.path / "items.sqlite")) as connection:
+        connection.execute("UPDATE item SET caption = 'another' WHERE id = 7")
+        connection.commit()
     refitting.refit(gallery._storage, FittedLetters, progress=False, device="cpu")
     fresh = Gallery.open(gallery.path, encoder=FittedLetters)
     assert not np.allclose(fresh.vectors()[:5], before)
     assert abs(fresh.vectors().mean(axis=0)).max() < 1e-6
+    assert [(one.id, one.error.partition(": ")[2]) for one in fresh.unreadable()] == [(7, CHANGED)]
 
 
 def test_txt_holds_urls_for_pictures_alone(tmp_path: Path) -> None:
