@@ -324,10 +324,19 @@ class Gallery:
         """
         return searching.nearest_clusters(self._opened, query, text=text, weight=weight, k=k)
 
-    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
-        """Why an item matches a query: a heat map on each picture.
+    def explain(
+        self,
+        query: Any = None,
+        item: Any = None,
+        *,
+        text: str | None = None,
+        weight: float = WEIGHT,
+        region: Region | None = None,
+    ) -> Explanation:
+        """Why an item matches a query, words or both: a heat map on each picture.
 
-        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+        ``query``, ``text``, ``weight`` and ``region`` are as for ``search``; ``item`` is an item,
+        its id, or its path: ``explain(item=17, text="a red boot")``.
 
         >>> import tempfile
         >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
@@ -337,7 +346,9 @@ class Gallery:
         >>> why.method, why.item.heat.shape
         ('occlusion', (8, 8))
         """
-        return explaining.explain(self._opened, query, item, region=region)
+        return explaining.explain(
+            self._opened, query, item, text=text, weight=weight, region=region
+        )
 
     def open_style(self, translate: Any) -> Style:
         """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""

@@ -157,11 +157,14 @@ class Matches(Sequence[Match]):
         return None if self.query is None else Captioned(self.query, "query", self.title)
 
     def _beside(self) -> list[Captioned]:
-        """Pictures that were made of the query."""
-        how = self.translation
-        if how is None or how.picture is None:
-            return []
-        return [Captioned(how.picture, "translated query", f"by {how}")]
+        """What was made of the query, and the words that go with it."""
+        how, words = self.translation, self.words
+        made = []
+        if how is not None and how.picture is not None:
+            made.append(Captioned(how.picture, "translated query", f"by {how}"))
+        if words is not None and words.weight is not None:
+            made.append(words.captioned())
+        return made
 
     def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter
