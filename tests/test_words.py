@@ -115,7 +115,6 @@ def test_words_are_mixed_into_what_is_imagined(gallery: Gallery) -> None:
         ({"text": b"red"}, "text is the words"),
         ({"text": "red " * 501}, "text has 2,004 characters; at most 2,000"),
         ({"text": "half \ud83d"}, "half a surrogate pair"),
-        ({"text": "sleep"}, "sees nothing in 'sleep'; say it in other words"),
         ({"text": "red", "weight": 1.5}, "weight is the words' share .* got 1.5"),
         ({"text": "red", "weight": -0.1}, "weight is the words' share"),
         ({"text": "red", "weight": float("nan")}, "got nan"),
@@ -128,6 +127,16 @@ def test_words_are_mixed_into_what_is_imagined(gallery: Gallery) -> None:
 def test_what_cannot_be_asked(gallery: Gallery, asked: dict[str, Any], told: str) -> None:
     with pytest.raises(GalleryError, match=told):
         gallery.search(**asked)
+
+
+def test_words_of_which_nothing_is_known(tmp_path: Path) -> None:
+    class Blind(ColourWords):
+        def encode_text(self, texts: Any) -> Any:
+            return np.zeros((len(texts), 4), np.float32)
+
+    made = made_in(tmp_path, encoder=Blind())
+    with pytest.raises(GalleryError, match="sees nothing in 'sleep'; say it in other words"):
+        made.search(text="sleep")
 
 
 def test_words_that_cancel_the_query(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     conditions = described(service.columns.kinds())
     most = {"k": limits.results, "offset": limits.depth - limits.results}
     off = _switched_off(service)
+    if "text" in off:
+        del schema["paths"]["/api/search"]["get"]
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
@@ -78,5 +80,7 @@ def _switched_off(service: Service) -> dict[str, str]:
         "imagine": service.imagining.n > 0,
         "translate": service.style is not None,
         "within": service.gallery.has_clusters,
+        "text": service.gallery.knows_words,
     }
-    return {name: "all" if name == "within" else "false" for name in offered if not offered[name]}
+    standing = {"within": "all", "text": ""}
+    return {name: standing.get(name, "false") for name in offered if not offered[name]}

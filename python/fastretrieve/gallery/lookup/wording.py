@@ -17,6 +17,7 @@ from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding
 from fastretrieve.gallery.lookup.opened import Opened
+from fastretrieve.gallery.lookup.words import WordsError
 
 MEASURED_ITEMS = 1000  # whose median length words get
 _SHORTEST = 1e-6  # of what is left of two unit vectors; below, rounding would choose the answer
@@ -42,7 +43,7 @@ def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
         )
     vector = opened.queries.encode_text([text])[0]
     if not np.isfinite(vector).all() or not np.any(vector):
-        raise GalleryError(
+        raise WordsError(
             f"the encoder {encoder.name!r} sees nothing in {shown(text)}; say it in other words"
         )
     return _at_length(vector, _usual_length(opened))
@@ -70,7 +71,7 @@ def mixing(
     said = _at_length(np.asarray(words, np.float64), 1.0)
     left = np.linalg.norm((1 - weight) * vectors / lengths + weight * said, axis=1, keepdims=True)
     if left.min() < _SHORTEST:
-        raise GalleryError(
+        raise WordsError(
             f"with weight={weight:g} the words and the query cancel each other; take another weight"
         )
     return (1 - weight) / left, weight * lengths / left * said

@@ -16,6 +16,10 @@ MAX_CHARACTERS = 2000  # of a text: encoders of sentences read the first few hun
 WEIGHT = 0.5  # the words' share beside a query: both count alike
 
 
+class WordsError(GalleryError):
+    """Words cannot be asked with as they are; the text names no file, so visitors may read it."""
+
+
 class Words(NamedTuple):
     """What was asked in words."""
 
@@ -42,14 +46,14 @@ def asked_words(text: Any, *, weight: Any, query: Any) -> Words | None:
     """The words of a question, checked; None where a query alone asks."""
     if text is None:
         if query is None:
-            raise GalleryError(
+            raise WordsError(
                 "ask with a query (an image, or an item of the gallery), with words "
                 '(text="a red boot"), or with both; got neither'
             )
         return None
     is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not is_number or not 0 <= weight <= 1:  # NaN is neither
-        raise GalleryError(
+        raise WordsError(
             "weight is the words' share beside the query, from 0 (the query alone) to 1 (the words "
             f"alone); got {shown(weight)}"
         )
@@ -59,14 +63,14 @@ def asked_words(text: Any, *, weight: Any, query: Any) -> Words | None:
 def _checked(text: Any) -> str:
     """The text, if it is one that can be asked with."""
     if not isinstance(text, str):
-        raise GalleryError(
+        raise WordsError(
             f'text is the words to search with, a str such as "a red boot"; got {shown(text)}'
         )
     if len(text) > MAX_CHARACTERS:
-        raise GalleryError(
+        raise WordsError(
             f"text has {len(text):,} characters; at most {MAX_CHARACTERS:,} can be searched with: "
             "shorten it to what matters"
         )
     if fault := fault_of(text):
-        raise GalleryError(f'text is {shown(text)}, and {fault}; give words, such as "a red boot"')
+        raise WordsError(f'text is {shown(text)}, and {fault}; give words, such as "a red boot"')
     return text
