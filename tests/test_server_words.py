@@ -84,7 +84,7 @@ def test_words_beside_an_upload_and_an_item(web: Any, gallery: Gallery) -> None:
 
 def test_the_heat_of_words(web: Any, gallery: Gallery) -> None:
     where = "/api/items/2/explanation"
-    alone = web.get(where, params={"text": "red"}).json()
+    alone = web.get(f"{where}/words", params={"text": "red"}).json()
     why = gallery.explain(item=2, text="red")
     assert alone["score"] == pytest.approx(why.score)
     np.testing.assert_allclose(alone["item"]["heat"], why.item.heat)
@@ -106,8 +106,9 @@ def test_the_heat_of_words(web: Any, gallery: Gallery) -> None:
         ("items/1/similar", {"text": "red", "weight": 1.01}, "weight"),
         ("items/1/similar", {"text": "red", "weight": "nan"}, "weight"),
         ("items/1/similar", {"text": "x" * 2001}, "text"),
-        ("items/1/explanation", {}, "give query, the item asked with, or text"),
-        ("items/1/explanation", {"text": "red", "region": "0,0,1,1"}, "words have no picture"),
+        ("items/1/explanation", {"text": "red"}, "query"),
+        ("items/1/explanation/words", {}, "text"),
+        ("items/1/explanation/words", {"text": " "}, "text"),
     ],
 )
 def test_what_is_refused(web: Any, path: str, asked: dict[str, Any], told: str) -> None:
@@ -136,7 +137,8 @@ def test_a_gallery_without_words_says_so(wordless: Any, web: Any) -> None:
         wordless.get("/api/search", params={"text": "boot"}),
         wordless.get("/api/items/1/similar", params={"text": "boot"}),
         wordless.post("/api/search", data={"text": "boot"}, **form(shade("red"))),
-        wordless.get("/api/items/1/explanation", params={"text": "boot"}),
+        wordless.get("/api/items/1/explanation", params={"query": 1, "text": "boot"}),
+        wordless.get("/api/items/1/explanation/words", params={"text": "boot"}),
     ):
         assert answer.status_code == 422
         assert "knows no words" in answer.json()["detail"]

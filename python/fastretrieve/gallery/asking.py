@@ -79,7 +79,7 @@ def search(
     Example: fastretrieve search photos.gallery query.jpg --text "but in blue" --weight 0.4
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = None if query is None else named_query(query)
+        asked = None if query is None else named_query(query, opened.manifest.modality)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         stay = int(within) if within and within.isdecimal() else within
         matches = opened.search(

@@ -16,6 +16,9 @@ from fastretrieve.server.filters import described
 from fastretrieve.server.service import Service
 
 
+_OF_WORDS = ("/api/search", "/api/items/{item_id}/explanation/words")  # and of nothing else
+
+
 def describe(app: FastAPI, service: Service) -> None:
     """Let the application describe itself with the limits and columns of its gallery."""
     plain: dict[str, Any] = {}
@@ -45,7 +48,8 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     most = {"k": limits.results, "offset": limits.depth - limits.results}
     off = _switched_off(service)
     if "text" in off:
-        del schema["paths"]["/api/search"]["get"]
+        for path in _OF_WORDS:
+            del schema["paths"][path]["get"]
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):

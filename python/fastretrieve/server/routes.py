@@ -219,17 +219,23 @@ def members(
 async def explanation(
     request: Request,
     item_id: ItemId,
-    query: Annotated[
-        int | None, Query(ge=1, le=_LARGEST, description="The item asked with."), _DIGITS
-    ] = None,
+    query: Annotated[int, Query(ge=1, le=_LARGEST, description="The item asked with."), _DIGITS],
     region: RegionText = "",
     text: Text = "",
     weight: Weight = WEIGHT,
 ) -> Explained:
-    """Why an item matches another one, or a part of it, or words, or both."""
+    """Why an item matches another one, or a part of it, and words beside it."""
     service, asked = _service(request), Why(regions.parsed(region), typed(text), weight)
     async with request.app.state.uploads:
         return Explained(**await run_in_threadpool(service.explain, item_id, query, asked))
+
+
+@router.get("/items/{item_id}/explanation/words", responses=_problems(404, 422))
+async def explanation_of_words(request: Request, item_id: ItemId, text: TextAlone) -> Explained:
+    """Why an item matches words."""
+    service, asked = _service(request), Why(text=typed(text))
+    async with request.app.state.uploads:
+        return Explained(**await run_in_threadpool(service.explain, item_id, None, asked))
 
 
 @router.post("/items/{item_id}/explanation", responses=_problems(404, 415, 422))

@@ -16,8 +16,10 @@ from PIL import Image
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
+from fastretrieve.data.pictures import picture_of
 from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.gallery.lookup.queries import decode
 from fastretrieve.gallery.lookup.words import WordsError
 from fastretrieve.server import explaining
@@ -133,10 +135,6 @@ class Service:
 
     def explain(self, item_id: int, query: int | None, asked: Why) -> dict[str, Any]:
         """Why an item matches another one, or a part of it, or words."""
-        if query is None and not asked.text:
-            raise Refused(422, "give query, the item asked with, or text, or both")
-        if query is None and asked.region is not None:
-            raise Refused(422, "region: words have no picture that it could be a part of")
         return self._explained(None if query is None else self.item(query), item_id, asked)
 
     def explain_upload(self, item_id: int, data: bytes, asked: Why) -> dict[str, Any]:
@@ -222,19 +220,22 @@ class Service:
             return made
         generation = self.gallery.generation
         item = self.item(item_id)
+        data = self._small_picture(item, size)
+        self.cache.keep(tag, data, generation)
+        return data
+
+    def _small_picture(self, item: Item, size: int) -> bytes:
+        """The picture of a file, or of words."""
+        if item.text is not None:
+            image = picture_of(item.text, modality="text")
+            image.thumbnail((size, size))
+            return jpeg(image)
         try:
             path = self.gallery.file_of(item)
         except GalleryError:
             raise Refused(404, "its file is gone") from None
-        data = small_picture(
-            path,
-            modality=self.gallery.manifest.modality,
-            box=item.box,
-            size=size,
-            limit=self.limits.pixels,
-        )
-        self.cache.keep(tag, data, generation)
-        return data
+        modality, limit = self.gallery.manifest.modality, self.limits.pixels
+        return small_picture(path, modality=modality, box=item.box, size=size, limit=limit)
 
     def facts(self) -> dict[str, Any]:
         """The facts that the page shows about the gallery."""

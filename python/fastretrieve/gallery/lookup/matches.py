@@ -171,7 +171,7 @@ class Matches(Sequence[Match]):
             return list(pool.map(self._tile, self._found))
 
     def _tile(self, match: Match) -> Captioned:
-        image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
+        image = pictures.picture_of_item(match.item, match.path, modality=self.modality)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
         finder = f" by {imagined_name(match.found_by)}" if match.found_by else ""
         return Captioned(image, title, f"{match.item.name}{finder}")
