@@ -106,7 +106,7 @@ def test_the_heat_of_words(web: Any, gallery: Gallery) -> None:
         ("items/1/similar", {"text": "red", "weight": 1.01}, "weight"),
         ("items/1/similar", {"text": "red", "weight": "nan"}, "weight"),
         ("items/1/similar", {"text": "x" * 2001}, "text"),
-        ("items/1/explanation", {"text": "red"}, "query"),
+        ("items/1/explanation", {"text": "red"}, "Field required"),
         ("items/1/explanation/words", {}, "text"),
         ("items/1/explanation/words", {"text": " "}, "text"),
     ],

@@ -50,6 +50,7 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     if "text" in off:
         for path in _OF_WORDS:
             del schema["paths"][path]["get"]
+        schema["paths"] = {path: found for path, found in schema["paths"].items() if found}
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
