@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 from PIL import Image
 
@@ -16,6 +16,9 @@ from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.items import Item
 
 
+FoundIn: TypeAlias = Literal["vectors", "words", "both"]
+
+
 class Match(NamedTuple):
     """An item and its score."""
 
@@ -23,10 +26,11 @@ class Match(NamedTuple):
     score: float
     path: Path  # where its picture is
     found_by: int = 0  # the picture that the score is with: 0 the query, i the i-th imagined one
+    found_in: FoundIn = "vectors"  # what found it: its vector, the words written about it, or both
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        own = {"score": self.score, "found_by": self.found_by}
+        own = {"score": self.score, "found_by": self.found_by, "found_in": self.found_in}
         return {**own, **self.item.to_dict(), "path": str(self.path)}
 
 

@@ -86,13 +86,31 @@ def naming_damage() -> Iterator[None]:
     except sqlite3.Error as error:
         text = str(error)
         if any(part in text for part in ("malformed", "constructor failed", "fts5", "corrupt")):
-            raise GalleryError(
-                f"the index of words in {parts.DATABASE} is damaged ({text}); {MEND}"
-            ) from error
+            raise damaged(text) from error
         raise
 
 
+def damaged(what: str) -> GalleryError:
+    return GalleryError(f"the index of words in {parts.DATABASE} is damaged ({what}); {MEND}")
+
+
+def refuse_other_settings(connection: sqlite3.Connection) -> None:
+    """Raise if the tables of FTS5 hold settings that we do not make: a rank of its own, ..."""
+    for name in schema.WORD_TABLES:
+        rows = connection.execute(f"SELECT k, v FROM {name}_config LIMIT 2").fetchall()
+        if rows != [("version", 4)]:
+            raise damaged("it has settings that no gallery makes")
+
+
 # --- keeping it: by the one writer ----------------------------------------------------------------
+
+
+def rebuilt(connection: sqlite3.Connection) -> int:
+    """Make the index anew if this SQLite can; returns of how many items."""
+    if reason := unavailable():
+        raise GalleryError(f"the index of words cannot be made: {reason}")
+    rebuild(connection)
+    return count(connection) or 0
 
 
 def prepare(connection: sqlite3.Connection) -> None:
