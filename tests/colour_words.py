@@ -37,6 +37,7 @@ class ColourWords:
         found = np.zeros((len(texts), 4), np.float32)
         for row, text in zip(found, texts, strict=True):
             row[:3] = sum((np.array(COLOURS.get(word, (0, 0, 0))) for word in text.split()), 0)
+            row[3] = not row.any()  # words that it does not know are near to everything dark
             row *= 7  # a length that means nothing
         return found
 

@@ -27,12 +27,16 @@ _PAPER, _INK = "#ffffff", "#1f2328"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def fault_of(text: str) -> str:
-    """Why a text cannot be an item; "" where it can.
+def fault_of(text: Any) -> str:
+    """Why something cannot be an item; "" where it can.
 
     >>> fault_of("a red boot"), fault_of(" "), fault_of("\\ud800")
     ('', 'it is empty', 'it holds half a surrogate pair, which no text can')
     """
+    if text is None:
+        return "it is empty"
+    if not isinstance(text, str):
+        return f"a text is a str, got {type(text).__name__}"
     if len(text) > MAX_TEXT:
         return f"a text of {len(text):,} characters, at most {MAX_TEXT:,} go"
     if not text or text.isspace():
@@ -40,6 +44,13 @@ def fault_of(text: str) -> str:
     if "\0" in text:
         return "it holds a NUL byte"
     return "" if is_unicode(text) else "it holds half a surrogate pair, which no text can"
+
+
+def checked_text(text: Any, *, name: str) -> str:
+    """The text, if it can be an item; errors call it ``name``."""
+    if fault := fault_of(text):
+        raise DataError(f"{name}: {fault}")
+    return str(text)
 
 
 def is_unicode(text: str) -> bool:
@@ -89,9 +100,7 @@ def read_text(
         text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not UTF-8 (byte {error.start})") from error
-    if fault := fault_of(text):
-        raise DataError(f"{name}: {fault}")
-    return text, (None, None)
+    return checked_text(text, name=str(name)), (None, None)
 
 
 def text_column(path: Path, names: Sequence[str], wanted: str | None) -> str:
@@ -105,8 +114,8 @@ def text_column(path: Path, names: Sequence[str], wanted: str | None) -> str:
     listed = [readable(name)[:80] for name in names][:20]
     asked = f"{wanted!r}" if wanted is not None else " or ".join(map(repr, _COLUMNS))
     raise DataError(
-        f"{path} has no column {asked}; its columns are {listed}: name the one with the texts, "
-        "text_column=..., or --text-column"
+        f"{path} has no column of text called {asked}; its columns are {listed}: name the one with "
+        "the texts, text_column=..., or --text-column"
     )
 
 

@@ -1,9 +1,9 @@
 """What an encoder is: the whole contract between fastretrieve and a plugin.
 
-An encoder turns items (images, sequences or texts) into vectors worth searching. It need not inherit from
-anything: a class with these names is an encoder. ``base.TorchEncoder`` writes most of them for
-a torch module; ``fastretrieve.testing.check_encoder`` checks all of them; ``registry.py`` finds
-encoders by entry point; ``docs/plugins.md`` is the tutorial.
+An encoder turns items (images, sequences or texts) into vectors worth searching. It need not
+inherit from anything: a class with these names is an encoder. ``base.TorchEncoder`` writes most of
+them for a torch module; ``fastretrieve.testing.check_encoder`` checks all of them; ``registry.py``
+finds encoders by entry point; ``docs/plugins.md`` is the tutorial.
 
 Importing this module imports no torch.
 """

@@ -19,7 +19,9 @@ from fastretrieve.gallery.terminal import (
     RegionOption,
     SaveOption,
     Split,
+    TextOption,
     TranslateOption,
+    WeightOption,
     WhereOption,
     console,
     counted,
@@ -38,8 +40,13 @@ if TYPE_CHECKING:
 def search(
     gallery: GalleryPath,
     query: Annotated[
-        str, typer.Argument(help="An image, or the id of an item.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            help="An image, or the id of an item; may be left out with --text.", show_default=False
+        ),
+    ] = None,
+    text: TextOption = None,
+    weight: WeightOption = 0.5,
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
     where: WhereOption = None,
     imagine: ImagineOption = None,
@@ -65,16 +72,20 @@ def search(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Search a gallery by an image: a table, a picture, or JSON.
+    """Search a gallery by an image, by words, or by both: a table, a picture, or JSON.
 
     Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
+
+    Example: fastretrieve search photos.gallery query.jpg --text "but in blue" --weight 0.4
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = named_query(query)
+        asked = None if query is None else named_query(query, opened.manifest.modality)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         stay = int(within) if within and within.isdecimal() else within
         matches = opened.search(
             asked,
+            text=text,
+            weight=weight,
             k=k,
             where=where,
             imagine=_imagine(imagine, n=n, spread=spread),

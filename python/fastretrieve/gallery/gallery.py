@@ -237,7 +237,8 @@ class Gallery:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
-        sequence where the encoder takes sequences, or an item of the gallery or its id.
+        sequence where the encoder takes sequences, or an item of the gallery or its id. In a
+        gallery of texts a ``str`` is the words to search with, and a ``Path`` a file of one text.
         ``offset`` leaves out the first ones, to page through.
 
         ``text`` asks in words, alone or beside a query, if the encoder knows words
@@ -357,10 +358,19 @@ class Gallery:
         """
         return searching.nearest_clusters(self._opened, query, text=text, weight=weight, k=k)
 
-    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
-        """Why an item matches a query: a heat map on each picture.
+    def explain(
+        self,
+        query: Any = None,
+        item: Any = None,
+        *,
+        text: str | None = None,
+        weight: float = WEIGHT,
+        region: Region | None = None,
+    ) -> Explanation:
+        """Why an item matches a query, words or both: a heat map on each picture.
 
-        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+        ``query``, ``text``, ``weight`` and ``region`` are as for ``search``; ``item`` is an item,
+        its id, or its path: ``explain(item=17, text="a red boot")``.
 
         >>> import tempfile
         >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
@@ -370,7 +380,9 @@ class Gallery:
         >>> why.method, why.item.heat.shape
         ('occlusion', (8, 8))
         """
-        return explaining.explain(self._opened, query, item, region=region)
+        return explaining.explain(
+            self._opened, query, item, text=text, weight=weight, region=region
+        )
 
     def open_style(self, translate: Any) -> Style:
         """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""
@@ -456,10 +468,15 @@ class Gallery:
         retry: bool = False,
         limits: DownloadLimits = DownloadLimits(),  # noqa: B008  (never changed)
         wait: float = 0.0,
+        text_column: str | None = None,
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
         Of files that hold many pictures (IDX, CIFAR, tar, ...) all splits are added, or ``split``;
         the gallery keeps copies of these pictures.
+
+        A gallery of texts takes .txt with one text a line, folders of such files, tables with a
+        column ``text``, else ``caption``, else ``text_column``, and a list of ``str``. It keeps
+        the texts, so it needs their files no more.
 
         Only new and changed files are encoded. Finished items are committed every
         ``commit_seconds``: killed or interrupted, the same call goes on where it stopped.
@@ -474,6 +491,7 @@ class Gallery:
             recursive=recursive,
             labels_from_folders=labels_from_folders,
             split=split,
+            text_column=text_column,
         )
         if not sources:
             raise GalleryError("nothing to add; give folders, files, tables or pictures")

@@ -107,4 +107,5 @@ class Facts(BaseModel):
     )
     imagines: int = Field(description="How many pictures a search can imagine; 0: none.")
     upload_bytes: int = Field(description="The largest upload.")
+    words: bool = Field(description="Whether the encoder knows words, so that text can ask.")
     translates: bool = Field(description="Whether an upload can be translated.")

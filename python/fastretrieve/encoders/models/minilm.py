@@ -78,9 +78,8 @@ class MinilmEncoder:
         if not 8 <= max_tokens <= MOST_TOKENS:
             raise ValueError(f"max_tokens must be in [8, {MOST_TOKENS}], got {max_tokens}")
         self.max_tokens = max_tokens
-        for each in (_MODEL, _TOKENIZER):  # what is missing is said here, not at the first text
-            _package(each)
-        _import_tools()
+        _tokenizer(max_tokens)  # what is missing is said here, not at the first text
+        _session()
 
     def preprocess(self, items: Items) -> TokenBatch:
         """The tokens [n, longest] of texts, filled up with 0, and their numbers [n]."""

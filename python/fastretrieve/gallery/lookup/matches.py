@@ -161,18 +161,21 @@ class Matches(Sequence[Match]):
         return None if self.query is None else Captioned(self.query, "query", self.title)
 
     def _beside(self) -> list[Captioned]:
-        """Pictures that were made of the query."""
-        how = self.translation
-        if how is None or how.picture is None:
-            return []
-        return [Captioned(how.picture, "translated query", f"by {how}")]
+        """What was made of the query, and the words that go with it."""
+        how, words = self.translation, self.words
+        made = []
+        if how is not None and how.picture is not None:
+            made.append(Captioned(how.picture, "translated query", f"by {how}"))
+        if words is not None and words.weight is not None:
+            made.append(words.captioned())
+        return made
 
     def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter
             return list(pool.map(self._tile, self._found))
 
     def _tile(self, match: Match) -> Captioned:
-        image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
+        image = pictures.picture_of_item(match.item, match.path, modality=self.modality)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
         finder = f" by {imagined_name(match.found_by)}" if match.found_by else ""
         return Captioned(image, title, f"{match.item.name}{finder}")

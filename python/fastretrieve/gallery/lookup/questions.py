@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding, imagining, translating, wording
 from fastretrieve.gallery.lookup.cluster_results import Cluster
@@ -50,8 +51,11 @@ def plain(opened: Opened, query: Any) -> Query:
 
 
 def tasted(opened: Opened, what: Any) -> Query:
-    """A query as it is; a path that is in the gallery is the item there."""
-    if isinstance(what, (str, os.PathLike)):
+    """A query as it is; a path that is in the gallery is the item there. In a gallery of texts a
+    ``str`` is no path.
+    """
+    is_words = kind_of(opened.storage.manifest.modality).is_words
+    if isinstance(what, os.PathLike if is_words else (str, os.PathLike)):
         with contextlib.suppress(GalleryError):
             known = finding.ids_named(opened.storage, os.fspath(what))
             what = known[0] if len(known) == 1 else what
@@ -69,15 +73,10 @@ def question(
     region: Region | None = None,
 ) -> Question:
     """Pictures, words, or words mixed into the vector of every picture."""
-    if query is None and text is None:
-        raise GalleryError(
-            'search with a query (an image, or an item of the gallery), with text="a red boot", or '
-            "with both; got neither"
-        )
+    words = asked_words(text, weight=weight, query=query)
     pictures = {"imagine": imagine, "translate": translate, "region": region}
-    if text is None:
+    if words is None:
         return _pictured_question(opened, query, **pictures)
-    words = asked_words(text, weight=weight, beside_query=query is not None)
     if query is None:
         return _worded_question(opened, words, pictures)
     said = wording.vector_of(opened, words.text)  # first: an encoder without words says so at once

@@ -203,7 +203,8 @@ def _head(opened: Opened, asked: Query, content: Any) -> dict[str, float] | None
         return None
     if asked.item_id is not None:
         item = finding.item(storage, asked.item_id)
-        content, _ = queries.content(parts.item_file(storage.folder, item.path))
+        asked_for = item.text or parts.item_file(storage.folder, item.path)
+        content, _ = queries.content(asked_for)
     return queries.probabilities(content)
 
 

@@ -10,11 +10,11 @@ from fastretrieve._common.progress import Progress
 from fastretrieve.encoders import EncoderError
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.store import access, clusters, locking, parts, schema, written
-from fastretrieve.gallery.store.items import FIXED_COLUMNS
+from fastretrieve.gallery.store.items import FIXED_COLUMNS, WORDS, words_path
 from fastretrieve.gallery.store.storage import Storage
 
 SHOWN = 20  # faults of one kind
-_PATH, _DELETED = FIXED_COLUMNS.index("path"), FIXED_COLUMNS.index("deleted")
+_PATH, _CAPTION, _DELETED = map(FIXED_COLUMNS.index, ("path", "caption", "deleted"))
 
 
 def check(storage: Storage, progress: Progress | None = None) -> list[str]:
@@ -56,10 +56,14 @@ def _database(storage: Storage) -> list[str]:
 
 
 def _unkept(storage: Storage, row: Sequence[Any]) -> str | None:
-    """Whether the file of an item would lie elsewhere than it may."""
+    """Whether the file of an item would lie elsewhere than it may, or its words are others."""
     path, is_gone = row[_PATH], row[_DELETED] != 0
     if path.startswith("/") or (not path and is_gone):  # one that is being forgotten has no path
         return None
+    if path.startswith(WORDS):
+        text = row[_CAPTION]
+        is_whole = text is not None and words_path(text) == path
+        return None if is_whole else "its words are not those that were added; remove it"
     try:
         parts.item_file(storage.folder, path)
     except GalleryError as error:

@@ -131,12 +131,15 @@ def wrong_value(row: Sequence[Any]) -> str | None:
 
 
 def wrong_listed(row: Sequence[Any]) -> bool:
-    """Whether (id, key, path, url, ...numbers) holds a value of a type that we never write."""
-    _, key, path, url, *numbers = row
+    """Whether (id, key, path, url, caption, ...numbers) holds a value of a type that we never
+    write.
+    """
+    _, key, path, url, caption, *numbers = row
     return not (
         isinstance(key, str)
         and isinstance(path, str)
         and isinstance(url, (str, _NONE))
+        and isinstance(caption, (str, _NONE))
         and all(isinstance(number, (int, float, _NONE)) for number in numbers)
     )
 
