@@ -144,6 +144,12 @@ class Gallery:
         return wording.knows_words(self.encoder)
 
     @property
+    def indexes_words(self) -> bool:
+        """Whether the words written about the items are indexed, so that :meth:`find` works."""
+        with self._storage.database.reading() as connection:
+            return not written.unavailable() and written.is_kept(connection)
+
+    @property
     def columns(self) -> list[str]:
         """The columns of metadata beside the fixed ones."""
         with self._storage.database.reading() as connection:
@@ -306,9 +312,7 @@ class Gallery:
         >>> gallery.find("boot NOT child").ids, gallery.find("stiefel").ids
         ([1], [3])
         """
-        return searching.find(
-            self._opened, text, k=k, where=where, offset=offset, within=within
-        )
+        return searching.find(self._opened, text, k=k, where=where, offset=offset, within=within)
 
     def clusters(
         self,

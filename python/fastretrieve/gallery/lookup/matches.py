@@ -15,7 +15,6 @@ from fastretrieve.gallery.lookup.styles import Translation
 from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.items import Item
 
-
 FoundIn: TypeAlias = Literal["vectors", "words", "both"]
 
 
@@ -60,6 +59,7 @@ class Matches(Sequence[Match]):
         imagined: Sequence[Image.Image] = (),
         translation: Translation | None = None,
         words: Words | None = None,
+        hybrid: bool = False,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -71,6 +71,7 @@ class Matches(Sequence[Match]):
         self.imagined = list(imagined)  # the pictures that were searched with, too
         self.translation = translation  # how the query was carried into another style, if it was
         self.words = words  # what was asked in words, and their share
+        self.is_hybrid = hybrid  # whether written words were searched for beside the vectors
 
     @property
     def query(self) -> Image.Image | None:

@@ -26,7 +26,7 @@ from fastretrieve.gallery.lookup.questions import plain, question, tasted
 from fastretrieve.gallery.lookup.ranking import Order
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.lookup.regions import Region
-from fastretrieve.gallery.lookup.words import Words, checked_text
+from fastretrieve.gallery.lookup.words import Words, WordsError, checked_words
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
@@ -61,7 +61,7 @@ def search(
     """The ``k`` nearest items after the first ``offset``."""
     ranking.check_diversity(diversity)
     if hybrid and text is None:
-        raise GalleryError(
+        raise WordsError(
             'hybrid=True searches with words in two ways, so it needs them: text="a red boot"'
         )
     stay = Within(within, opened.clusters)
@@ -88,14 +88,20 @@ def search(
         words=text if hybrid else None,
     )
     seconds = _seconds(began, encoded)
-    return _matches(opened, found, asked, seconds, cluster=stay.cluster, imagined=drawn.pictures)
+    return _matches(
+        opened,
+        found,
+        asked,
+        seconds,
+        cluster=stay.cluster,
+        imagined=drawn.pictures,
+        hybrid=hybrid,
+    )
 
 
-def find(
-    opened: Opened, text: Any, *, k: int, where: Where, offset: int, within: Any
-) -> Matches:
+def find(opened: Opened, text: Any, *, k: int, where: Where, offset: int, within: Any) -> Matches:
     """The ``k`` items after the first ``offset`` whose written words fit best."""
-    words, stay = Words(checked_text(text), None), Within(within, opened.clusters)
+    words, stay = Words(checked_words(text), None), Within(within, opened.clusters)
     k = _checked_page(k, offset)
     began = _now(opened)
     with opened.view() as view:
@@ -286,6 +292,7 @@ def _matches(
     *,
     cluster: int | None = None,
     imagined: Sequence[Image.Image] = (),
+    hybrid: bool = False,
 ) -> Matches:
     return Matches(
         found,
@@ -297,4 +304,5 @@ def _matches(
         imagined=imagined,
         translation=asked.translation,
         words=asked.words,
+        hybrid=hybrid,
     )

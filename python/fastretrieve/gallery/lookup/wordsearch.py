@@ -8,6 +8,7 @@ and whole words answer together. ``ranking.py`` fuses the order with that of vec
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve._common.arguments import shown
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import sandbox
 from fastretrieve.gallery.lookup.expressions import Asked, Expression, Joined, excluded, parsed
+from fastretrieve.gallery.lookup.words import WordsError
 from fastretrieve.gallery.store import written
 from fastretrieve.gallery.store.vectors import View
 
@@ -25,7 +28,7 @@ TIME_LIMIT = 5.0  # seconds of a processor
 PATIENCE = 60.0  # seconds by the clock
 PIECE = 0.5  # of the score that the same letters would have as a word of their own
 SHORTEST_PIECE = 3  # letters
-NEXT_TO_NOTHING = 1e-6  # the score of what most items have; it is FTS5's own
+MANY, MANY_SHARE = 20_000, 0.2  # items and share of all, beyond which all with a word score alike
 MATCHED_SHARE = 0.5  # of the parts of a long piece of Chinese that must be there, and two at least
 
 Ids = NDArray[np.int64]
@@ -42,9 +45,9 @@ def ranked(view: View, text: str, *, mask: NDArray[np.bool_] | None, joined: Joi
     """The items of a view that fit a text, and that a mask of its rows allows, best first."""
     expression = parsed(text, joined=joined)
     if not expression:
-        raise GalleryError(
-            f"{text[:80]!r} holds no word; give words to find, such as \"red boot\" or "
-            '"boot NOT child"'
+        raise WordsError(
+            f"text is {shown(text)}, and holds no word; give words to find, such as red boot, or "
+            "boot NOT child"
         )
     allowed = view.index.ids if mask is None else view.index.ids[mask]
     with _guarded(view.connection):
@@ -79,7 +82,7 @@ def _guarded(connection: sqlite3.Connection) -> Iterator[None]:
             yield
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
-            raise GalleryError(
+            raise WordsError(
                 f"to find these words took more than {TIME_LIMIT:g} s and was stopped; give fewer, "
                 "or longer beginnings"
             ) from error
@@ -130,7 +133,9 @@ class _Reader:
 
     def _loose(self, leaf: Asked) -> Hits:
         """Items with enough of the pairs of neighbouring characters."""
-        pairs = [Asked(pair) for pair in dict.fromkeys(zip(leaf.words, leaf.words[1:], strict=False))]
+        pairs = [
+            Asked(pair) for pair in dict.fromkeys(zip(leaf.words, leaf.words[1:], strict=False))
+        ]
         each = [self._matching("words", pair) for pair in pairs]
         ids, counts = np.unique(np.concatenate([hits.ids for hits in each]), return_counts=True)
         enough = ids[counts >= max(MATCHED_SHARE * len(pairs), min(2, len(pairs)))]
@@ -143,13 +148,17 @@ class _Reader:
         """What FTS5 finds, and its BM25."""
         asked = _match(leaf)
         ids = self._holding(table, asked)
-        if len(ids) > self._n_items // 2:  # that BM25 calls these next to nothing is known
-            return Hits(ids, np.full(len(ids), NEXT_TO_NOTHING))
+        n, n_all = len(ids), max(self._n_items, len(ids))
+        rarity = math.log1p((n_all - n + 0.5) / (n + 0.5))
+        if n > max(MANY, n_all * MANY_SHARE):  # a score for each would take long and say little
+            return Hits(ids, np.full(n, rarity))
         rows = self._connection.execute(
             f"SELECT bm25({table}) FROM {table} WHERE {table} MATCH ? ORDER BY rowid", (asked,)
         ).fetchall()
-        scores = -np.array(rows, np.float64).reshape(-1)
-        if len(scores) != len(ids) or not np.isfinite(scores).all():
+        # FTS5 takes a logarithm that is below zero for what most items have, and then next to zero.
+        own_rarity = max(math.log((n_all - n + 0.5) / (n + 0.5)), 1e-6)
+        scores = -np.array(rows, np.float64).reshape(-1) / own_rarity * rarity
+        if len(scores) != n or not np.isfinite(scores).all():
             raise written.damaged("it has scores that no words give")
         return Hits(ids, scores)
 

@@ -34,7 +34,9 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
     except (GalleryError, sqlite3.Error) as error:
         return [*faults, str(error)]
     faults += found
-    return faults if found else faults + (_parted(storage) or _clustered(storage) + _worded(storage))
+    return (
+        faults if found else faults + (_parted(storage) or _clustered(storage) + _worded(storage))
+    )
 
 
 def _database(storage: Storage) -> list[str]:

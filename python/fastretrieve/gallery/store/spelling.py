@@ -61,8 +61,8 @@ _BARE, _SPLIT = _Bare(), _Split()
 def words(text: str) -> list[str]:
     """The words of a text.
 
-    >>> words("Ein grüner Gummistiefel, Größe 38"), words("赤い靴 (red)"), words("don't 👢!")
-    (['ein', 'gruner', 'gummistiefel', 'grosse', '38'], ['赤', 'い', '靴', 'red'], ['don', 't', '👢'])
+    >>> words("Grüne Stiefel, Größe 38"), words("赤い靴 (red)"), words("don't 👢!")
+    (['grune', 'stiefel', 'grosse', '38'], ['赤', 'い', '靴', 'red'], ['don', 't', '👢'])
     """
     text = text[:MAX_TEXT]
     if not text.isascii():

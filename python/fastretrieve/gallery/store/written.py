@@ -192,9 +192,7 @@ def _rows(connection: sqlite3.Connection, condition: str, *values: Any) -> Itera
         yield _row(item_id, path, url, label, caption, others)
 
 
-def _row(
-    item_id: int, path: Any, url: Any, label: Any, caption: Any, others: Iterable[Any]
-) -> Row:
+def _row(item_id: int, path: Any, url: Any, label: Any, caption: Any, others: Iterable[Any]) -> Row:
     """The words of one item; a value of another type than we write has none."""
     name = file_name(_text(path), url if isinstance(url, str) else None)
     more = [word for text in others for word in words(_text(text))]
@@ -260,11 +258,11 @@ def faults(connection: sqlite3.Connection) -> list[str]:
             "SELECT * FROM written WHERE item BETWEEN ? AND ?", (first, last)
         ).fetchall()
         odd += [row[0] for row in {*rows} ^ {*kept}]
-    n_items = db.count(connection)
     odd = sorted({*odd})
-    if odd or count(connection) != n_items:
-        which = f"{len(odd)} items have" if odd else f"it has {count(connection)} of {n_items} items,"
-        return [f"the index of words: {which} other words than indexed: {odd[:5]}; {MEND}"]
+    if odd:
+        return [f"{len(odd)} items have other words than are indexed: {odd[:5]}; {MEND}"]
+    if (n := count(connection)) != db.count(connection):
+        return [f"the index of words has {n} items, and not all of them are there; {MEND}"]
     if reason := unavailable():
         return [f"the index of words cannot be checked: {reason}"]
     return _own_faults(connection)
