@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse
 from fastretrieve.server.filters import described
 from fastretrieve.server.service import Service
 
-
 _OF_WORDS = ("/api/search", "/api/items/{item_id}/explanation/words")  # and of nothing else
 
 

@@ -57,10 +57,10 @@ def asked_words(text: Any, *, weight: Any, query: Any) -> Words | None:
             "weight is the words' share beside the query, from 0 (the query alone) to 1 (the words "
             f"alone); got {shown(weight)}"
         )
-    return Words(_checked(text), None if query is None else float(weight))
+    return Words(checked_words(text), None if query is None else float(weight))
 
 
-def _checked(text: Any) -> str:
+def checked_words(text: Any) -> str:
     """The text, if it is one that can be asked with."""
     if not isinstance(text, str):
         raise WordsError(
