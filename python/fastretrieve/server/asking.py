@@ -24,6 +24,7 @@ class Asked(NamedTuple):
     within: Stay = "all"
     text: str = ""  # words to ask with, alone or beside the picture
     weight: float = WEIGHT  # the words' share beside the picture
+    hybrid: bool = False  # whether words are looked for in what is written, too
 
     @property
     def reads_files(self) -> bool:

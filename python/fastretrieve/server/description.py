@@ -46,6 +46,8 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     conditions = described(service.columns.kinds())
     most = {"k": limits.results, "offset": limits.depth - limits.results}
     off = _switched_off(service)
+    if not service.gallery.indexes_words:
+        del schema["paths"]["/api/find"]
     if "text" in off:
         for path in _OF_WORDS:
             del schema["paths"][path]["get"]
@@ -85,6 +87,7 @@ def _switched_off(service: Service) -> dict[str, str]:
         "translate": service.style is not None,
         "within": service.gallery.has_clusters,
         "text": service.gallery.knows_words,
+        "hybrid": service.gallery.knows_words and service.gallery.indexes_words,
     }
     standing = {"within": "all", "text": ""}
     return {name: standing.get(name, "false") for name in offered if not offered[name]}

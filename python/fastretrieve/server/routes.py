@@ -68,6 +68,7 @@ _WEIGHT: dict[str, Any] = {
     "le": 1,
     "description": "The words' share beside the image.",
 }
+_HYBRID = "Look for the words in what is written about the items, too; needs text."
 _DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
 ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
@@ -90,6 +91,7 @@ TextAlone = Annotated[
 Text = Annotated[str, Query(description=_BESIDE, **_WORDS)]
 TextField = Annotated[str, Form(description=_BESIDE, **_WORDS)]
 Weight = Annotated[float, Query(**_WEIGHT)]
+Hybrid = Annotated[Switch, Query(description=_HYBRID)]
 WeightField = Annotated[float, Form(**_WEIGHT)]
 
 
@@ -117,6 +119,7 @@ async def search(
     within: Annotated[Stay, Form(description=_STAY)] = "all",
     text: TextField = "",
     weight: WeightField = WEIGHT,
+    hybrid: Annotated[Switch, Form(description=_HYBRID)] = "false",
 ) -> Page:
     """The items nearest to an uploaded image, or to a part of it, and to words beside it."""
     service = _service(request)
@@ -127,6 +130,7 @@ async def search(
         within=within,
         text=typed(text),
         weight=weight,
+        hybrid=hybrid == "true",
     )
     started = time.perf_counter()
     turns: asyncio.Semaphore = request.app.state.uploads
@@ -144,13 +148,32 @@ async def search_words(
     offset: Offset = 0,
     filters: FiltersText = "[]",
     within: Within = "all",
+    hybrid: Hybrid = "false",
 ) -> Page:
     """The items nearest to words."""
     service = _service(request)
-    asked = _asked(service, k, offset, filters)._replace(text=typed(text), within=within)
+    asked = _asked(service, k, offset, filters)._replace(
+        text=typed(text), within=within, hybrid=hybrid == "true"
+    )
     started = time.perf_counter()
     async with request.app.state.uploads:
         return Page(**await run_in_threadpool(service.search_words, asked, started=started))
+
+
+@router.get("/find", responses=_problems(422))
+async def find(
+    request: Request,
+    text: TextAlone,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+) -> Page:
+    """The items about which words are written: words, "phrases", beginnings*, AND, OR, NOT."""
+    service = _service(request)
+    asked = _asked(service, k, offset, filters)._replace(text=typed(text))
+    started = time.perf_counter()
+    async with request.app.state.uploads:
+        return Page(**await run_in_threadpool(service.find, asked, started=started))
 
 
 @router.get("/items", responses=_problems(422))
@@ -178,6 +201,7 @@ async def similar(
     within: Within = "all",
     text: Text = "",
     weight: Weight = WEIGHT,
+    hybrid: Hybrid = "false",
 ) -> Page:
     """The items nearest to one of the gallery, or to a part of its picture, and to words."""
     service = _service(request)
@@ -187,6 +211,7 @@ async def similar(
         within=within,
         text=typed(text),
         weight=weight,
+        hybrid=hybrid == "true",
     )
     turns: asyncio.Semaphore = request.app.state.uploads
     async with turns if asked.encodes else contextlib.nullcontext():

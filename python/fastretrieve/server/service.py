@@ -21,7 +21,7 @@ from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
 from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.gallery.lookup.queries import decode
-from fastretrieve.gallery.lookup.words import WordsError
+from fastretrieve.gallery.lookup.words import NoWords, WordsError
 from fastretrieve.server import explaining
 from fastretrieve.server.asking import Asked, Why
 from fastretrieve.server.cache import PictureCache
@@ -81,6 +81,24 @@ class Service:
             matches = self.gallery.search(**self._options(asked))
         return self._answer(matches, asked, started=started, timing=timing)
 
+    def find(self, asked: Asked, *, started: float) -> dict[str, Any]:
+        """The items about which words are written; ``started`` is when the words had arrived."""
+        self._refuse_unindexed()
+        timing = {"wait_ms": time.perf_counter() - started}
+        where = self.columns.filters(asked.filters)
+        with _without_paths():
+            try:
+                matches = self.gallery.find(
+                    asked.text, k=asked.k + 1, offset=asked.offset, where=where
+                )
+            except NoWords:  # signs alone are written nowhere
+                matches = Matches([])
+        return self._answer(matches, asked, started=started, timing=timing)
+
+    def _refuse_unindexed(self) -> None:
+        if not self.gallery.indexes_words:
+            raise Refused(422, "the words written about the items of this gallery are not indexed")
+
     def _words(self, text: str) -> str | None:
         if text and not self.gallery.knows_words:
             raise Refused(422, "text: the encoder of this gallery knows no words")
@@ -90,6 +108,8 @@ class Service:
         """What ``Gallery.search`` is told, without the region; one more item shows a next page."""
         if asked.translate and self.style is None:
             raise Refused(422, "translate: this server has no style")
+        if asked.hybrid:
+            self._refuse_unindexed()
         return {
             "k": asked.k + 1,
             "where": self.columns.filters(asked.filters),
@@ -99,6 +119,7 @@ class Service:
             "within": self._within(asked.within),
             "text": self._words(asked.text),
             "weight": asked.weight,
+            "hybrid": asked.hybrid and bool(asked.text),
         }
 
     def _decoded(self, data: bytes, *, is_reduced: bool) -> Image.Image:
@@ -249,6 +270,7 @@ class Service:
             "imagines": self.imagining.n,
             "translates": self.style is not None,
             "words": self.gallery.knows_words,
+            "finds": self.gallery.indexes_words,
         }
         return {**plain(known), **own}
 
@@ -262,7 +284,8 @@ class Service:
         }
         how = matches.translation
         found = [
-            {**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[: asked.k]
+            {**shown(m.item), "score": m.score, "found_by": m.found_by, "found_in": m.found_in}
+            for m in matches[: asked.k]
         ]
         seconds["total_ms"] = time.perf_counter() - started
         return {

@@ -20,6 +20,10 @@ class WordsError(GalleryError):
     """Words cannot be asked with as they are; the text names no file, so visitors may read it."""
 
 
+class NoWords(WordsError):
+    """A text has no word: signs alone, say."""
+
+
 class Words(NamedTuple):
     """What was asked in words."""
 

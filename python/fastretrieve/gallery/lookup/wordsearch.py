@@ -20,7 +20,7 @@ from fastretrieve._common.arguments import shown
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import sandbox
 from fastretrieve.gallery.lookup.expressions import Asked, Expression, Joined, excluded, parsed
-from fastretrieve.gallery.lookup.words import WordsError
+from fastretrieve.gallery.lookup.words import NoWords, WordsError
 from fastretrieve.gallery.store import written
 from fastretrieve.gallery.store.vectors import View
 
@@ -45,7 +45,7 @@ def ranked(view: View, text: str, *, mask: NDArray[np.bool_] | None, joined: Joi
     """The items of a view that fit a text, and that a mask of its rows allows, best first."""
     expression = parsed(text, joined=joined)
     if not expression:
-        raise WordsError(
+        raise NoWords(
             f"text is {shown(text)}, and holds no word; give words to find, such as red boot, or "
             "boot NOT child"
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 MAX_TEXT = 100_000  # characters of a text of which words are made
@@ -91,10 +90,10 @@ def file_name(path: str, url: str | None) -> str:
     """
     if url is not None:
         try:
-            return PurePosixPath(unquote(urlsplit(url).path)).name
+            path = unquote(urlsplit(url).path)
         except ValueError:  # no URL that anybody could fetch
             return ""
-    return PurePosixPath(path).name if path.startswith("/") else ""
+    return path.rpartition("/")[2] if path.startswith("/") else ""
 
 
 def is_spaceless(word: str) -> bool:
