@@ -189,4 +189,4 @@ def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Q
 
 def worded_query(words: Words, vector: NDArray[Any]) -> Query:
     """Words alone."""
-    return Query(vector, str(words), lambda: None, None, words=words)
+    return Query(vector, str(words), words.picture, None, words=words)

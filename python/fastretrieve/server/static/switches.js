@@ -32,7 +32,7 @@ export function showSwitches(facts, state) {
 
 // The switches that are on, as fields of a request.
 export function switchedOn(facts, state) {
-  const isOn = (name) => state[name] && isAsked(state) && SWITCHES[name].isOffered(facts, state);
+  const isOn = (name) => state[name] && (isAsked(state) || state.text) && SWITCHES[name].isOffered(facts, state);
   return Object.fromEntries(NAMES.filter(isOn).map((name) => [name, SWITCHES[name].value]));
 }
 
