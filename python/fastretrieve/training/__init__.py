@@ -12,6 +12,9 @@ things are known here:
 - ``views``, if it makes changed views itself;
 - ``needs_labels``, where it learns nothing without; ``needs_class_mates``, where its loss compares
   items of one class;
+- ``learns_captions``, where it learns from pictures with captions: ``text`` is its encoder of
+  texts, and the items of its ``head`` are pairs of vectors (``captions.py``);
+- the method ``measure(batches)``, where the encoder itself says its figures of held-out items;
 - ``judge``, the figure of held-out items that picks the epoch; ``useful_at_start``, where the
   untrained encoder is kept unless an epoch beats it;
 - ``frozen`` and ``head``: only the head learns, from vectors that ``frozen`` makes once;

@@ -175,6 +175,9 @@ class Validator:
         if self.held_out is None:
             self.refit()
             return {}
+        if hasattr(self.encoder, "measure"):
+            self.refit()
+            return self._losses(device) | self.encoder.measure(self.held_out.labelled())
         if self.has_labels:
             asked, shown = self._weighed() if self._weighs_parts else self._encoded()
             return self._losses(device) | _label_figures(asked, shown)
