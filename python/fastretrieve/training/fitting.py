@@ -63,9 +63,9 @@ def train(
     """Train ``encoder`` (an encoder, its name or its directory) on ``dataset``, in place.
 
     ``dataset`` is whatever ``open_dataset`` takes; ``split`` chooses a part of it. A ``translator``
-    takes two in its place: pictures ``from_`` one style and ``to`` another. ``words`` takes pictures
-    with captions: a table with the columns path and caption (``data/captions.py``). Without ``split`` files
-    with splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
+    takes two in its place: pictures ``from_`` one style and ``to`` another. ``words`` takes
+    pictures with captions: a table with the columns path and caption. Without ``split`` files with
+    splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
 
     A tenth, at most 2,000 items, is held out to
     measure retrieval after each epoch, unless ``validation`` brings items or is False; the best

@@ -66,8 +66,8 @@ class ConseEncoder(TorchEncoder):
         chosen = frozen_encoder(text, defaults={})
         if not knows_words(chosen):
             raise EncoderError(
-                f"conse needs an encoder that knows words, got {chosen.name!r}; text='minilm' needs "
-                "no training"
+                f"conse needs an encoder that knows words, got {chosen.name!r}; text='minilm' "
+                "needs no training"
             )
         config = {"image_size": image_size, "top": top, "imagenet": False}
         super().__init__(dim=chosen.dim, config=config)
