@@ -106,8 +106,8 @@ class Gallery:
     def open(cls, path: str | Path, *, encoder: Any = None, device: str = "cpu") -> Gallery:
         """Open a gallery. Its encoder is loaded when it is first needed.
 
-        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder`` or
-        ``module:...``. A directory is data and is never run.
+        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder``,
+        ``module:...`` or ``clip:/models/my-clip``. A directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
