@@ -11,6 +11,7 @@ import pytest
 import fastretrieve as fr
 from colour_words import ColourWords, painted, shade
 from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.lookup import wording
 from gallery_helpers import new_gallery, picture
 from test_gallery_combined import Painter
 
@@ -185,6 +186,11 @@ def test_a_query_keeps_its_length_beside_words(tmp_path: Path, metric: str) -> N
     asked = np.array([0, own, 0, 0])
     wanted = rows @ asked if metric == "ip" else np.linalg.norm(rows - asked, axis=1)
     assert found.scores == pytest.approx(wanted.tolist(), rel=1e-5)
+
+
+def test_a_query_of_zeros_says_nothing_beside_words() -> None:
+    rows = wording.mixed(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0.0, 9.0]), 0.5)
+    assert rows == pytest.approx(np.array([[0, 1], [2**0.5, 2**0.5]]))
 
 
 def test_half_precision_and_a_cluster_as_the_query(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def test_an_explanation_shows_its_words(gallery: Gallery) -> None:
     both = gallery.explain(shade("red"), item, text="blue", weight=0.25)
     assert len(str(both).splitlines()) == 2
     assert both.to_dict()["weight"] == 0.25
-    assert alone.image().width < both.image().width  # three tiles, and five
+    widths = [why.image().width for why in (alone, both)]
+    assert widths == [12 + n * (320 + 12) for n in (3, 5)]  # tiles
 
 
 @pytest.mark.parametrize(

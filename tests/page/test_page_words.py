@@ -38,6 +38,12 @@ def names(page: Page, n: int = 8) -> list[str]:
 def ask(page: Page, words: str) -> None:
     page.fill("#text", words)
     page.press("#text", "Enter")
+    is_answered(page)
+
+
+def is_answered(page: Page) -> None:
+    """Cards of the answer before would be replaced under what the test does next."""
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
 
 
 def test_words_find_pictures_and_the_address_holds_them(page: Page) -> None:
@@ -103,6 +109,7 @@ def test_heat_says_where_the_words_are(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#large-picture canvas")).to_have_count(1)
     page.keyboard.press("Escape")
     page.locator(".card").first.click()
+    is_answered(page)
     ask(page, "blue")
     page.locator(".card").first.focus()
     page.keyboard.press("w")
@@ -131,6 +138,47 @@ def test_pasted_words_ask(page: Page) -> None:
     )
     expect(page.locator("#asked-name")).to_have_text("“green”")
     expect(page.locator(".card .name").first).to_have_text("green.png")
+
+
+def test_written_words_are_found_beside_vectors(page: Page) -> None:
+    expect(page.locator("#hybrid-switch")).to_be_hidden()
+    ask(page, "blue")
+    page.check("#hybrid")
+    expect(page).to_have_url(re.compile("hybrid=1.*text=blue"))
+    expect(page.locator(".card .finder").first).to_have_text(
+        "found by its vector and written words"
+    )
+    page.reload()
+    expect(page.locator("#hybrid")).to_be_checked()
+    page.uncheck("#hybrid")
+    expect(page.locator(".card .finder")).to_have_count(0)
+
+
+def test_without_an_encoder_of_words_they_are_looked_for_where_they_are_written(
+    browser: Any, address: str, gallery: Gallery, photos: Path
+) -> None:
+    with opened(browser, address, console=True) as page:
+        expect(page.locator("#answers")).to_contain_text("It knows no words; these find")
+        page.set_input_files("#file", photos / "boot" / "00007.png")
+        expect(page.locator("#asked-name")).to_have_text("00007.png")
+        ask(page, "bag NOT 01007")  # a picture cannot stand beside them
+        expect(page.locator("#asked")).to_contain_text("Written: “bag NOT 01007”")
+        expect(page.locator("#query")).to_be_hidden()
+        expect(page.locator(".card")).to_have_count(24)
+        expect(page.locator(".card .bar")).to_have_count(0)  # no cosine
+        page.click("#next")
+        expect(page.locator("#range")).to_have_text("25 to 29")
+        expect(page.locator("#weigh")).to_be_hidden()
+        expect(page.locator("#hybrid-switch")).to_be_hidden()
+        ask(page, "boot (")  # no expression: plain words
+        expect(page.locator(".card b").first).to_have_text("boot")
+        ask(page, "zebra")
+        expect(page.locator("#status")).to_contain_text("Nothing was found")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Escape")
+        expect(page.locator(".card")).to_have_count(24)
+        page.set_input_files("#file", photos / "boot" / "00008.png")
+        expect(page.locator("#asked-name")).to_have_text("00008.png")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

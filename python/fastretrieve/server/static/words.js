@@ -10,6 +10,8 @@ export const quoted = (text) => `“${text}”`;
 export function setUpWords(facts, ask, changed) {
   const isOfTexts = facts.modality === "text";
   $("drop").hidden = isOfTexts;
+  $("say").hidden = !facts.words && !facts.finds;
+  if (isOfTexts) $("weighed").textContent = "Item";
   $("text").placeholder = isOfTexts ? "Words" : facts.words ? "Words, an image, or both" : "Words, or an image";
   $("answers").textContent = answering(facts, isOfTexts);
   const typed = () => $("text").value.trim();
@@ -25,8 +27,15 @@ export function setUpWords(facts, ask, changed) {
 function answering(facts, isOfTexts) {
   if (isOfTexts) return `${facts.encoder} answers.`;
   if (facts.words) return `${facts.encoder} answers words and images.`;
-  return `${facts.encoder} answers images. It knows no words: these find what is written in labels, captions and names.`;
+  const written = facts.finds ? "; these find what is written in labels, captions and names" : "";
+  return `${facts.encoder} answers images. It knows no words${written}.`;
 }
+
+// Whether words are looked for in what is written, since the encoder knows none.
+export const isWritten = (facts, state) => Boolean(state.text && !facts.words);
+
+const FINDERS = { words: "written words", both: "its vector and written words" };
+export const foundIn = (item) => FINDERS[item.found_in] ?? null;
 
 export function showWords(facts, state) {
   $("text").value = state.text;
