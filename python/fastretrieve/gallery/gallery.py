@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, refitting, revisiting
@@ -26,7 +27,6 @@ from fastretrieve.gallery.lookup import (
     finding,
     searching,
     translating,
-    wording,
 )
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
@@ -51,6 +51,7 @@ from fastretrieve.gallery.store import (
     forgetting,
     making,
     parts,
+    written,
 )
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.forgetting import Forgotten
@@ -140,7 +141,13 @@ class Gallery:
     @property
     def knows_words(self) -> bool:
         """Whether the encoder answers words, so that ``search(text=...)`` works."""
-        return wording.knows_words(self.encoder)
+        return knows_words(self.encoder)
+
+    @property
+    def indexes_words(self) -> bool:
+        """Whether the words written about the items are indexed, so that :meth:`find` works."""
+        with self._storage.database.reading() as connection:
+            return not written.unavailable() and written.is_kept(connection)
 
     @property
     def columns(self) -> list[str]:
@@ -222,6 +229,7 @@ class Gallery:
         *,
         text: str | None = None,
         weight: float = WEIGHT,
+        hybrid: bool = False,
         k: int = 12,
         where: Where = None,
         offset: int = 0,
@@ -241,7 +249,9 @@ class Gallery:
 
         ``text`` asks in words, alone or beside a query, if the encoder knows words
         (:attr:`knows_words`). ``weight`` is the words' share beside the query, 0 to 1: both
-        vectors are mixed at unit length, and the sum gets the query's length.
+        vectors are mixed at unit length, and the sum gets the query's length. ``hybrid`` looks for
+        the words in what is written, too (:meth:`find`, but some of the words are enough), and
+        fuses both orders by reciprocal rank; ``match.found_in`` says which found an item.
 
         ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
         that a generator draws, too; ``match.found_by`` says which picture found an item.
@@ -266,6 +276,7 @@ class Gallery:
             query,
             text=text,
             weight=weight,
+            hybrid=hybrid,
             k=k,
             where=where,
             offset=offset,
@@ -276,6 +287,32 @@ class Gallery:
             region=region,
             within=within,
         )
+
+    def find(
+        self,
+        text: str,
+        *,
+        k: int = 12,
+        where: Where = None,
+        offset: int = 0,
+        within: Any = None,
+    ) -> Matches:
+        """The ``k`` items whose written words fit a text best, among those that meet the condition.
+
+        Written are labels, captions, file names and your own columns of text. All words of the
+        text must be there, in any order; ``"rain boot"`` in quotes is a phrase, ``boo*`` a
+        beginning, and ``AND``, ``OR``, ``NOT`` and parentheses mean what they say. What is no
+        expression of these is searched as plain words. Scores are BM25: larger is better, and only
+        those of one text can be compared.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
+        >>> _ = gallery.add(images, labels=["rain boot", "boot of a child", "Gummistiefel"])
+        >>> gallery.find("boot NOT child").ids, gallery.find("stiefel").ids
+        ([1], [3])
+        """
+        return searching.find(self._opened, text, k=k, where=where, offset=offset, within=within)
 
     def clusters(
         self,
@@ -325,10 +362,19 @@ class Gallery:
         """
         return searching.nearest_clusters(self._opened, query, text=text, weight=weight, k=k)
 
-    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
-        """Why an item matches a query: a heat map on each picture.
+    def explain(
+        self,
+        query: Any = None,
+        item: Any = None,
+        *,
+        text: str | None = None,
+        weight: float = WEIGHT,
+        region: Region | None = None,
+    ) -> Explanation:
+        """Why an item matches a query, words or both: a heat map on each picture.
 
-        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+        ``query``, ``text``, ``weight`` and ``region`` are as for ``search``; ``item`` is an item,
+        its id, or its path: ``explain(item=17, text="a red boot")``.
 
         >>> import tempfile
         >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
@@ -338,7 +384,9 @@ class Gallery:
         >>> why.method, why.item.heat.shape
         ('occlusion', (8, 8))
         """
-        return explaining.explain(self._opened, query, item, region=region)
+        return explaining.explain(
+            self._opened, query, item, text=text, weight=weight, region=region
+        )
 
     def open_style(self, translate: Any) -> Style:
         """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""
@@ -489,6 +537,13 @@ class Gallery:
         ids = self._ids(what)
         changing.label(self._storage, ids, label, wait=wait)
         return len(ids)
+
+    def rebuild_words(self, *, wait: float = 0.0) -> int:
+        """Make the index of words anew, which :meth:`find` asks. Every change keeps it in step;
+        this mends a damaged one. Returns the words of how many items it holds.
+        """
+        with self._storage.writing(wait=wait) as writer:
+            return written.rebuilt(writer.connection)
 
     def forget(
         self,

@@ -72,6 +72,15 @@ def region_of(text: str | None) -> Region | None:
     return None if text is None else parsed(text)
 
 
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text", help="Words to ask with, alone or beside the query.", show_default=False
+    ),
+]
+WeightOption = Annotated[
+    float, typer.Option(min=0, max=1, help="The words' share beside the query: 0 to 1.")
+]
 ImagineOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -73,15 +73,10 @@ def question(
     region: Region | None = None,
 ) -> Question:
     """Pictures, words, or words mixed into the vector of every picture."""
-    if query is None and text is None:
-        raise GalleryError(
-            'search with a query (an image, or an item of the gallery), with text="a red boot", or '
-            "with both; got neither"
-        )
+    words = asked_words(text, weight=weight, query=query)
     pictures = {"imagine": imagine, "translate": translate, "region": region}
-    if text is None:
+    if words is None:
         return _pictured_question(opened, query, **pictures)
-    words = asked_words(text, weight=weight, beside_query=query is not None)
     if query is None:
         return _worded_question(opened, words, pictures)
     said = wording.vector_of(opened, words.text)  # first: an encoder without words says so at once

@@ -12,25 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastretrieve.encoders.protocol import Encoder
+from fastretrieve._common.arguments import shown
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding
 from fastretrieve.gallery.lookup.opened import Opened
+from fastretrieve.gallery.lookup.words import WordsError
 
 MEASURED_ITEMS = 1000  # whose median length words get
 _SHORTEST = 1e-6  # of what is left of two unit vectors; below, rounding would choose the answer
 
 
-def knows_words(encoder: Encoder) -> bool:
-    """Whether an encoder answers words."""
-    return encoder.modality == "text" or "text" in encoder.capabilities
-
-
 def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
     """The vector [dim] of a text."""
     encoder = opened.queries.encoder
-    if encoder.modality == "text":
-        return opened.queries.encode([text])[0]
     if not knows_words(encoder):
         raise GalleryError(
             f"{opened.storage.folder}: its encoder {encoder.name!r} knows no words, so it cannot "
@@ -39,10 +34,12 @@ def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
             "which needs no pairs; gallery.find(...) finds words that are written in labels, "
             "captions and file names"
         )
-    vector = opened.queries.encode_text([text])[0]
+    vector = opened.queries.encode_texts([text])[0]
+    if encoder.modality == "text":  # the words are an item, with the length of one
+        return vector
     if not np.isfinite(vector).all() or not np.any(vector):
-        raise GalleryError(
-            f"the encoder {encoder.name!r} sees nothing in {text!r}; say it in other words"
+        raise WordsError(
+            f"the encoder {encoder.name!r} sees nothing in {shown(text)}; say it in other words"
         )
     return _at_length(vector, _usual_length(opened))
 
@@ -51,22 +48,28 @@ def mixed(vectors: NDArray[Any], words: NDArray[Any], weight: float) -> NDArray[
     """Vectors [n, dim] of pictures, each with the words' vector [dim] mixed in: both at unit
     length, ``weight`` is the words' share, and the sum gets the picture's length.
 
-    >>> mixed(np.array([[4.0, 0.0]]), np.array([0.0, 9.0]), 0.5).round(3).tolist()
-    [[2.828, 2.828]]
+    >>> mixed(np.array([[5.0, 0.0]]), np.array([0.0, 9.0]), 4 / 7).round(3).tolist()
+    [[3.0, 4.0]]
     """
     rows = np.asarray(vectors, np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    units = rows / np.where(lengths > 0, lengths, 1)  # a vector of zeros says nothing
-    sums = (1 - weight) * units + weight * _at_length(np.asarray(words, np.float64), 1.0)
-    left = np.linalg.norm(sums, axis=1, keepdims=True)
+    factors, rests = mixing(rows, words, weight)
+    found: NDArray[np.float32] = (rows * factors + rests).astype(np.float32)
+    return found
+
+
+def mixing(
+    vectors: NDArray[np.float64], words: NDArray[Any], weight: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors [n, 1] and rests [n, dim]: a vector times its factor, plus its rest, is the mix."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1  # a vector of zeros says nothing
+    said = _at_length(np.asarray(words, np.float64), 1.0)
+    left = np.linalg.norm((1 - weight) * vectors / lengths + weight * said, axis=1, keepdims=True)
     if left.min() < _SHORTEST:
-        raise GalleryError(
+        raise WordsError(
             f"with weight={weight:g} the words and the query cancel each other; take another weight"
         )
-    found: NDArray[np.float32] = (sums / left * np.where(lengths > 0, lengths, 1)).astype(
-        np.float32
-    )
-    return found
+    return (1 - weight) / left, weight * lengths / left * said
 
 
 def _usual_length(opened: Opened) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastretrieve._common.progress import Progress
 from fastretrieve.encoders import EncoderError
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import access, clusters, locking, parts, schema
+from fastretrieve.gallery.store import access, clusters, locking, parts, schema, written
 from fastretrieve.gallery.store.items import FIXED_COLUMNS, WORDS, words_path
 from fastretrieve.gallery.store.storage import Storage
 
@@ -34,7 +34,9 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
     except (GalleryError, sqlite3.Error) as error:
         return [*faults, str(error)]
     faults += found
-    return faults if found else faults + (_parted(storage) or _clustered(storage))
+    return (
+        faults if found else faults + (_parted(storage) or _clustered(storage) + _worded(storage))
+    )
 
 
 def _database(storage: Storage) -> list[str]:
@@ -94,6 +96,12 @@ def _clustered(storage: Storage) -> list[str]:
             return clusters.faults(view.connection, view.index)
     except GalleryError as error:
         return [str(error)]
+
+
+def _worded(storage: Storage) -> list[str]:
+    """What is wrong with the index of words."""
+    with storage.database.snapshot() as connection:
+        return written.faults(connection)
 
 
 def refuse_torn_copy(storage: Storage) -> None:
