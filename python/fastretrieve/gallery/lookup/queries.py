@@ -20,7 +20,7 @@ from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import decode_image
 from fastretrieve.data.texts import fault_of, read_text
-from fastretrieve.encoders.encoding import as_array
+from fastretrieve.encoders.encoding import as_array, encode_texts
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.cluster_results import Cluster
@@ -84,11 +84,11 @@ class QueryEncoder:
         with self._lock:
             return as_array(encoder.encode(batch))
 
-    def encode_text(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors [n, dim] of texts, from an encoder with the capability "text"."""
-        encoder: Any = self.encoder
+    def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors [n, dim] of texts, from an encoder that knows words."""
+        encoder = self.encoder
         with self._lock:
-            return as_array(encoder.encode_text(texts))
+            return encode_texts(encoder, texts)
 
     def parts(self, contents: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The parts [n, positions_y, positions_x, dim] and constants [n, dim] of the vectors of

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.arguments import shown
-from fastretrieve.encoders.protocol import Encoder
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup import finding
 from fastretrieve.gallery.lookup.opened import Opened
@@ -23,16 +23,9 @@ MEASURED_ITEMS = 1000  # whose median length words get
 _SHORTEST = 1e-6  # of what is left of two unit vectors; below, rounding would choose the answer
 
 
-def knows_words(encoder: Encoder) -> bool:
-    """Whether an encoder answers words."""
-    return encoder.modality == "text" or "text" in encoder.capabilities
-
-
 def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
     """The vector [dim] of a text."""
     encoder = opened.queries.encoder
-    if encoder.modality == "text":
-        return opened.queries.encode([text])[0]
     if not knows_words(encoder):
         raise GalleryError(
             f"{opened.storage.folder}: its encoder {encoder.name!r} knows no words, so it cannot "
@@ -41,7 +34,9 @@ def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
             "which needs no pairs; gallery.find(...) finds words that are written in labels, "
             "captions and file names"
         )
-    vector = opened.queries.encode_text([text])[0]
+    vector = opened.queries.encode_texts([text])[0]
+    if encoder.modality == "text":  # the words are an item, with the length of one
+        return vector
     if not np.isfinite(vector).all() or not np.any(vector):
         raise WordsError(
             f"the encoder {encoder.name!r} sees nothing in {shown(text)}; say it in other words"
@@ -53,8 +48,8 @@ def mixed(vectors: NDArray[Any], words: NDArray[Any], weight: float) -> NDArray[
     """Vectors [n, dim] of pictures, each with the words' vector [dim] mixed in: both at unit
     length, ``weight`` is the words' share, and the sum gets the picture's length.
 
-    >>> mixed(np.array([[4.0, 0.0]]), np.array([0.0, 9.0]), 0.5).round(3).tolist()
-    [[2.828, 2.828]]
+    >>> mixed(np.array([[5.0, 0.0]]), np.array([0.0, 9.0]), 4 / 7).round(3).tolist()
+    [[3.0, 4.0]]
     """
     rows = np.asarray(vectors, np.float64)
     factors, rests = mixing(rows, words, weight)
