@@ -78,7 +78,7 @@ def _guarded(connection: sqlite3.Connection) -> Iterator[None]:
     sandbox.stop_late(connection, TIME_LIMIT, PATIENCE)
     try:
         with written.naming_damage():
-            written.refuse_other_settings(connection)
+            written.refuse_forged(connection)
             yield
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):

@@ -43,7 +43,7 @@ WORD_TABLES = {
     # ``spelling.py`` puts spaces between words and folds them, so that nothing is left to do.
     "words": (
         f"CREATE VIRTUAL TABLE words USING fts5(name, label, caption, more, {_CONTENT}, "
-        "tokenize=\"unicode61 remove_diacritics 0 categories 'L* M* N* S* Co'\")"
+        "tokenize=\"unicode61 remove_diacritics 0 categories 'L* M* N* P* S* Co'\")"
     ),
     "pieces": f"CREATE VIRTUAL TABLE pieces USING fts5(long, {_CONTENT}, tokenize='trigram')",
 }

@@ -30,6 +30,7 @@ from fastretrieve.gallery.store.spelling import file_name, words, words_of_name
 
 CHUNK = 5000  # items at a time
 LONG_WORD = 4  # letters: shorter words have no part that could be asked for (trigrams)
+MOST_STRUCTURE, LONGEST_NUMBER = 1 << 16, 8  # bytes
 MEND = "gallery.rebuild_words() or `fastretrieve update GALLERY --words` makes it anew"
 _MADE = [("data", (1, b"")), ("data", (10, bytes(7))), ("config", ("version", 4))]
 _NOTES = "CREATE TEMP TABLE IF NOT EXISTS noted (item INTEGER PRIMARY KEY)"
@@ -83,6 +84,8 @@ def naming_damage() -> Iterator[None]:
     """What SQLite says about a damaged index, as an error that says how to mend it."""
     try:
         yield
+    except MemoryError as error:  # a false length, for which no memory is there
+        raise damaged("it wants more memory than there is") from error
     except sqlite3.Error as error:
         text = str(error)
         if any(part in text for part in ("malformed", "constructor failed", "fts5", "corrupt")):
@@ -94,12 +97,43 @@ def damaged(what: str) -> GalleryError:
     return GalleryError(f"the index of words in {parts.DATABASE} is damaged ({what}); {MEND}")
 
 
-def refuse_other_settings(connection: sqlite3.Connection) -> None:
-    """Raise if the tables of FTS5 hold settings that we do not make: a rank of its own, ..."""
+def refuse_forged(connection: sqlite3.Connection) -> None:
+    """Raise if what FTS5 reads first is not as it writes it: it would believe any number there and
+    take memory for it. All else that it reads is as large as it says, or FTS5 says that it is not.
+    """
     for name in schema.WORD_TABLES:
         rows = connection.execute(f"SELECT k, v FROM {name}_config LIMIT 2").fetchall()
         if rows != [("version", 4)]:
             raise damaged("it has settings that no gallery makes")
+        structure = connection.execute(f"SELECT block FROM {name}_data WHERE id = 10").fetchone()
+        if not structure or not _is_structure(structure[0]):
+            raise damaged("its list of segments is none")
+
+
+def _is_structure(block: Any) -> bool:
+    """Whether it is FTS5's list of segments: after four bytes a row of numbers of seven bits to a
+    byte: how many levels, segments and writes; for each level how many segments merge and how many
+    there are; for each of these its number, first and last page.
+    """
+    if not isinstance(block, bytes) or len(block) > MOST_STRUCTURE:
+        return False
+    numbers, value, n_bytes = [], 0, 0
+    for byte in block[4:]:
+        value, n_bytes = value << 7 | byte & 127, n_bytes + 1
+        if n_bytes > LONGEST_NUMBER:
+            return False
+        if byte < 128:
+            numbers.append(value)
+            value, n_bytes = 0, 0
+    if n_bytes or len(numbers) < 3:
+        return False
+    n_levels, n_segments, at = numbers[0], numbers[1], 3
+    for _ in range(min(n_levels, len(numbers))):
+        if at + 2 > len(numbers) or not numbers[at] <= numbers[at + 1] <= n_segments:
+            return False
+        n_segments -= numbers[at + 1]
+        at += 2 + 3 * numbers[at + 1]
+    return n_segments == 0 and at == len(numbers)
 
 
 # --- keeping it: by the one writer ----------------------------------------------------------------
@@ -150,6 +184,8 @@ def follow(connection: sqlite3.Connection) -> None:
     while noted := connection.execute(
         "SELECT item FROM noted WHERE item > ? ORDER BY item LIMIT ?", (last, CHUNK)
     ).fetchall():
+        if last < 0:
+            refuse_forged(connection)
         _follow(connection, [row[0] for row in noted])
         last = noted[-1][0]
     connection.execute("DELETE FROM noted")
@@ -265,19 +301,18 @@ def faults(connection: sqlite3.Connection) -> list[str]:
         return [f"the index of words has {n} items, and not all of them are there; {MEND}"]
     if reason := unavailable():
         return [f"the index of words cannot be checked: {reason}"]
-    return _own_faults(connection)
+    try:
+        refuse_forged(connection)
+        _refuse_inconsistent(connection)
+    except GalleryError as error:
+        return [str(error)]
+    return []
 
 
-def _own_faults(connection: sqlite3.Connection) -> list[str]:
-    """What FTS5 says. Its check needs the right to write, so it looks at a copy."""
+def _refuse_inconsistent(connection: sqlite3.Connection) -> None:
+    """Raise what FTS5 finds. Its check needs the right to write, so it looks at a copy."""
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as scratch:
         connection.backup(scratch)
-        try:
-            with naming_damage():
-                for name in schema.WORD_TABLES:
-                    scratch.execute(
-                        f"INSERT INTO {name} ({name}, rank) VALUES ('integrity-check', 1)"
-                    )
-        except GalleryError as error:
-            return [str(error)]
-    return []
+        with naming_damage():
+            for name in schema.WORD_TABLES:
+                scratch.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('integrity-check', 1)")
