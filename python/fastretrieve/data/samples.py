@@ -50,8 +50,8 @@ def sample_texts(n: int = 12, *, seed: int = 0) -> Sample:
     """Sentences about the sea (label 0) or a kitchen (label 1), of 1 to 40 words; one is not
     English, and one is empty.
 
-    >>> sample_texts(3).items[1]
-    'a kitchen with bread on the oven'
+    >>> sample_texts(3).items[1:]
+    ['a kitchen with knives on the oven', 'the']
     """
     rng = np.random.default_rng(seed)
     items, labels = [], np.arange(n) % 2

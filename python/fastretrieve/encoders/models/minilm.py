@@ -59,11 +59,6 @@ TokenBatch = tuple[NDArray[np.int64], NDArray[np.int64]]  # tokens [n, longest],
 class MinilmEncoder:
     """384 numbers of unit length for a text: the mean over its tokens. It knows English only.
 
-    >>> encoder = MinilmEncoder()
-    >>> boot, shoe, moon = encoder.encode(encoder.preprocess(["a boot", "a shoe", "the moon"]))
-    >>> bool(boot @ shoe > boot @ moon)
-    True
-
     Tokens behind the first ``max_tokens`` are left out, and so are characters behind the first
     65,536. A word has one to three tokens.
     """
@@ -122,7 +117,7 @@ class MinilmEncoder:
         (hidden,) = _session().run(["last_hidden_state"], given)
         # Each row by itself: NumPy's sum over several rows may take another order.
         means = np.stack([each.mean(axis=0, dtype=np.float64) for each in hidden])
-        unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+        unit: NDArray[np.float64] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return unit.astype(np.float32)
 
     def to(self, device: Any) -> MinilmEncoder:
