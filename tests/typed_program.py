@@ -81,6 +81,10 @@ def images(pictures: NDArray[np.uint8], labels: list[str], folder: Path) -> list
     matches = gallery.search(pictures[0], k=2, where="label = 'dark'")
     assert_type(matches, fr.Matches)
     assert_type(matches.scores, list[float])
+    assert_type(gallery.knows_words, bool)
+    if gallery.knows_words:
+        assert_type(gallery.search(text="a dark one", k=2), fr.Matches)
+        assert_type(gallery.explain(item=1, text="a dark one"), fr.Explanation)
     return matches.paths
 
 

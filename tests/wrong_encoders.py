@@ -32,6 +32,7 @@ class RightEncoder(TorchEncoder):
             "layers",
             "parts",
             "translate",
+            "text",
         }
     )
     progress_figure = Figure("reconstruction", "lower")
@@ -104,6 +105,13 @@ class RightEncoder(TorchEncoder):
 
     def translate(self, batch):
         return 1 - self.on_device(batch)
+
+    def encode_text(self, texts):
+        found = torch.zeros(len(texts), self.dim)
+        for row, text in zip(found, texts, strict=True):
+            for letter in text:
+                row[ord(letter) % self.dim] += 1
+        return found
 
 
 class OtherVersion(RightEncoder):
@@ -451,6 +459,36 @@ class PartsInAnotherOrder(RightEncoder):
         return located.permute(0, 3, 1, 2), constant
 
 
+class TextsByTheBatch(RightEncoder):
+    def encode_text(self, texts):
+        found = super().encode_text(texts)
+        return found / found.abs().max() if len(texts) else found
+
+
+class TextsOfAnotherDim(RightEncoder):
+    def encode_text(self, texts):
+        return super().encode_text(texts)[:, 1:]
+
+
+class TextsAllAlike(RightEncoder):
+    def encode_text(self, texts):
+        return torch.ones(len(texts), self.dim)
+
+
+class NeedsAText(RightEncoder):
+    def encode_text(self, texts):
+        return torch.cat([RightEncoder.encode_text(self, [text]) for text in texts])
+
+
+class ForgetsItsWords(RightEncoder):
+    def __init__(self, *, dim=6):
+        super().__init__(dim=dim)
+        self.salt = _new_seed() % 1000  # not saved
+
+    def encode_text(self, texts):
+        return super().encode_text(texts) + self.salt
+
+
 class TranslatesByTheBatch(RightEncoder):
     def translate(self, batch):
         return batch / batch.max()
@@ -504,4 +542,11 @@ WRONG = {
     "layers": [LayersAreMaps, LayersOfTheBatch],
     "parts": [PartsWithoutConstant, PartsThatSayNothing, PartsOfTheBatch, PartsInAnotherOrder],
     "translate": [TranslatesByTheBatch, TranslatesBeyondWhite],
+    "text": [
+        TextsByTheBatch,
+        TextsOfAnotherDim,
+        TextsAllAlike,
+        NeedsAText,
+        ForgetsItsWords,
+    ],
 }

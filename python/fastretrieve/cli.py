@@ -33,6 +33,7 @@ VERBS = {
         "fastretrieve.gallery.commands:refit", "Fit the encoder of a gallery to what it holds."
     ),
     "search": Verb("fastretrieve.gallery.asking:search", "Search a gallery by an image."),
+    "find": Verb("fastretrieve.gallery.asking:find", "Find items by words written about them."),
     "explain": Verb("fastretrieve.gallery.explaining:explain", "Say why an item matched."),
     "style": Verb("fastretrieve.gallery.styling:style", "Fit a style of queries to a gallery."),
     "duplicates": Verb("fastretrieve.gallery.asking:duplicates", "Find what is nearly the same."),

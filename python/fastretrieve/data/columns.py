@@ -56,6 +56,10 @@ class TableColumns:
     def has(self, name: str) -> bool:
         return name in self._values
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._values)
+
     def take(self, name: str, n_rows: int) -> list[Any]:
         """Remove a column and return all its values."""
         values = self._values.pop(name, [])

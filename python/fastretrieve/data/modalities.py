@@ -29,9 +29,10 @@ from fastretrieve.data.readers import (
     has_suffix,
     read_sequence,
 )
+from fastretrieve.data.texts import TEXT_SUFFIXES, read_text, text_picture
 from fastretrieve.data.walking import is_file, walk
 
-Modality = Literal["image", "sequence"]
+Modality = Literal["image", "sequence", "text"]
 Sides = tuple[int | None, int | None]  # width and height in pixels; None where there are none
 _MOVING = ANIMATION_SUFFIXES & {".gif", ".webp"} | VIDEO_SUFFIXES | ARRAY_SUFFIXES
 
@@ -76,6 +77,7 @@ class ItemKind:
     is_picture: bool = False
     has_frames: bool = False  # all frames of a file belong to the item
     stacks_in_npy: bool = False  # an .npy file holds many items, not one
+    is_words: bool = False  # an item is a ``str``; its files hold many (textfiles.py)
 
     @property
     def is_one_file(self) -> bool:
@@ -167,6 +169,17 @@ KINDS: dict[str, ItemKind] = {
             sample=_sample_sequences,
             find_items=_find_sequences,
             has_frames=True,
+        ),
+        ItemKind(
+            name="text",
+            item="a text",
+            items="texts",
+            files=".txt with a text a line; a table with a column of texts",
+            suffixes=TEXT_SUFFIXES,
+            decode=read_text,
+            picture=text_picture,
+            sample=lambda encoder: samples.sample_texts(),
+            is_words=True,
         ),
     )
 }

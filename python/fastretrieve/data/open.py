@@ -24,6 +24,7 @@ from fastretrieve.data.pairs import Pairs, open_pairs, pair_columns
 from fastretrieve.data.sources import Files, Memory
 from fastretrieve.data.splits import choose, prefer
 from fastretrieve.data.tables import TABLE_SUFFIXES, open_table
+from fastretrieve.data.textfiles import open_texts
 
 
 def open_dataset(
@@ -36,6 +37,7 @@ def open_dataset(
     recursive: bool = True,
     split: str | None = None,
     pairs: Pairs = False,
+    text_column: str | None = None,
 ) -> Dataset:
     """Open a data set from
 
@@ -45,7 +47,10 @@ def open_dataset(
     - a file that holds many items, or a folder of such files: IDX, CIFAR, ``.npz`` with splits,
       tar, Parquet (``archives.py``);
     - an array or tensor [n, ...], or a list of paths, PIL images, arrays or sequences;
-    - a pair ``(items, labels)``; one image or video file; a ``Dataset``, which comes back as it is.
+    - a pair ``(items, labels)``; one image or video file; a ``Dataset``, which comes back as it is;
+    - of texts: a .txt file with one a line, a folder of such files, a table or Parquet file with a
+      column ``text``, else ``caption``, else ``text_column``; a list of ``str``, or of files as
+      ``Path``.
 
     ``split`` keeps the items with this value in the column ``split``. ``pairs`` makes each pair a
     class: of two folders ``(a, b)`` with equal names or of two lists if True, of two columns of
@@ -57,7 +62,7 @@ def open_dataset(
     if pairs:
         opened = open_pairs(source, pairs, modality=modality, recursive=recursive)
     else:
-        opened = _open(source, labels, classes, columns, modality, recursive)
+        opened = _open(source, labels, classes, columns, modality, recursive, text_column)
     return opened if split is None else choose(opened, split, source=_called(source))
 
 
@@ -79,11 +84,17 @@ def _open(
     columns: dict[str, Any] | None,
     modality: Modality,
     recursive: bool,
+    text_column: str | None,
 ) -> Dataset:
     if isinstance(source, Dataset):
         return source
     if isinstance(source, tuple) and len(source) == 2 and labels is None:
         source, labels = source
+    if kind_of(modality).is_words:
+        opened = open_texts(source, classes=classes, column=text_column, recursive=recursive)
+        return _described(opened, labels, classes, columns)
+    if text_column is not None:
+        raise DataError("text_column is for texts: modality='text'")
     skipped: list[Skipped] = []
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -92,17 +103,21 @@ def _open(
         source = _listed(path, modality, recursive, skipped)
     items, from_disk = _as_items(source)
     store = Files(items, modality=modality) if from_disk else Memory(items)
-    numbers, names = encode_labels(labels, len(store), classes)
-    return Dataset(
-        store,
-        labels=numbers,
-        classes=names,
-        columns={
-            name: _column(name, values, len(store)) for name, values in (columns or {}).items()
-        },
-        modality=modality,
-        skipped=skipped,
-    )
+    numbers, names = encode_labels(None, len(store), classes)
+    opened = Dataset(store, labels=numbers, classes=names, modality=modality, skipped=skipped)
+    return _described(opened, labels, classes, columns)
+
+
+def _described(
+    opened: Dataset, labels: Any, classes: Sequence[str] | None, columns: dict[str, Any] | None
+) -> Dataset:
+    """Give a data set, which nobody else has yet, these labels and columns."""
+    n = len(opened)
+    if labels is not None:
+        opened.labels, opened.classes = encode_labels(labels, n, classes)
+    given = {name: _column(name, values, n) for name, values in (columns or {}).items()}
+    opened.columns |= given
+    return opened
 
 
 def _open_path(

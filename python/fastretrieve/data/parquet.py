@@ -1,4 +1,4 @@
-"""Parquet files with encoded pictures, as Hugging Face writes them.
+"""Parquet files with encoded pictures, as Hugging Face writes them, or with texts.
 
 The column of pictures is a struct of ``bytes`` and ``path``, or plain bytes; the schema's metadata
 ``huggingface`` names classes. Needs pyarrow. Sizes are those of the file's footer, which is
@@ -21,7 +21,8 @@ from fastretrieve._common.needs import wanting
 from fastretrieve.data.arrays import MAX_BYTES, refuse_growth
 from fastretrieve.data.errors import DataError, TooLarge, readable
 from fastretrieve.data.opening import open_file
-from fastretrieve.data.parts import Volume
+from fastretrieve.data.parts import Lines, Volume
+from fastretrieve.data.texts import text_column
 
 CACHE_BYTES = 256 << 20  # of pictures that stay in memory, of all files together
 _PICTURES = ("image", "img", "picture", "photo", "jpg", "png", "bytes")
@@ -114,17 +115,55 @@ def open_parquet(path: Path) -> Volume:
         schema = file.schema_arrow
         features = _features(schema)
         column = _picture_column(path, schema, features)
-        footer = file.metadata
-        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-        _refuse_sizes(path, groups)
-        part = Pictures(path, column, [group.num_rows for group in groups])
-        if not len(part):
-            raise DataError(f"{path} holds no rows")
-        others = [field.name for field in schema if _is_plain(field.type)]
-        table = file.read(columns=others, use_threads=False)
-        values = {name: table.column(name).to_pylist() for name in others}
-    if any(len(column) != len(part) for column in values.values()):
-        raise DataError(f"{path}: its columns do not have {len(part)} values")
+        part = Pictures(path, column, _counts(path, file))
+        values = _plain_columns(path, file, len(part))
+    return Volume(part, *_labels(values, features), columns=values)
+
+
+def open_text_parquet(path: Path, column: str | None) -> Volume:
+    """The texts of one Parquet file, with labels and columns."""
+    types: Any = import_module("pyarrow.types")
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        features = _features(schema)
+        fitting = [
+            field.name
+            for field in schema
+            if types.is_string(field.type) or types.is_large_string(field.type)
+        ]
+        chosen = text_column(path, fitting, column)
+        values = _plain_columns(path, file, sum(_counts(path, file)))
+    texts = values.pop(chosen)
+    return Volume(Lines(path, texts), *_labels(values, features), columns=values)
+
+
+def _counts(path: Path, file: Any) -> list[int]:
+    """The numbers of rows of the row groups."""
+    footer = file.metadata
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    _refuse_sizes(path, groups)
+    counts = [group.num_rows for group in groups]
+    if not sum(counts):
+        raise DataError(f"{path} holds no rows")
+    return counts
+
+
+def _plain_columns(path: Path, file: Any, n_rows: int) -> dict[str, list[Any]]:
+    """The columns of text and numbers."""
+    others = [field.name for field in file.schema_arrow if _is_plain(field.type)]
+    table = file.read(columns=others, use_threads=False)
+    values = {name: table.column(name).to_pylist() for name in others}
+    if any(len(column) != n_rows for column in values.values()):
+        raise DataError(f"{path}: its columns do not have {n_rows} values")
+    return values
+
+
+def _labels(
+    values: dict[str, list[Any]], features: dict[str, Any]
+) -> tuple[list[Any] | None, list[str] | None]:
+    """Remove the labels from the columns, with the names of their classes; columns of other
+    classes get names for numbers.
+    """
     label = next((name for name in _LABELS if name in values), None)
     label = label or next((name for name in values if _names(features, name)), None)
     labels = None if label is None else values.pop(label)
@@ -132,7 +171,7 @@ def open_parquet(path: Path) -> Volume:
     for name in values:
         if names := _names(features, name):
             values[name] = [_named(names, value) for value in values[name]]
-    return Volume(part, labels, classes, columns=values)
+    return labels, classes
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastretrieve.data.errors import Skipped, readable
 from fastretrieve.data.modalities import Modality, kind_of
+from fastretrieve.data.texts import checked_text
 
 ITEM = "#item="  # between the path of a file and the name of an item in it
 
@@ -34,7 +35,7 @@ class Part(Protocol):
         ...
 
     def read(self, index: int) -> Any:
-        """The bytes of an encoded picture, or an array."""
+        """The bytes of an encoded picture, an array, or a text."""
         ...
 
 
@@ -64,6 +65,22 @@ class Rows:
 
     def read(self, index: int) -> Any:
         return self.array[index]
+
+
+class Lines:
+    """The texts of a file, as a part; ``numbers`` names them, else their positions."""
+
+    def __init__(self, path: Path, texts: Sequence[Any], numbers: Sequence[int] = ()) -> None:
+        self.path, self.texts, self.numbers = path, texts, numbers
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def name(self, index: int) -> str:
+        return str(self.numbers[index] if self.numbers else index)
+
+    def read(self, index: int) -> str:
+        return checked_text(self.texts[index], name=f"{self.path}{ITEM}{self.name(index)}")
 
 
 class Inside:

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from fastretrieve.data.errors import DataError
 from fastretrieve.data.opening import open_file
+from fastretrieve.data.texts import UTF_16
 
 MAX_ROW = 1 << 20  # characters
 MAX_COLUMNS = 1000
@@ -40,14 +41,24 @@ class TableRows:
 
     def __iter__(self) -> Iterator[tuple[int, Row | str]]:
         is_json = self.path.suffix.lower() in (".jsonl", ".ndjson")
+        with self._opened() as file:
+            yield from self._of_json(file) if is_json else self._of_csv(file)
+
+    def plain(self) -> Iterator[Line]:
+        """The lines as they are, of a file that is no table."""
+        with self._opened() as file:
+            yield from self._lines(file)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[TextIO]:
         with contextlib.closing(open_file(self.path)) as raw:
-            if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            if raw.read(2) in UTF_16:
                 raise DataError(f"{self.path} is text in UTF-16; save it as UTF-8")
             raw.seek(0)
             # What is not UTF-8 becomes surrogates here, by which its line is recognised.
             file = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="")
             try:
-                yield from self._of_json(file) if is_json else self._of_csv(file)
+                yield file
             except OSError as error:
                 raise DataError(f"{self.path}: not a readable table: {error}") from error
 

@@ -1,4 +1,6 @@
-"""Small items to check an encoder with: images of every kind, or sequences of several lengths."""
+"""Small items to check an encoder with: images of every kind; sequences and texts of several
+lengths.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,32 @@ def sample_sequences(n: int = 12, *, n_features: int = 6, seed: int = 0) -> Samp
         noise = rng.normal(0, 0.1, (length, n_features))
         items.append((ramp[:, None] * rng.uniform(0.5, 1.5, n_features) + noise).astype(np.float32))
     return Sample(items, labels.astype(np.int64))
+
+
+def sample_texts(n: int = 12, *, seed: int = 0) -> Sample:
+    """Sentences about the sea (label 0) or a kitchen (label 1), of 1 to 40 words; one is not
+    English, and one is empty.
+
+    >>> sample_texts(3).items[1:]
+    ['a kitchen with knives on the oven', 'the']
+    """
+    rng = np.random.default_rng(seed)
+    items, labels = [], np.arange(n) % 2
+    for i, label in enumerate(labels.tolist()):
+        things, where = _WORDS[label]
+        length = (7, 7, 1, 40, 12)[i % 5]
+        words = f"{where} with {' on the '.join(rng.permutation(things))} and".split()
+        items.append(" ".join((words * 8)[:length]))
+    for i, text in ((4, "寿司と海, Ünïcödé, naïve — 🌊"), (7, "")):
+        if i < n:
+            items[i] = text
+    return Sample(items, labels.astype(np.int64))
+
+
+_WORDS = (
+    (("waves", "boats", "sand", "gulls"), "the sea"),
+    (("bread", "pans", "oven", "knives"), "a kitchen"),
+)
 
 
 def _as_kind(pixels: NDArray[np.float64], kind: int) -> Any:

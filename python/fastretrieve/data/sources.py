@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastretrieve.data.errors import DataError, readable
 from fastretrieve.data.modalities import kind_of, read_item
 from fastretrieve.data.readers import Box
+from fastretrieve.data.texts import checked_text
 
 
 class Files:
@@ -75,3 +76,10 @@ class Memory:
     def read_many(self, indices: NDArray[np.int64]) -> Any | None:
         is_array = isinstance(self.items, np.ndarray) or hasattr(self.items, "detach")
         return self.items[indices] if is_array else None
+
+
+class Texts(Memory):
+    """Texts in memory."""
+
+    def read(self, index: int, *, size: int | None) -> str:
+        return checked_text(self.items[index], name=self.key(index))

@@ -61,11 +61,13 @@ class _Item(NamedTuple):
     label: Any
 
 
-class _TableReader:
-    """Reads a table, row by row, into columns."""
+class TableReader:
+    """Reads a table, row by row, into columns; a row ``of_texts`` needs no path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, of_texts: bool = False) -> None:
         self.path = path
+        self.of_texts = of_texts
+        self.lines: list[int] = []  # the number of each row's line
         self.rows = TableRows(path)
         self.paths = _Paths(path.parent)
         self.urls: list[str | None] = []
@@ -81,11 +83,12 @@ class _TableReader:
                 self.skip(line, row)
                 continue
             try:
-                item = _item(row)
+                item = _Item("", None, None, _label(row)) if self.of_texts else _item(row)
             except (ValueError, TypeError, OverflowError) as error:
                 self.skip(line, str(error))
                 continue
             at = len(self.urls)
+            self.lines.append(line)
             self.paths.names.append(item.file)
             self.urls.append(item.url)
             self.boxes.append(item.box)
@@ -99,6 +102,11 @@ class _TableReader:
             self.skipped.append(Skipped(readable(f"{self.path}:{line}"), readable(reason)))
         else:
             self.n_unlisted += 1
+
+    def take_labels(self) -> list[Any] | None:
+        """Remove the column of labels, where there is one."""
+        label = next((name for name in _LABELS if self.columns.has(name)), None)
+        return self.columns.take(label, len(self.lines)) if label else None
 
     def _list_left_out(self) -> None:
         """List the columns that are left out, and the number of unlisted rows."""
@@ -119,16 +127,14 @@ def open_table(
     path: Path, *, modality: Modality = "image", classes: Sequence[str] | None = None
 ) -> Dataset:
     """Read a table into a ``Dataset``; the items themselves are read later."""
-    table = _TableReader(path)
+    table = TableReader(path)
     table.read()
     n_rows = len(table.urls)
     if n_rows == 0:
         first = next((f"; first: {one.key}: {one.reason}" for one in table.skipped), "")
         raise DataError(f"{path} has no usable row{first}; it needs a column 'path' or 'url'")
     columns = table.columns
-    label = next((name for name in _LABELS if columns.has(name)), None)
-    given = columns.take(label, n_rows) if label else None
-    labels, names = encode_labels(given, n_rows, classes)
+    labels, names = encode_labels(table.take_labels(), n_rows, classes)
     urls = table.urls if any(table.urls) else None
     for name in {*_PATHS, *_box_columns(columns), *([_URL] if all(table.urls) else [])}:
         columns.take(name, 0)
@@ -162,10 +168,14 @@ def _item(row: Row) -> _Item:
     box = _box(row)
     if box is not None and not (box[2] > box[0] and box[3] > box[1]):
         raise ValueError(f"box (left, top, right, bottom) = {box} is empty")
+    return _Item(file or "", url or None, box, _label(row))
+
+
+def _label(row: Row) -> Any:
     label = next((row[name] for name in _LABELS if name in row), None)
     if isinstance(label, (list, dict, bool)) or label in (math.inf, -math.inf):
         raise ValueError(f"a label is text or a number, got {shown(label)}")
-    return _Item(file or "", url or None, box, label)
+    return label
 
 
 def _box(row: Row) -> Box | None:

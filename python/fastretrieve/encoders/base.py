@@ -33,6 +33,8 @@ _OURS = (
     "module",
     "adapter",
     "translator",
+    "words",
+    "conse",
 )
 UNSAVED_BYTES = 32 << 20  # of the built-in encoders, which save all that they build
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve.data import Dataset, Loader, Skipped, longest_side
+from fastretrieve.data.texts import as_texts
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Encoder
 
+if TYPE_CHECKING:
+    from fastretrieve.encoders.protocol import TextTower
+
 T = TypeVar("T")
+_TEXTS = 256  # that an encoder is given at once
 
 
 class Encoded(NamedTuple):
@@ -66,6 +71,29 @@ def encode_dataset(
             loader.wait_share,
             np.concatenate(shares) if head is not None and classes else None,
         )
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Texts as vectors [n, dim], by an encoder of texts or one with the capability "text"."""
+    listed = as_texts(texts)
+    if not knows_words(encoder):
+        raise EncoderError(
+            f"encoder {encoder.name!r} knows no words; give an encoder of texts, such as 'minilm', "
+            "or one with the capability 'text'"
+        )
+    found = [np.empty((0, encoder.dim), np.float32)]
+    for start in range(0, len(listed), _TEXTS):
+        part = listed[start : start + _TEXTS]
+        if encoder.modality == "text":
+            found.append(as_array(encoder.encode(encoder.preprocess(part))))
+        else:
+            found.append(as_array(cast("TextTower", encoder).encode_text(part)))
+    return np.concatenate(found)
+
+
+def knows_words(encoder: Encoder) -> bool:
+    """Whether an encoder answers words."""
+    return encoder.modality == "text" or "text" in encoder.capabilities
 
 
 def refuse_untrained(encoder: Encoder) -> None:

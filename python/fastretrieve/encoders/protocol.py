@@ -1,9 +1,9 @@
 """What an encoder is: the whole contract between fastretrieve and a plugin.
 
-An encoder turns items (images or sequences) into vectors worth searching. It need not inherit from
-anything: a class with these names is an encoder. ``base.TorchEncoder`` writes most of them for
-a torch module; ``fastretrieve.testing.check_encoder`` checks all of them; ``registry.py`` finds
-encoders by entry point; ``docs/plugins.md`` is the tutorial.
+An encoder turns items (images, sequences or texts) into vectors worth searching. It need not
+inherit from anything: a class with these names is an encoder. ``base.TorchEncoder`` writes most of
+them for a torch module; ``fastretrieve.testing.check_encoder`` checks all of them; ``registry.py``
+finds encoders by entry point; ``docs/plugins.md`` is the tutorial.
 
 Importing this module imports no torch.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 API_VERSION = 1
 """The version of this contract. A plugin that speaks another one is listed as broken."""
 
-Modality: TypeAlias = Literal["image", "sequence"]
+Modality: TypeAlias = Literal["image", "sequence", "text"]
 
 Items: TypeAlias = Sequence[Any]
 """Images: PIL images, arrays [h, w] or [h, w, c] (uint8, or floats in [0, 1]), tensors [h, w] or
 [c, h, w]; also one array [n, h, w] or [n, h, w, c]. Sequences: arrays [t, features], of any lengths
-t, or lists of t frames, each an image."""
+t, or lists of t frames, each an image. Texts: ``str``."""
 
 Batch: TypeAlias = Any
 """What ``preprocess`` returns: one array or tensor, or a tuple of them (a sequence encoder's
@@ -63,6 +63,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "layers": ("layers",),
     "parts": ("parts",),
     "translate": ("translate",),
+    "text": ("encode_text",),
 }
 """Each optional capability and the attributes that an encoder declaring it must have."""
 
@@ -232,5 +233,19 @@ class Translates(Encoder, Protocol):
     def translate(self, batch: Batch) -> torch.Tensor:
         """Return the batch in the other style: the same shape and range; an item alone and in any
         batch becomes the same.
+        """
+        ...
+
+
+class TextTower(Encoder, Protocol):
+    """Capability "text": words as vectors, in the space in which ``encode`` puts its items.
+
+    So a sentence finds the items that it describes, by cosine. An encoder of sentences themselves
+    (modality "text") needs none of this: ``encode`` answers there.
+    """
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [n, dim], in evaluation mode and without gradients; n may be 0. A text
+        has the same vector (within 1e-5) alone and in any batch. Any str is a text: "" too.
         """
         ...

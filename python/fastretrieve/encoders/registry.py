@@ -1,8 +1,9 @@
 """From a name to an encoder: load the class, check it, make or restore an instance.
 
 A name is ``pixels`` (an entry point, see ``discovery.py``), ``distribution:pixels``,
-``./my.py:MyEncoder`` (a file) or ``module:package.attribute`` (any torch module). Importing this
-module imports no encoder and no torch.
+``./my.py:MyEncoder`` (a file), ``module:package.attribute`` (any torch module) or
+``clip:/models/my-clip`` (a CLIP model on a disk). Importing this module imports no encoder and no
+torch.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from fastretrieve.encoders.saved import files
 from fastretrieve.encoders.saved.opening import naming, printable
 
 MODULE_PREFIX = "module:"
+CLIP_PREFIX = "clip:"
+_OPTIONS = {MODULE_PREFIX: "target", CLIP_PREFIX: "path"}  # what comes after a prefix
 _REMEDY = ". Reinstall or upgrade it"
 _OWN = "fastretrieve"
 _METHODS = ("preprocess", "encode", "save", "load", "to")
 
 
 def create_encoder(name: str, /, *, device: str = "cpu", **config: Any) -> Encoder:
-    """Make a new encoder: by name, ``distribution:name``, ``./file.py:Class`` or ``module:...``.
+    """Make a new encoder: by name, ``distribution:name``, ``./file.py:Class``, ``module:...`` or
+    ``clip:...``.
 
     >>> create_encoder("pixels", image_size=8, channels=1).dim
     64
@@ -40,8 +44,7 @@ def create_encoder(name: str, /, *, device: str = "cpu", **config: Any) -> Encod
             f"an encoder is made by its name, got {type(name).__name__}; "
             f"a class or an instance is used as it is"
         )
-    if name.startswith(MODULE_PREFIX):
-        config = {"target": name.removeprefix(MODULE_PREFIX), **config}
+    config = {**_after_prefix(name), **config}
     cls = encoder_class(name)
     try:
         inspect.signature(cls).bind(**config)
@@ -61,7 +64,7 @@ def load_encoder(
     """Load a saved encoder from its directory, or make the one of that name with its defaults.
 
     ``encoder`` says which class reads the directory, where the name in it cannot: two packages
-    have the name, or the class came from a file (``./my.py:MyEncoder``) or from ``module:``. A
+    have the name, or it came from a file (``./my.py:MyEncoder``), ``module:`` or ``clip:``. A
     directory is data, so what it says is looked up among installed plugins and never run.
 
     >>> import tempfile
@@ -79,10 +82,8 @@ def load_encoder(
             "or the name of an encoder"
         )
     saved = files.read_encoder(where)
-    if isinstance(encoder, str) and encoder.startswith(MODULE_PREFIX):
-        cls, options = encoder_class(encoder), {"target": encoder.removeprefix(MODULE_PREFIX)}
-    else:
-        cls, options = (encoder if isinstance(encoder, type) else _class_for(saved, encoder)), {}
+    options = _after_prefix(encoder) if isinstance(encoder, str) else {}
+    cls = encoder if isinstance(encoder, type) else _class_for(saved, encoder)
     with naming(saved.directory, cls.__name__):
         loaded = cls.load(where, device=device, **options)
     check_instance(loaded, saved.encoder)
@@ -110,6 +111,8 @@ def encoder_class(name: str) -> type[Any]:
     """The class behind a name, imported and checked."""
     if name.startswith(MODULE_PREFIX):
         return _module_encoder()
+    if name.startswith(CLIP_PREFIX):
+        return _imported(discovery.find_plugin(CLIP_PREFIX[:-1]))
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
         from fastretrieve.encoders.one_off import class_from_file
@@ -119,6 +122,14 @@ def encoder_class(name: str) -> type[Any]:
             raise EncoderError(f"{path}:{attribute} is not an encoder: {fault}")
         return cast("type[Any]", made)
     return _imported(discovery.find_plugin(name))
+
+
+def _after_prefix(name: str) -> dict[str, str]:
+    """The option that a name gives behind its prefix."""
+    for prefix, option in _OPTIONS.items():
+        if name.startswith(prefix):
+            return {option: name.removeprefix(prefix)}
+    return {}
 
 
 def _module_encoder() -> type[Any]:
@@ -180,7 +191,7 @@ def check_instance(encoder: Any, name: str) -> None:
     """
     faults = instance_faults(encoder)
     plain = name.rpartition(":")[2]
-    is_named = not (name.startswith(MODULE_PREFIX) or ".py:" in name)
+    is_named = not (_after_prefix(name) or ".py:" in name)
     if is_named and getattr(encoder, "name", plain) not in (plain, name):
         faults.append(f"its name is {encoder.name!r} but its entry point's is {plain!r}")
     if faults:
@@ -284,7 +295,5 @@ def _class_for(saved: files.SavedEncoder, encoder: str | None) -> type[Any]:
 
 def _looks_like_path(where: str) -> bool:
     return where.endswith(("/", "\\")) or (
-        ("/" in where or where.startswith("."))
-        and ".py:" not in where
-        and not where.startswith(MODULE_PREFIX)
+        ("/" in where or where.startswith(".")) and ".py:" not in where and not _after_prefix(where)
     )

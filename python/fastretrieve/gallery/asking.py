@@ -19,7 +19,9 @@ from fastretrieve.gallery.terminal import (
     RegionOption,
     SaveOption,
     Split,
+    TextOption,
     TranslateOption,
+    WeightOption,
     WhereOption,
     console,
     counted,
@@ -35,12 +37,23 @@ if TYPE_CHECKING:
     from fastretrieve.gallery.lookup.matches import Seconds
 
 
+HowMany = Annotated[int, typer.Option("-k", min=1, help="How many.")]
+
+
 def search(
     gallery: GalleryPath,
     query: Annotated[
-        str, typer.Argument(help="An image, or the id of an item.", show_default=False)
-    ],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 12,
+        str | None,
+        typer.Argument(
+            help="An image, or the id of an item; may be left out with --text.", show_default=False
+        ),
+    ] = None,
+    text: TextOption = None,
+    weight: WeightOption = 0.5,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Look for the words in what is written, too.")
+    ] = False,
+    k: HowMany = 12,
     where: WhereOption = None,
     imagine: ImagineOption = None,
     n: Annotated[int, typer.Option("-n", help="How many pictures are imagined.")] = 16,
@@ -65,16 +78,21 @@ def search(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Search a gallery by an image: a table, a picture, or JSON.
+    """Search a gallery by an image, by words, or by both: a table, a picture, or JSON.
 
     Example: fastretrieve search photos.gallery query.jpg -k 12 --where "label = 'boot'"
+
+    Example: fastretrieve search photos.gallery query.jpg --text "but in blue" --weight 0.4
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        asked = named_query(query)
+        asked = None if query is None else named_query(query, opened.manifest.modality)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search
         stay = int(within) if within and within.isdecimal() else within
         matches = opened.search(
             asked,
+            text=text,
+            weight=weight,
+            hybrid=hybrid,
             k=k,
             where=where,
             imagine=_imagine(imagine, n=n, spread=spread),
@@ -83,17 +101,55 @@ def search(
             region=region_of(region),
             within=stay,
         )
-        save_result(matches, save)
-        if as_json:
-            typer.echo(json.dumps(matches.to_dict(), indent=2))
-        else:
-            if len(matches):
-                console().print(_table(matches))
-            else:
-                typer.echo("nothing was found" + (f" where {where}" if where else ""))
-            typer.echo(_timing(matches.seconds, holds) + _told(matches, save))
+        _tell_found(matches, save, where, as_json, f"{_encoding(matches.seconds)}, ", holds)
         if show:
             matches.show()
+
+
+def find(
+    gallery: GalleryPath,
+    text: Annotated[
+        str,
+        typer.Argument(
+            help='Words, "phrases" in quotes, beginnings*, AND, OR, NOT and parentheses.',
+            show_default=False,
+        ),
+    ],
+    k: HowMany = 12,
+    offset: Annotated[int, typer.Option(min=0, help="How many of the best to leave out.")] = 0,
+    where: WhereOption = None,
+    within: Annotated[
+        int | None, typer.Option(min=0, help="Only of the cluster with this number.")
+    ] = None,
+    save: SaveOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find items by the words written about them: labels, captions, file names, columns of text.
+
+    Example: fastretrieve find photos.gallery "boot NOT child" --where "width > 200"
+    """
+    with sentences(), open_gallery(gallery) as opened:
+        holds = counted(len(opened), "item")
+        matches = opened.find(text, k=k, offset=offset, where=where, within=within)
+        _tell_found(matches, save, where, as_json, "", holds)
+        if not matches and len(text.split()) > 1 and not as_json:
+            typer.echo("all of the words must be there; with OR between them one is enough")
+
+
+def _tell_found(
+    matches: Matches, save: Path | None, where: str | None, as_json: bool, first: str, holds: str
+) -> None:
+    """Show what was found as was asked for; ``first`` says what came before the search."""
+    save_result(matches, save)
+    if as_json:
+        typer.echo(json.dumps(matches.to_dict(), indent=2))
+        return
+    if len(matches):
+        console().print(_table(matches))
+    else:
+        typer.echo("nothing was found" + (f" where {where}" if where else ""))
+    searched = f"{matches.seconds.search * 1e3:.1f} ms to search {holds}"
+    typer.echo(first + searched + _told(matches, save))
 
 
 def _imagine(generators: list[str] | None, **options: Any) -> Any:
@@ -160,10 +216,9 @@ def evaluate(
         typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
 
 
-def _timing(seconds: Seconds, holds: str) -> str:
+def _encoding(seconds: Seconds) -> str:
     loading = f"{seconds.load * 1e3:.0f} ms to load the encoder, " if seconds.load else ""
-    encoding = f"{seconds.encode * 1e3:.1f} ms to read and encode"
-    return f"{loading}{encoding}, {seconds.search * 1e3:.1f} ms to search {holds}"
+    return f"{loading}{seconds.encode * 1e3:.1f} ms to read and encode"
 
 
 def _table(matches: Matches) -> Table:
@@ -176,9 +231,12 @@ def _table(matches: Matches) -> Table:
         table.add_column(heading, overflow="fold")
     if matches.imagined:
         table.add_column("found by")
+    if matches.is_hybrid:
+        table.add_column("found in")
     for match in matches:
         item = match.item
         shown = (f"{match.score:.4f}", str(item.id), escape(item.label or ""))
         finder = [imagined_name(match.found_by)] if matches.imagined else []
+        finder += [match.found_in] if matches.is_hybrid else []
         table.add_row(*shown, escape(item.origin), *finder)
     return table

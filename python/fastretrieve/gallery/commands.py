@@ -30,13 +30,22 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         help="Folders, images, tables (.csv, .jsonl), lists of URLs (.txt), files that hold many "
-        "pictures (IDX, CIFAR, .npz, tar, Parquet)."
+        "pictures (IDX, CIFAR, .npz, tar, Parquet). With an encoder of texts: .txt with a text a "
+        "line, tables with a column of texts."
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that read files.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Items that the encoder takes at a time.")]
 Flat = Annotated[bool, typer.Option("--flat", help="Leave out subfolders.")]
 NoLabels = Annotated[bool, typer.Option("--no-labels", help="Do not take labels from folders.")]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="The column of a table that holds the texts, for a gallery of texts: text or caption, "
+        "if none is given.",
+        show_default=False,
+    ),
+]
 Restore = Annotated[bool, typer.Option("--restore", help="Bring items back that were removed.")]
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try unreadable items again that have not changed.")
@@ -68,6 +77,7 @@ def index(
     split: Split = None,
     flat: Flat = False,
     no_labels: NoLabels = False,
+    text_column: TextColumn = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a gallery of images, or go on with one: items that it has are not encoded again.
@@ -104,6 +114,7 @@ def index(
                 split=split,
                 recursive=not flat,
                 labels_from_folders=not no_labels,
+                text_column=text_column,
             )
             _tell_added(made, result, as_json)
 
@@ -120,6 +131,7 @@ def add(
     no_labels: NoLabels = False,
     restore: Restore = False,
     retry: Retry = False,
+    text_column: TextColumn = None,
     wait: Wait = 0.0,
     as_json: AsJson = False,
 ) -> None:
@@ -138,6 +150,7 @@ def add(
             restore=restore,
             retry=retry,
             wait=wait,
+            text_column=text_column,
         )
         _tell_added(opened, result, as_json)
 
@@ -146,6 +159,9 @@ def update(
     gallery: GalleryPath,
     encoder: EncoderOption = None,
     device: Device = "cpu",
+    words: Annotated[
+        bool, typer.Option("--words", help="Only make the index of words anew, that find asks.")
+    ] = False,
     wait: Wait = 0.0,
     as_json: AsJson = False,
 ) -> None:
@@ -154,6 +170,10 @@ def update(
     Example: fastretrieve update photos.gallery
     """
     with sentences(), open_gallery(gallery, encoder, device) as opened:
+        if words:
+            n = opened.rebuild_words(wait=wait)
+            tell({"words_of": n}, f"indexed the words of {counted(n, 'item')}", as_json)
+            return
         _tell_added(opened, opened.update(wait=wait), as_json)
 
 

@@ -14,6 +14,8 @@ from fastretrieve.gallery.terminal import (
     EncoderOption,
     GalleryPath,
     RegionOption,
+    TextOption,
+    WeightOption,
     named_query,
     open_gallery,
     region_of,
@@ -24,11 +26,16 @@ from fastretrieve.gallery.terminal import (
 def explain(
     gallery: GalleryPath,
     query: Annotated[
-        str, typer.Argument(help="An image, or the id of an item.", show_default=False)
+        str,
+        typer.Argument(
+            help="An image, or the id of an item; may be left out with --text.", show_default=False
+        ),
     ],
     item: Annotated[
-        str, typer.Argument(help="The match: its id, or its path.", show_default=False)
-    ],
+        str | None, typer.Argument(help="The match: its id, or its path.", show_default=False)
+    ] = None,
+    text: TextOption = None,
+    weight: WeightOption = 0.5,
     region: RegionOption = None,
     save: Annotated[
         Path | None, typer.Option(help="Write both heat maps as a picture (.png, .jpg, .webp).")
@@ -38,12 +45,21 @@ def explain(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Say why an item matches a query: a heat map on each picture.
+    """Say why an item matches a query, words, or both: a heat map on each picture.
 
     Example: fastretrieve explain photos.gallery query.jpg 17 --save why.png
+
+    Example: fastretrieve explain photos.gallery 17 --text "a red boot" --save why.png
     """
+    asked, match = (None, query) if item is None and text is not None else (query, item)
     with sentences(), open_gallery(gallery, encoder, device) as opened:
-        found = opened.explain(named_query(query), named_query(item), region=region_of(region))
+        found = opened.explain(
+            None if asked is None else named_query(asked),
+            None if match is None else named_query(match),
+            text=text,
+            weight=weight,
+            region=region_of(region),
+        )
         if save is not None:
             found.save(save)
         if as_json:

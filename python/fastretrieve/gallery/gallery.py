@@ -14,13 +14,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastretrieve.encoders.encoding import knows_words
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.intake import adding, refitting, revisiting
 from fastretrieve.gallery.intake.added import Added, AddOptions
 from fastretrieve.gallery.intake.downloads import DownloadLimits
 from fastretrieve.gallery.intake.listing import Listing
-from fastretrieve.gallery.lookup import evaluating, explaining, finding, searching, translating
+from fastretrieve.gallery.lookup import (
+    evaluating,
+    explaining,
+    finding,
+    searching,
+    translating,
+)
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Clusters
 from fastretrieve.gallery.lookup.conditions import Conditions, Where
@@ -31,6 +38,7 @@ from fastretrieve.gallery.lookup.queries import QueryEncoder
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.lookup.regions import Region
 from fastretrieve.gallery.lookup.styles import Style, Styles, VectorStyle
+from fastretrieve.gallery.lookup.words import WEIGHT
 from fastretrieve.gallery.progress import progress_of, show_progress
 from fastretrieve.gallery.store import (
     changing,
@@ -43,6 +51,7 @@ from fastretrieve.gallery.store import (
     forgetting,
     making,
     parts,
+    written,
 )
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.forgetting import Forgotten
@@ -97,8 +106,8 @@ class Gallery:
     def open(cls, path: str | Path, *, encoder: Any = None, device: str = "cpu") -> Gallery:
         """Open a gallery. Its encoder is loaded when it is first needed.
 
-        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder`` or
-        ``module:...``. A directory is data and is never run.
+        Give ``encoder`` only if the gallery cannot load its own: ``./my.py:MyEncoder``,
+        ``module:...`` or ``clip:/models/my-clip``. A directory is data and is never run.
         """
         storage = Storage.open(Path(path), device=device)
         checking.refuse_torn_copy(storage)
@@ -128,6 +137,17 @@ class Gallery:
     @property
     def encoder(self) -> Encoder:
         return self._opened.queries.encoder
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether the encoder answers words, so that ``search(text=...)`` works."""
+        return knows_words(self.encoder)
+
+    @property
+    def indexes_words(self) -> bool:
+        """Whether the words written about the items are indexed, so that :meth:`find` works."""
+        with self._storage.database.reading() as connection:
+            return not written.unavailable() and written.is_kept(connection)
 
     @property
     def columns(self) -> list[str]:
@@ -205,8 +225,11 @@ class Gallery:
 
     def search(
         self,
-        query: Any,
+        query: Any = None,
         *,
+        text: str | None = None,
+        weight: float = WEIGHT,
+        hybrid: bool = False,
         k: int = 12,
         where: Where = None,
         offset: int = 0,
@@ -220,8 +243,15 @@ class Gallery:
         """The ``k`` nearest items among those that meet the condition, exactly.
 
         ``query`` is a path, a PIL image, an array or tensor, the bytes of an image file, a
-        sequence where the encoder takes sequences, or an item of the gallery or its id.
+        sequence where the encoder takes sequences, or an item of the gallery or its id. In a
+        gallery of texts a ``str`` is the words to search with, and a ``Path`` a file of one text.
         ``offset`` leaves out the first ones, to page through.
+
+        ``text`` asks in words, alone or beside a query, if the encoder knows words
+        (:attr:`knows_words`). ``weight`` is the words' share beside the query, 0 to 1: both
+        vectors are mixed at unit length, and the sum gets the query's length. ``hybrid`` looks for
+        the words in what is written, too (:meth:`find`, but some of the words are enough), and
+        fuses both orders by reciprocal rank; ``match.found_in`` says which found an item.
 
         ``imagine``, an ``fr.Imagine`` or just a generator, searches with pictures like the query
         that a generator draws, too; ``match.found_by`` says which picture found an item.
@@ -232,11 +262,21 @@ class Gallery:
         the query alone, ``within=3`` from that one (:meth:`clusters`).
 
         They go together: the region is cut out first, then translated; pictures are imagined like
-        what comes of that, and its own vector chooses the cluster.
+        what comes of that, words are mixed into the vector of each, and the query's own chooses
+        the cluster.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> gallery.search(text="a red boot")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fastretrieve.gallery.errors.GalleryError: ...its encoder 'pixels' knows no words, so it ...
         """
         return searching.search(
             self._opened,
             query,
+            text=text,
+            weight=weight,
+            hybrid=hybrid,
             k=k,
             where=where,
             offset=offset,
@@ -247,6 +287,32 @@ class Gallery:
             region=region,
             within=within,
         )
+
+    def find(
+        self,
+        text: str,
+        *,
+        k: int = 12,
+        where: Where = None,
+        offset: int = 0,
+        within: Any = None,
+    ) -> Matches:
+        """The ``k`` items whose written words fit a text best, among those that meet the condition.
+
+        Written are labels, captions, file names and your own columns of text. All words of the
+        text must be there, in any order; ``"rain boot"`` in quotes is a phrase, ``boo*`` a
+        beginning, and ``AND``, ``OR``, ``NOT`` and parentheses mean what they say. What is no
+        expression of these is searched as plain words. Scores are BM25: larger is better, and only
+        those of one text can be compared.
+
+        >>> import tempfile
+        >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
+        >>> images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
+        >>> _ = gallery.add(images, labels=["rain boot", "boot of a child", "Gummistiefel"])
+        >>> gallery.find("boot NOT child").ids, gallery.find("stiefel").ids
+        ([1], [3])
+        """
+        return searching.find(self._opened, text, k=k, where=where, offset=offset, within=within)
 
     def clusters(
         self,
@@ -288,16 +354,27 @@ class Gallery:
             found = self._opened.clusters.listed(view)
         return Clustering(found, modality=self.manifest.modality)
 
-    def nearest_clusters(self, query: Any, *, k: int = 5) -> Clustering:
-        """The ``k`` clusters whose centres are nearest to a query, which is as for
-        :meth:`search`; each has the score of its centre.
+    def nearest_clusters(
+        self, query: Any = None, *, text: str | None = None, weight: float = WEIGHT, k: int = 5
+    ) -> Clustering:
+        """The ``k`` clusters whose centres are nearest to a query, to words, or to both, which are
+        as for :meth:`search`; each has the score of its centre.
         """
-        return searching.nearest_clusters(self._opened, query, k=k)
+        return searching.nearest_clusters(self._opened, query, text=text, weight=weight, k=k)
 
-    def explain(self, query: Any, item: Any, *, region: Region | None = None) -> Explanation:
-        """Why an item matches a query: a heat map on each picture.
+    def explain(
+        self,
+        query: Any = None,
+        item: Any = None,
+        *,
+        text: str | None = None,
+        weight: float = WEIGHT,
+        region: Region | None = None,
+    ) -> Explanation:
+        """Why an item matches a query, words or both: a heat map on each picture.
 
-        ``query`` and ``region`` are as for ``search``; ``item`` is an item, its id, or its path.
+        ``query``, ``text``, ``weight`` and ``region`` are as for ``search``; ``item`` is an item,
+        its id, or its path: ``explain(item=17, text="a red boot")``.
 
         >>> import tempfile
         >>> gallery = Gallery.create(tempfile.mkdtemp() + "/my.gallery", encoder="pixels")
@@ -307,7 +384,9 @@ class Gallery:
         >>> why.method, why.item.heat.shape
         ('occlusion', (8, 8))
         """
-        return explaining.explain(self._opened, query, item, region=region)
+        return explaining.explain(
+            self._opened, query, item, text=text, weight=weight, region=region
+        )
 
     def open_style(self, translate: Any) -> Style:
         """The style that ``translate`` names, if it suits this gallery; ``search`` takes it."""
@@ -393,10 +472,15 @@ class Gallery:
         retry: bool = False,
         limits: DownloadLimits = DownloadLimits(),  # noqa: B008  (never changed)
         wait: float = 0.0,
+        text_column: str | None = None,
     ) -> Added:
         """Add folders, files, tables (.csv, .jsonl), lists of URLs (.txt), or pictures in memory.
         Of files that hold many pictures (IDX, CIFAR, tar, ...) all splits are added, or ``split``;
         the gallery keeps copies of these pictures.
+
+        A gallery of texts takes .txt with one text a line, folders of such files, tables with a
+        column ``text``, else ``caption``, else ``text_column``, and a list of ``str``. It keeps
+        the texts, so it needs their files no more.
 
         Only new and changed files are encoded. Finished items are committed every
         ``commit_seconds``: killed or interrupted, the same call goes on where it stopped.
@@ -411,6 +495,7 @@ class Gallery:
             recursive=recursive,
             labels_from_folders=labels_from_folders,
             split=split,
+            text_column=text_column,
         )
         if not sources:
             raise GalleryError("nothing to add; give folders, files, tables or pictures")
@@ -452,6 +537,13 @@ class Gallery:
         ids = self._ids(what)
         changing.label(self._storage, ids, label, wait=wait)
         return len(ids)
+
+    def rebuild_words(self, *, wait: float = 0.0) -> int:
+        """Make the index of words anew, which :meth:`find` asks. Every change keeps it in step;
+        this mends a damaged one. Returns the words of how many items it holds.
+        """
+        with self._storage.writing(wait=wait) as writer:
+            return written.rebuilt(writer.connection)
 
     def forget(
         self,

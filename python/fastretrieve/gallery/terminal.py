@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,8 @@ Split = Annotated[
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", help="The encoder, for galleries made with ./my.py:MyEncoder or module:..."
+        "--encoder",
+        help="The encoder, for galleries made with ./my.py:MyEncoder, module:... or clip:/PATH",
     ),
 ]
 RegionOption = Annotated[
@@ -54,9 +56,13 @@ RegionOption = Annotated[
 ]
 
 
-def named_query(text: str) -> str | int:
-    """The id of an item, unless a file has that name; else a path."""
-    return int(text) if text.isdigit() and not Path(text).exists() else text
+def named_query(text: str, modality: str = "image") -> str | int | Path:
+    """The id of an item, unless a file has that name; else a path. In a gallery of texts words,
+    unless a file has that name.
+    """
+    if text.isdigit() and not os.path.exists(text):
+        return int(text)
+    return Path(text) if modality == "text" and os.path.isfile(text) else text
 
 
 def region_of(text: str | None) -> Region | None:
@@ -66,6 +72,15 @@ def region_of(text: str | None) -> Region | None:
     return None if text is None else parsed(text)
 
 
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text", help="Words to ask with, alone or beside the query.", show_default=False
+    ),
+]
+WeightOption = Annotated[
+    float, typer.Option(min=0, max=1, help="The words' share beside the query: 0 to 1.")
+]
 ImagineOption = Annotated[
     list[str] | None,
     typer.Option(

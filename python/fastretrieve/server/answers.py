@@ -30,6 +30,9 @@ class Shown(BaseModel):
     found_by: int | None = Field(
         default=None, description="Its picture: 0 the query, i the i-th imagined one."
     )
+    found_in: Literal["vectors", "words", "both"] | None = Field(
+        default=None, description="What found it: its vector, words written about it, or both."
+    )
 
 
 class Page(BaseModel):
@@ -107,4 +110,6 @@ class Facts(BaseModel):
     )
     imagines: int = Field(description="How many pictures a search can imagine; 0: none.")
     upload_bytes: int = Field(description="The largest upload.")
+    words: bool = Field(description="Whether the encoder knows words, so that text can ask.")
+    finds: bool = Field(description="Whether the words written about the items are indexed.")
     translates: bool = Field(description="Whether an upload can be translated.")

@@ -37,6 +37,7 @@ _PAGE = (
     "switches.js",
     "translating.js",
     "uploads.js",
+    "words.js",
     "icon.svg",
 )
 _KINDS = {
@@ -72,7 +73,7 @@ def create_app(
     app = FastAPI(
         title="fastretrieve",
         version=version("fastretrieve"),
-        description="Search a gallery of images by image.",
+        description="Search a gallery of images by image or by words.",
         lifespan=lifespan,
         openapi_url=None,  # description.py has it
         docs_url=None,  # they would load scripts from elsewhere

@@ -15,6 +15,8 @@ from fastapi.responses import JSONResponse
 from fastretrieve.server.filters import described
 from fastretrieve.server.service import Service
 
+_OF_WORDS = ("/api/search", "/api/items/{item_id}/explanation/words")  # and of nothing else
+
 
 def describe(app: FastAPI, service: Service) -> None:
     """Let the application describe itself with the limits and columns of its gallery."""
@@ -44,6 +46,12 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     conditions = described(service.columns.kinds())
     most = {"k": limits.results, "offset": limits.depth - limits.results}
     off = _switched_off(service)
+    if not service.gallery.indexes_words:
+        del schema["paths"]["/api/find"]
+    if "text" in off:
+        for path in _OF_WORDS:
+            del schema["paths"][path]["get"]
+        schema["paths"] = {path: found for path, found in schema["paths"].items() if found}
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
@@ -78,5 +86,8 @@ def _switched_off(service: Service) -> dict[str, str]:
         "imagine": service.imagining.n > 0,
         "translate": service.style is not None,
         "within": service.gallery.has_clusters,
+        "text": service.gallery.knows_words,
+        "hybrid": service.gallery.knows_words and service.gallery.indexes_words,
     }
-    return {name: "all" if name == "within" else "false" for name in offered if not offered[name]}
+    standing = {"within": "all", "text": ""}
+    return {name: standing.get(name, "false") for name in offered if not offered[name]}

@@ -12,21 +12,25 @@ from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery import Gallery, GalleryError, Item
 from fastretrieve.gallery.lookup.heat import HeatMap
 from fastretrieve.gallery.lookup.regions import Region
+from fastretrieve.gallery.lookup.words import WordsError
+from fastretrieve.server.asking import Why
 from fastretrieve.server.limits import Refused
 from fastretrieve.server.pictures import check_file
 from fastretrieve.server.regions import Shares, in_pixels
 
 
 def explanation(
-    gallery: Gallery, query: Item | Image.Image, item: Item, *, region: Shares | None, limit: int
+    gallery: Gallery, query: Item | Image.Image | None, item: Item, asked: Why, *, limit: int
 ) -> dict[str, Any]:
-    """Why an item matches another one, or an upright picture: the heat on both."""
+    """Why an item matches another one, an upright picture, or words: the heat on both."""
     for each in (query, item):
         if isinstance(each, Item):
             refuse_unseen(gallery, each, limit=limit)
-    part = None if region is None else region_of(query, region)
+    part = None if query is None or asked.region is None else region_of(query, asked.region)
     with refusing_changed():
-        found = gallery.explain(query, item, region=part)
+        found = gallery.explain(
+            query, item, text=asked.text or None, weight=asked.weight, region=part
+        )
     about = {"score": found.score, "metric": found.metric, "method": found.method}
     return {**about, "query": _heat(found.query), "item": _heat(found.item)}
 
@@ -59,6 +63,8 @@ def refusing_changed() -> Iterator[None]:
     """What is left of errors is that a file is not what it was; their text names it."""
     try:
         yield
+    except WordsError:
+        raise
     except GalleryError:
         raise Refused(
             422, "the picture has changed since it was added, or cannot be read any more"

@@ -36,6 +36,8 @@ _BYTES_A_PIXEL = 8  # the most that a file needs; larger ones hold something els
 
 def check_upload(data: bytes, *, limit: int, modality: str) -> str:
     """The format, found by content, of bytes that are safe to decode."""
+    if kind_of(modality).is_words:
+        raise Refused(415, "this gallery holds texts; search it with words, not with a file")
     try:
         kind, n_frames, (width, height) = _looked_at(
             io.BytesIO(data), formats=UPLOAD_FORMATS, all_frames=kind_of(modality).has_frames

@@ -10,6 +10,7 @@ from fastapi import APIRouter, File, Form, Path, Query, Request, Response, Uploa
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BeforeValidator
 
+from fastretrieve.gallery.lookup.words import MAX_CHARACTERS, WEIGHT
 from fastretrieve.server import filters as conditions
 from fastretrieve.server import regions
 from fastretrieve.server.answers import (
@@ -21,7 +22,7 @@ from fastretrieve.server.answers import (
     Shown,
     ShownCluster,
 )
-from fastretrieve.server.asking import Asked, Stay
+from fastretrieve.server.asking import Asked, Stay, Why, typed
 from fastretrieve.server.limits import Refused
 from fastretrieve.server.service import Service
 
@@ -60,6 +61,14 @@ def _as_written(value: Any) -> Any:
 Switch = Literal["false", "true"]
 _IMAGINE = "Search with pictures like this one that the server's generator draws, too."
 _TRANSLATE = "Carry the image into the gallery's style first."
+_WORDS: dict[str, Any] = {"max_length": MAX_CHARACTERS}
+_BESIDE = "Words to search with beside the image; nothing is the image alone."
+_WEIGHT: dict[str, Any] = {
+    "ge": 0,
+    "le": 1,
+    "description": "The words' share beside the image.",
+}
+_HYBRID = "Look for the words in what is written about the items, too; needs text."
 _DIGITS = BeforeValidator(_as_written)  # behind the bounds, or the description loses these
 ItemId = Annotated[int, Path(ge=1, le=_LARGEST), _DIGITS]
 K = Annotated[int, Query(ge=1, description="How many items."), _DIGITS]
@@ -75,6 +84,15 @@ _PART = {
 }
 RegionText = Annotated[str, Query(**_PART)]
 RegionField = Annotated[str, Form(**_PART)]
+TextAlone = Annotated[
+    str,
+    Query(description="Words to search with.", pattern=r"[^\s\x00-\x1f\x7f-\x9f]", **_WORDS),
+]
+Text = Annotated[str, Query(description=_BESIDE, **_WORDS)]
+TextField = Annotated[str, Form(description=_BESIDE, **_WORDS)]
+Weight = Annotated[float, Query(**_WEIGHT)]
+Hybrid = Annotated[Switch, Query(description=_HYBRID)]
+WeightField = Annotated[float, Form(**_WEIGHT)]
 
 
 def _service(request: Request) -> Service:
@@ -99,14 +117,20 @@ async def search(
     translate: Annotated[Switch, Form(description=_TRANSLATE)] = "false",
     region: RegionField = "",
     within: Annotated[Stay, Form(description=_STAY)] = "all",
+    text: TextField = "",
+    weight: WeightField = WEIGHT,
+    hybrid: Annotated[Switch, Form(description=_HYBRID)] = "false",
 ) -> Page:
-    """The items nearest to an uploaded image, or to a part of it."""
+    """The items nearest to an uploaded image, or to a part of it, and to words beside it."""
     service = _service(request)
     asked = _asked(service, k, offset, filters)._replace(
         imagine=imagine == "true",
         translate=translate == "true",
         region=regions.parsed(region),
         within=within,
+        text=typed(text),
+        weight=weight,
+        hybrid=hybrid == "true",
     )
     started = time.perf_counter()
     turns: asyncio.Semaphore = request.app.state.uploads
@@ -114,6 +138,42 @@ async def search(
         data = await image.read()
         found = await run_in_threadpool(service.search_upload, data, asked, started=started)
     return Page(**found)
+
+
+@router.get("/search", responses=_problems(422))
+async def search_words(
+    request: Request,
+    text: TextAlone,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+    within: Within = "all",
+    hybrid: Hybrid = "false",
+) -> Page:
+    """The items nearest to words."""
+    service = _service(request)
+    asked = _asked(service, k, offset, filters)._replace(
+        text=typed(text), within=within, hybrid=hybrid == "true"
+    )
+    started = time.perf_counter()
+    async with request.app.state.uploads:
+        return Page(**await run_in_threadpool(service.search_words, asked, started=started))
+
+
+@router.get("/find", responses=_problems(422))
+async def find(
+    request: Request,
+    text: TextAlone,
+    k: K = 24,
+    offset: Offset = 0,
+    filters: FiltersText = "[]",
+) -> Page:
+    """The items about which words are written: words, "phrases", beginnings*, AND, OR, NOT."""
+    service = _service(request)
+    asked = _asked(service, k, offset, filters)._replace(text=typed(text))
+    started = time.perf_counter()
+    async with request.app.state.uploads:
+        return Page(**await run_in_threadpool(service.find, asked, started=started))
 
 
 @router.get("/items", responses=_problems(422))
@@ -139,15 +199,22 @@ async def similar(
     imagine: Annotated[Switch, Query(description=_IMAGINE)] = "false",
     region: RegionText = "",
     within: Within = "all",
+    text: Text = "",
+    weight: Weight = WEIGHT,
+    hybrid: Hybrid = "false",
 ) -> Page:
-    """The items nearest to one of the gallery, or to a part of its picture."""
+    """The items nearest to one of the gallery, or to a part of its picture, and to words."""
     service = _service(request)
     asked = _asked(service, k, offset, filters)._replace(
-        imagine=imagine == "true", region=regions.parsed(region), within=within
+        imagine=imagine == "true",
+        region=regions.parsed(region),
+        within=within,
+        text=typed(text),
+        weight=weight,
+        hybrid=hybrid == "true",
     )
     turns: asyncio.Semaphore = request.app.state.uploads
-    # What reads the item's file costs as much as an upload, and waits for its turn like one.
-    async with turns if asked.reads_files else contextlib.nullcontext():
+    async with turns if asked.encodes else contextlib.nullcontext():
         return Page(**await run_in_threadpool(service.search_item, item_id, asked))
 
 
@@ -179,13 +246,21 @@ async def explanation(
     item_id: ItemId,
     query: Annotated[int, Query(ge=1, le=_LARGEST, description="The item asked with."), _DIGITS],
     region: RegionText = "",
+    text: Text = "",
+    weight: Weight = WEIGHT,
 ) -> Explained:
-    """Why an item matches another one, or a part of it."""
-    service, part = _service(request), regions.parsed(region)
+    """Why an item matches another one, or a part of it, and words beside it."""
+    service, asked = _service(request), Why(regions.parsed(region), typed(text), weight)
     async with request.app.state.uploads:
-        return Explained(
-            **await run_in_threadpool(service.explain, item_id, query=query, region=part)
-        )
+        return Explained(**await run_in_threadpool(service.explain, item_id, query, asked))
+
+
+@router.get("/items/{item_id}/explanation/words", responses=_problems(404, 422))
+async def explanation_of_words(request: Request, item_id: ItemId, text: TextAlone) -> Explained:
+    """Why an item matches words."""
+    service, asked = _service(request), Why(text=typed(text))
+    async with request.app.state.uploads:
+        return Explained(**await run_in_threadpool(service.explain, item_id, None, asked))
 
 
 @router.post("/items/{item_id}/explanation", responses=_problems(404, 415, 422))
@@ -194,14 +269,14 @@ async def explanation_of_upload(
     item_id: ItemId,
     image: Annotated[UploadFile, File(description="The image asked with.")],
     region: RegionField = "",
+    text: TextField = "",
+    weight: WeightField = WEIGHT,
 ) -> Explained:
-    """Why an item matches an uploaded image, or a part of it."""
-    service, part = _service(request), regions.parsed(region)
+    """Why an item matches an uploaded image, or a part of it, and words beside it."""
+    service, asked = _service(request), Why(regions.parsed(region), typed(text), weight)
     async with request.app.state.uploads:
         data = await image.read()
-        return Explained(
-            **await run_in_threadpool(service.explain_upload, item_id, data, region=part)
-        )
+        return Explained(**await run_in_threadpool(service.explain_upload, item_id, data, asked))
 
 
 @router.get(

@@ -16,17 +16,19 @@ from PIL import Image
 
 from fastretrieve.data import DataError, longest_side
 from fastretrieve.data.modalities import kind_of
+from fastretrieve.data.pictures import picture_of
 from fastretrieve.gallery import Cluster, Gallery, GalleryError, Item, Matches
 from fastretrieve.gallery.lookup.conditions import Filter
+from fastretrieve.gallery.lookup.pictures import jpeg
 from fastretrieve.gallery.lookup.queries import decode
+from fastretrieve.gallery.lookup.words import NoWords, WordsError
 from fastretrieve.server import explaining
-from fastretrieve.server.asking import Asked
+from fastretrieve.server.asking import Asked, Why
 from fastretrieve.server.cache import PictureCache
 from fastretrieve.server.filters import FilterColumns, plain, shown, shown_cluster
 from fastretrieve.server.imagining import Imagining
 from fastretrieve.server.limits import Limits, Refused
 from fastretrieve.server.pictures import as_text, check_upload, small_picture
-from fastretrieve.server.regions import Shares
 
 log = logging.getLogger("fastretrieve.server")
 
@@ -72,10 +74,42 @@ class Service:
         timing = {"wait_ms": turn - started, "decode_ms": decoded - turn}
         return self._answer(matches, asked, started=started, timing=timing)
 
+    def search_words(self, asked: Asked, *, started: float) -> dict[str, Any]:
+        """``started`` is when the words had arrived."""
+        timing = {"wait_ms": time.perf_counter() - started}
+        with _without_paths():
+            matches = self.gallery.search(**self._options(asked))
+        return self._answer(matches, asked, started=started, timing=timing)
+
+    def find(self, asked: Asked, *, started: float) -> dict[str, Any]:
+        """The items about which words are written; ``started`` is when the words had arrived."""
+        self._refuse_unindexed()
+        timing = {"wait_ms": time.perf_counter() - started}
+        where = self.columns.filters(asked.filters)
+        with _without_paths():
+            try:
+                matches = self.gallery.find(
+                    asked.text, k=asked.k + 1, offset=asked.offset, where=where
+                )
+            except NoWords:  # signs alone are written nowhere
+                matches = Matches([])
+        return self._answer(matches, asked, started=started, timing=timing)
+
+    def _refuse_unindexed(self) -> None:
+        if not self.gallery.indexes_words:
+            raise Refused(422, "the words written about the items of this gallery are not indexed")
+
+    def _words(self, text: str) -> str | None:
+        if text and not self.gallery.knows_words:
+            raise Refused(422, "text: the encoder of this gallery knows no words")
+        return text or None
+
     def _options(self, asked: Asked) -> dict[str, Any]:
         """What ``Gallery.search`` is told, without the region; one more item shows a next page."""
         if asked.translate and self.style is None:
             raise Refused(422, "translate: this server has no style")
+        if asked.hybrid:
+            self._refuse_unindexed()
         return {
             "k": asked.k + 1,
             "where": self.columns.filters(asked.filters),
@@ -83,6 +117,9 @@ class Service:
             "imagine": self.imagining.asked(asked.imagine),
             "translate": self.style if asked.translate else None,
             "within": self._within(asked.within),
+            "text": self._words(asked.text),
+            "weight": asked.weight,
+            "hybrid": asked.hybrid and bool(asked.text),
         }
 
     def _decoded(self, data: bytes, *, is_reduced: bool) -> Image.Image:
@@ -117,23 +154,23 @@ class Service:
             matches = self.gallery.search(item, **options)
         return self._answer(matches, asked, started=started, timing={})
 
-    def explain(self, item_id: int, *, query: int, region: Shares | None) -> dict[str, Any]:
-        """Why an item matches another one, or a part of it."""
-        return self._explained(self.item(query), item_id, region)
+    def explain(self, item_id: int, query: int | None, asked: Why) -> dict[str, Any]:
+        """Why an item matches another one, or a part of it, or words."""
+        return self._explained(None if query is None else self.item(query), item_id, asked)
 
-    def explain_upload(self, item_id: int, data: bytes, *, region: Shares | None) -> dict[str, Any]:
-        """Why an item matches an upload, or a part of it."""
+    def explain_upload(self, item_id: int, data: bytes, asked: Why) -> dict[str, Any]:
+        """Why an item matches an upload, or a part of it, and words."""
         explaining.refuse_sequences(self.gallery)
         check_upload(data, limit=self.limits.pixels, modality=self.gallery.manifest.modality)
-        return self._explained(self._decoded(data, is_reduced=region is None), item_id, region)
+        return self._explained(self._decoded(data, is_reduced=asked.region is None), item_id, asked)
 
     def _explained(
-        self, query: Item | Image.Image, item_id: int, region: Shares | None
+        self, query: Item | Image.Image | None, item_id: int, asked: Why
     ) -> dict[str, Any]:
-        limit = self.limits.pixels
-        return explaining.explanation(
-            self.gallery, query, self.item(item_id), region=region, limit=limit
-        )
+        self._words(asked.text)
+        item, limit = self.item(item_id), self.limits.pixels
+        with _without_paths():
+            return explaining.explanation(self.gallery, query, item, asked, limit=limit)
 
     def clusters(self, asked: Asked) -> dict[str, Any]:
         """A part of the clusters; none where the gallery keeps none."""
@@ -204,19 +241,22 @@ class Service:
             return made
         generation = self.gallery.generation
         item = self.item(item_id)
+        data = self._small_picture(item, size)
+        self.cache.keep(tag, data, generation)
+        return data
+
+    def _small_picture(self, item: Item, size: int) -> bytes:
+        """The picture of a file, or of words."""
+        if item.text is not None:
+            image = picture_of(item.text, modality="text")
+            image.thumbnail((size, size))
+            return jpeg(image)
         try:
             path = self.gallery.file_of(item)
         except GalleryError:
             raise Refused(404, "its file is gone") from None
-        data = small_picture(
-            path,
-            modality=self.gallery.manifest.modality,
-            box=item.box,
-            size=size,
-            limit=self.limits.pixels,
-        )
-        self.cache.keep(tag, data, generation)
-        return data
+        modality, limit = self.gallery.manifest.modality, self.limits.pixels
+        return small_picture(path, modality=modality, box=item.box, size=size, limit=limit)
 
     def facts(self) -> dict[str, Any]:
         """The facts that the page shows about the gallery."""
@@ -229,6 +269,8 @@ class Service:
             "upload_bytes": self.limits.upload_bytes,
             "imagines": self.imagining.n,
             "translates": self.style is not None,
+            "words": self.gallery.knows_words,
+            "finds": self.gallery.indexes_words,
         }
         return {**plain(known), **own}
 
@@ -242,7 +284,8 @@ class Service:
         }
         how = matches.translation
         found = [
-            {**shown(m.item), "score": m.score, "found_by": m.found_by} for m in matches[: asked.k]
+            {**shown(m.item), "score": m.score, "found_by": m.found_by, "found_in": m.found_in}
+            for m in matches[: asked.k]
         ]
         seconds["total_ms"] = time.perf_counter() - started
         return {
@@ -261,6 +304,8 @@ def _without_paths() -> Iterator[None]:
     """Errors of a gallery name files and columns, for those who own it. Visitors get less."""
     try:
         yield
+    except WordsError as error:
+        raise Refused(422, str(error)) from None
     except GalleryError as error:
         if "was stopped" in str(error):
             raise Refused(422, "the conditions took too long and were stopped") from None

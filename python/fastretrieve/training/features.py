@@ -14,6 +14,7 @@ import numpy as np
 from fastretrieve.data import Dataset, Skipped
 from fastretrieve.data.sources import Memory
 from fastretrieve.encoders.encoding import encode_dataset
+from fastretrieve.training.captions import learns_captions, paired
 from fastretrieve.training.options import TrainingOptions
 from fastretrieve.training.validation import Items, sampled
 
@@ -43,10 +44,14 @@ def fit_to_sample(encoder: Any, dataset: Dataset, options: TrainingOptions) -> l
 def as_vectors(
     encoder: Any, dataset: Dataset, options: TrainingOptions
 ) -> tuple[Dataset, list[Skipped]]:
-    """The items that can be read as a data set of the frozen encoder's vectors, in memory."""
+    """The items that can be read as a data set of the frozen encoder's vectors, in memory; those
+    of captions beside them, where the encoder learns captions.
+    """
     found = encode_dataset(
         encoder.frozen, dataset, workers=options.workers, progress=options.progress
     )
+    if learns_captions(encoder):
+        return paired(encoder, dataset, found), found.skipped
     kept = Dataset(
         Memory(np.ascontiguousarray(found.vectors)),
         labels=dataset.labels[found.rows],

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastretrieve.data import Dataset
+from fastretrieve.data.captions import CAPTIONS, captioned
 from fastretrieve.data.open import open_split
 from fastretrieve.data.splits import HELD_OUT, TRAIN
 from fastretrieve.data.styles import STYLES, open_styles
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
+from fastretrieve.training.captions import learns_captions
 from fastretrieve.training.features import (
     as_vectors,
     fit_frozen,
@@ -61,8 +63,9 @@ def train(
     """Train ``encoder`` (an encoder, its name or its directory) on ``dataset``, in place.
 
     ``dataset`` is whatever ``open_dataset`` takes; ``split`` chooses a part of it. A ``translator``
-    takes two in its place: pictures ``from_`` one style and ``to`` another. Without ``split`` files
-    with splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
+    takes two in its place: pictures ``from_`` one style and ``to`` another. ``words`` takes
+    pictures with captions: a table with the columns path and caption. Without ``split`` files with
+    splits (IDX, CIFAR, ...) give "train" to train on and to ``validation`` what they hold out.
 
     A tenth, at most 2,000 items, is held out to
     measure retrieval after each epoch, unless ``validation`` brings items or is False; the best
@@ -145,7 +148,7 @@ class _Data(NamedTuple):
                 "a translator learns from two folders: give from_= and to= (in the shell --from "
                 "and --to), or items of two labels"
             )
-        return opened
+        return captioned(opened) if learns_captions(learner) else opened
 
 
 def _translates(encoder: Any) -> bool:
@@ -155,6 +158,8 @@ def _translates(encoder: Any) -> bool:
 def _trained(encoder: Any, given: _Data, options: TrainingOptions) -> TrainingResult:
     """``train``, with its keywords as one value."""
     learner = _learner(encoder)
+    if learns_captions(learner) and options.synthetic is not None:
+        raise ValueError(f"{learner.name!r} learns from captions, and synthetic drawings have none")
     data = given.opened(learner, options)
     if _translates(learner):
         options = replace(options, validation=_no_validation(options.validation))
@@ -216,6 +221,8 @@ def _train_head(
         asked, unread = as_vectors(encoder, held_out, options)
         skipped += unread
     vectors_only = without_pictures(options)
+    if learns_captions(encoder):
+        n_items = len(rows)  # an item of the head is a pair
     result = run_on(encoder.head, rows, asked, vectors_only, whole=encoder, n_items=n_items)
     result.skipped = skipped
     return result
@@ -244,6 +251,8 @@ def _divide(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Datase
     if validation is False:
         return dataset, None
     held_out = open_split(validation, split=None, otherwise=HELD_OUT, modality=dataset.modality)
+    if CAPTIONS in dataset.columns:
+        return dataset, captioned(held_out)
     return dataset, held_out.relabel(dataset.classes)
 
 

@@ -33,13 +33,14 @@ def run_on(
     if "classify" in encoder.capabilities and dataset.is_labelled:
         encoder.set_classes(dataset.classes)
     plan = make_plan(encoder, options, n_items=n_items)
-    gallery = Items(encoder, sampled(dataset, GALLERY_ITEMS, seed=options.seed), options.workers)
+    most = getattr(encoder, "sees_items", GALLERY_ITEMS)
+    gallery = Items(encoder, sampled(dataset, most, seed=options.seed), options.workers)
     first = gallery.first()
     if first is None:
         raise nothing_read(dataset, gallery.skipped)
     views = choose_views(encoder, first, options.augment)
     if hasattr(encoder, "before_training"):
-        encoder.before_training(gallery.limited(GALLERY_ITEMS))
+        encoder.before_training(gallery.limited(most))
     weighs = getattr(encoder, "weighs_parts", False) and dataset.is_labelled
     if weighs and hasattr(encoder, "choose"):
         encoder.choose(gallery.labelled())
@@ -102,6 +103,9 @@ def _facts(
 
 def _finished(run: Run, n_held_out: int, whole: Any) -> TrainingResult:
     encoder, folder = run.encoder, run.journal.folder
+    if run.best and run.progress.best_epoch == 0 and hasattr(encoder, "before_training"):
+        # The start is kept. What was held out has done its work: a start from all items is better.
+        encoder.before_training(run.validator.all_items())
     encoder.is_trained = whole.is_trained = True
     encoder.eval()
     whole.eval()

@@ -175,6 +175,9 @@ class Validator:
         if self.held_out is None:
             self.refit()
             return {}
+        if hasattr(self.encoder, "measure"):
+            self.refit()
+            return self._losses(device) | self.encoder.measure(self.held_out.labelled())
         if self.has_labels:
             asked, shown = self._weighed() if self._weighs_parts else self._encoded()
             return self._losses(device) | _label_figures(asked, shown)
@@ -186,6 +189,11 @@ class Validator:
         fit = getattr(self.encoder, "after_training", None)
         if fit is not None:
             fit(self.gallery.limited(FIT_ITEMS))
+
+    def all_items(self) -> Iterator[Batch]:
+        """The batches of the gallery and of the held-out items."""
+        parts = [self.gallery] if self.held_out is None else [self.gallery, self.held_out]
+        return (loaded.batch for items in parts for loaded in items)
 
     @property
     def _weighs_parts(self) -> bool:

@@ -27,6 +27,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Figure
 
 CLASSES = ("across", "along")
+TEXTS = ("", "a boot", "two birds on a wire above a street of low houses, at night", "Ein Stiefel")
 CODE_TOLERANCE = 1e-2  # of "invert", relative to the largest entry
 
 
@@ -257,6 +258,34 @@ def check_translate(subject: Subject) -> None:
     )
 
 
+def check_text(subject: Subject) -> None:
+    """``encode_text`` gives float32 [n, dim]: a text the same alone, in a batch and after save."""
+    encoder = subject.make()
+    with untouched_generators("encode_text"):
+        found = as_array(encoder.encode_text(list(TEXTS)))
+    wanted = (len(TEXTS), encoder.dim)
+    require(
+        found.shape == wanted and found.dtype == np.float32,
+        f"encode_text returned {found.dtype} {found.shape}, wanted float32 {wanted}",
+    )
+    require(bool(np.isfinite(found).all()), "encode_text returned NaN or infinity")
+    again = as_array(encoder.encode_text(list(TEXTS)))
+    require(same(found, again), "encode_text differs from call to call")
+    alone = np.concatenate([as_array(encoder.encode_text([text])) for text in TEXTS])
+    require(
+        same(found, alone, tolerance=TOLERANCE),
+        f"the vector of a text changes by {gap(found, alone):.3g} with its batch",
+    )
+    require(not same(found[1:2], found[2:3]), "encode_text gives different texts the same vector")
+    none = as_array(encoder.encode_text([]))
+    require(none.shape == (0, encoder.dim), f"encode_text of no text returned {none.shape}")
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save(folder)
+        copy = subject.load(Path(folder))
+    loaded = as_array(copy.encode_text(list(TEXTS)))
+    require(same(found, loaded), "the loaded encoder gives texts other vectors")
+
+
 CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "trainable": check_trainable,
     "fit": check_fit,
@@ -267,4 +296,5 @@ CAPABILITY_CHECKS: dict[str, Callable[[Subject], None]] = {
     "layers": check_layers,
     "parts": check_parts,
     "translate": check_translate,
+    "text": check_text,
 }

@@ -8,8 +8,6 @@ up among the installed plugins, as for every saved encoder.
 
 from __future__ import annotations
 
-import hashlib
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,16 @@ from fastretrieve.encoders.blocks.contrast import same_label_loss
 from fastretrieve.encoders.blocks.networks import unit_rows
 from fastretrieve.encoders.blocks.recipe import Recipe
 from fastretrieve.encoders.defaults import FITTED_PRETRAINED
-from fastretrieve.encoders.encoding import refuse_untrained
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Batch, Encoder, Figure, Items, Modality
-from fastretrieve.encoders.registry import as_encoder, create_encoder, load_encoder
 from fastretrieve.encoders.saved import files
-from fastretrieve.encoders.saved.opening import naming, ordinary_file
+from fastretrieve.encoders.saved.nested import (
+    frozen_encoder,
+    load_nested,
+    no_digest,
+    refuse_another,
+    save_nested,
+)
 
 FROZEN = "frozen"  # the folder of the frozen encoder, inside the adapter's
 MAX_DIM = 4096  # the map has the square of it
@@ -155,7 +157,7 @@ class AdapterEncoder(TorchEncoder):
                 setattr(self, name, getattr(made, name))
         self.head = AdapterHead(dim=made.dim, modality=made.modality, **config)
         # With it the checksum of the adapter's weights covers the frozen encoder.
-        self.register_buffer("frozen_sha256", torch.zeros(32, dtype=torch.uint8))
+        self.register_buffer("frozen_sha256", no_digest())
 
     @property
     def frozen(self) -> Encoder:
@@ -185,10 +187,7 @@ class AdapterEncoder(TorchEncoder):
 
     def save(self, directory: str | Path) -> None:
         """Write the frozen encoder into the folder ``frozen``, then the adapter."""
-        below = Path(directory) / FROZEN
-        _refuse_link(below)
-        self.frozen.save(below)
-        self.frozen_sha256.copy_(_digest(below))
+        self.frozen_sha256.copy_(save_nested(self.frozen, Path(directory) / FROZEN))
         super().save(directory)
 
     @classmethod
@@ -200,15 +199,9 @@ class AdapterEncoder(TorchEncoder):
         """
         saved = files.read_encoder(directory)
         below = saved.directory / FROZEN
-        if frozen is None:
-            _refuse_link(below)
-            frozen = load_encoder(below)
+        frozen = load_nested(below, frozen)
         found = restored(saved, lambda: cls(frozen=frozen, **saved.config), cls)
-        if not torch.equal(found.frozen_sha256, _digest(below)):
-            raise EncoderError(
-                f"{below} is not the encoder that this adapter was saved with; save the adapter "
-                "again, or restore its whole folder"
-            )
+        refuse_another(below, found.frozen_sha256, cls.name)
         return found.to(device)
 
     def _vectors(self, batch: Batch) -> torch.Tensor:
@@ -219,38 +212,10 @@ class AdapterEncoder(TorchEncoder):
 
 def _frozen(frozen: Any, options: dict[str, Any] | None) -> Encoder:
     """The encoder below an adapter: trained, and not too wide."""
-    if isinstance(frozen, str) and not Path(frozen).exists():
-        if options is None and frozen == "pretrained":
-            options = FITTED_PRETRAINED
-        made = create_encoder(frozen, **(options or {}))
-    elif options:
-        raise ValueError(
-            f"options are for an encoder that is made here by its name, not for {frozen!r}; leave "
-            f"out {', '.join(options)}"
-        )
-    else:
-        made = as_encoder(frozen)
-    refuse_untrained(made)
+    made = frozen_encoder(frozen, options, defaults={"pretrained": FITTED_PRETRAINED})
     if made.dim > MAX_DIM:
         raise EncoderError(
             f"an adapter learns a map of vectors of up to {MAX_DIM} numbers, and those of "
             f"{made.name!r} have {made.dim}; give it a smaller dim"
         )
     return made
-
-
-def _refuse_link(below: Path) -> None:
-    """A saved adapter holds the frozen encoder itself: a link could lead anywhere."""
-    try:
-        mode = below.lstat().st_mode
-    except OSError:
-        return  # reading or making it says why
-    if not stat.S_ISDIR(mode):
-        raise EncoderError(f"{below} is no folder of its own (links are not followed); remove it")
-
-
-def _digest(below: Path) -> torch.Tensor:
-    """The SHA-256 of the config, which holds that of the weights."""
-    with naming(below, "adapter"), ordinary_file(below / files.CONFIG) as file:
-        digest = hashlib.sha256(file.read(files.MAX_CONFIG_BYTES)).digest()
-    return torch.tensor(list(digest), dtype=torch.uint8)

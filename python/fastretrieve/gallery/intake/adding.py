@@ -25,6 +25,7 @@ from fastretrieve.gallery.intake.comparing import Comparison, about_item
 from fastretrieve.gallery.intake.reading import Pending, Queue
 from fastretrieve.gallery.progress import Report, in_megabytes, show_progress
 from fastretrieve.gallery.store import database as db
+from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.fitting import is_fitted
 from fastretrieve.gallery.store.items import Known
 from fastretrieve.gallery.store.naming import ColumnNames
@@ -147,7 +148,8 @@ class Batch:
             return
         reasons = {item.key: item.reason for item in skipped}
         counts = Added()
-        if any(not os.path.isabs(self._queue.pending[row].candidate.path) for row in rows):
+        kept = f"{parts.PICTURES}/"
+        if any(self._queue.pending[row].candidate.path.startswith(kept) for row in rows):
             os.sync()  # pictures that were put into the gallery, all at once
         self.is_broken = True
         self._writer.commit(lambda c, n: self._write(c, n, rows, reasons, counts))

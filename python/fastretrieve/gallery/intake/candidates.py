@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastretrieve.data.readers import Box
-from fastretrieve.gallery.store.items import MAX_INTEGER
+from fastretrieve.gallery.store.items import MAX_INTEGER, WORDS, words_path
 
 
 class Candidate(NamedTuple):
     """Something that could be an item."""
 
     key: str  # the absolute path, with the box if it has one; or the URL
-    path: str  # absolute, or relative to the gallery if the gallery keeps the picture
+    path: str  # absolute; relative to the gallery if it keeps the picture; WORDS and a digest
     size: int | None  # None where it has to be fetched first
     mtime_ns: int | None
     label: str | None = None
     label_is_given: bool = False  # else it is the name of a folder and gives way to a given one
-    caption: str | None = None
+    caption: str | None = None  # of a text, the text
     box: Box | None = None
     url: str | None = None
     metadata: dict[str, Any] = {}  # noqa: RUF012  (never changed) by the names of the source
@@ -57,6 +57,17 @@ def size_and_time(found: Sequence[os.stat_result]) -> tuple[int, int]:
     size = sum(status.st_size for status in found)
     time = max((status.st_mtime_ns for status in found), default=0)
     return size, min(max(time, -MAX_INTEGER), MAX_INTEGER)
+
+
+def text_size(text: str) -> tuple[int, int]:
+    """Size in bytes of a text; it has no time: its digest says everything."""
+    return len(text.encode()), 0
+
+
+def of_text(key: str | None, text: str) -> Candidate:
+    """A text; without a key, the same text is the same item."""
+    path = words_path(text)
+    return Candidate(key or f"text:{path[len(WORDS) :]}", path, *text_size(text), caption=text)
 
 
 def named_box(box: Iterable[float]) -> str:

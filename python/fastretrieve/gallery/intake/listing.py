@@ -31,6 +31,7 @@ from fastretrieve.gallery.intake.candidates import (
     is_text,
     measured,
     named_box,
+    of_text,
     picture_path,
     put_picture,
     size_and_time,
@@ -55,6 +56,7 @@ class Listing:
         recursive: bool,
         labels_from_folders: bool,
         split: str | None = None,
+        text_column: str | None = None,
     ) -> None:
         self.folder = folder  # of the gallery
         self.modality = modality
@@ -62,6 +64,11 @@ class Listing:
         self.recursive = recursive
         self.labels_from_folders = labels_from_folders
         self.split = split
+        self.text_column = text_column
+        if text_column is not None and not self.kind.is_words:
+            raise GalleryError(
+                f"text_column is for a gallery of texts; {folder} holds {self.kind.items}"
+            )
         self.skipped: list[Skipped] = []
 
     def candidates(self, source: Any, *, labels: Any = None) -> Iterator[Candidate]:
@@ -77,6 +84,9 @@ class Listing:
         self.skipped.append(Skipped(readable(key), readable(reason)))
 
     def _candidates(self, source: Any, labels: Any) -> Iterator[Candidate]:
+        if self.kind.is_words:
+            yield from self._of_texts(source, labels)
+            return
         if isinstance(source, (str, os.PathLike)) and labels is None:
             yield from self._of_path(Path(source))
             return
@@ -90,6 +100,23 @@ class Listing:
             source, labels=labels, split=self.split, modality=_modality(self.modality)
         )
         yield from self._of_dataset(dataset, is_named=True)
+
+    def _of_texts(self, source: Any, labels: Any) -> Iterator[Candidate]:
+        """Texts in memory, or those in files, which bring them whole."""
+        dataset = open_dataset(
+            source,
+            labels=labels,
+            modality="text",
+            recursive=self.recursive,
+            split=self.split,
+            text_column=self.text_column,
+        )
+        is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
+        is_inside = isinstance(dataset.source, Inside)
+        for candidate in self._of_dataset(dataset, is_named=not is_inside):
+            if is_folder and not self.labels_from_folders:
+                candidate = candidate._replace(label=None)
+            yield candidate._replace(label_is_given=not is_folder)
 
     def _of_path(self, path: Path) -> Iterator[Candidate]:
         path = Path(os.path.abspath(path))
@@ -169,7 +196,8 @@ class Listing:
 
     def _of_dataset(self, dataset: Dataset, *, is_named: bool) -> Iterator[Candidate]:
         self.skipped += dataset.skipped
-        caption = next((name for name in _CAPTIONS if name in dataset.columns), None)
+        named = () if self.kind.is_words else _CAPTIONS
+        caption = next((name for name in named if name in dataset.columns), None)
         for i in range(len(dataset)):
             try:
                 values = {n: storable(column[i]) for n, column in dataset.columns.items()}
@@ -177,10 +205,11 @@ class Listing:
                     path, name = dataset.source.place(int(dataset.rows[i]))
                     values.setdefault("source", f"{path.name}{ITEM}{name}")
                 said = values.pop(caption) if caption else None
-                candidate = self._of_dataset_item(dataset, i)._replace(
+                candidate = self._of_dataset_item(dataset, i)
+                candidate = candidate._replace(
                     label=dataset.label_name(i),
                     label_is_given=True,
-                    caption=None if said is None else str(said),
+                    caption=candidate.caption if said is None else str(said),
                     metadata=values,
                     is_named=is_named,
                 )
@@ -198,6 +227,12 @@ class Listing:
             if box is None:
                 return candidate
             return candidate._replace(key=f"{candidate.key}#box={named_box(box)}", box=box)
+        if self.kind.is_words:
+            key = None
+            if isinstance(dataset.source, Inside):
+                path, name = dataset.source.place(int(dataset.rows[i]))
+                key = f"{os.path.abspath(path)}{ITEM}{name}"
+            return of_text(key, dataset.read(i))
         if not self.kind.is_picture:
             raise GalleryError(
                 f"a gallery keeps {self.kind.items} as files; save each one ({self.kind.files}) "
@@ -254,7 +289,10 @@ class Listing:
                 if is_whole and (not url or url.startswith("#")):
                     continue
                 if not is_whole or not url.lower().startswith(("http://", "https://")):
-                    self._skip(f"{path}:{number}", f"not a URL of http or https: {url[:80]}")
+                    reason = f"not a URL of http or https: {url[:80]}"
+                    if number == 1:  # a hint is said once
+                        reason += " (lines of text go into a gallery of texts: encoder minilm)"
+                    self._skip(f"{path}:{number}", reason)
                 elif "\ufffd" in url:
                     self._skip(f"{path}:{number}", f"not UTF-8: {url[:80]}")
                 else:

@@ -14,10 +14,15 @@ from fastretrieve.data import DataError, Dataset
 from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.opening import open_file
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.intake.candidates import Candidate, measured, size_and_time
+from fastretrieve.gallery.intake.candidates import (
+    Candidate,
+    measured,
+    size_and_time,
+    text_size,
+)
 from fastretrieve.gallery.intake.downloads import DownloadLimits, fetch
 from fastretrieve.gallery.store import parts
-from fastretrieve.gallery.store.items import Known
+from fastretrieve.gallery.store.items import WORDS, Known, words_path
 
 
 class Pending(NamedTuple):
@@ -74,6 +79,8 @@ class Queue(Dataset):
         if self.stopped:
             raise DataError("stopped")
         candidate = self.pending[index].candidate
+        if self.kind.is_words:
+            return self._words(index, candidate)
         path = self._local(candidate)
         try:
             # Measured before it is read: the next addition notices a change in between.
@@ -89,6 +96,14 @@ class Queue(Dataset):
                 )
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from error
+
+    def _words(self, index: int, candidate: Candidate) -> str:
+        """A text, which the database holds: no file is read."""
+        text, path = candidate.caption, candidate.path
+        if not path.startswith(WORDS) or text is None or words_path(text) != path:
+            raise DataError(f"{candidate.key}: its words are not those that were added; remove it")
+        self._note(index, Path(path), text_size(text), path[len(WORDS) :])
+        return text
 
     def _note(self, index: int, path: Path, found: tuple[int, int], digest: str) -> None:
         """Keep what is known before decoding; an item that is there already is not decoded."""

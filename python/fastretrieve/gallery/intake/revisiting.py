@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastretrieve.gallery.intake.candidates import Candidate, measured
 from fastretrieve.gallery.store import schema
+from fastretrieve.gallery.store.items import WORDS
 from fastretrieve.gallery.store.storage import Storage
 
 _CHUNK = 8192  # items in memory at a time
@@ -18,7 +19,7 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
     """Every item, unreadable ones too, with the present size and time of its file. Ids of items
     without a file go into ``vanished``.
     """
-    chosen = "id, key, path, url, left, top, right, bottom, size, mtime_ns, deleted"
+    chosen = "id, key, path, url, caption, left, top, right, bottom, size, mtime_ns, deleted"
     last = 0
     while True:
         with storage.database.reading() as connection:
@@ -33,9 +34,11 @@ def candidates(storage: Storage, vanished: list[int]) -> Iterator[Candidate]:
         if not rows:
             return
         last = rows[-1][0]
-        for item_id, key, path, url, *edges, size, mtime_ns, gone in rows:
+        for item_id, key, path, url, caption, *edges, size, mtime_ns, gone in rows:
             box = None if None in edges else tuple(edges)
             one = Candidate(key, path, size, mtime_ns, box=box, url=url)
+            if path.startswith(WORDS):
+                one = one._replace(caption=caption)
             if url is None and os.path.isabs(path):
                 try:
                     now = measured(Path(path))

@@ -129,6 +129,6 @@ class Clustering(Sequence[Cluster]):
             return list(pool.map(self._tile, self._found))
 
     def _tile(self, each: Cluster) -> Captioned:
-        image = pictures.picture_or_cross(each.path, modality=self.modality, box=each.item.box)
+        image = pictures.picture_of_item(each.item, each.path, modality=self.modality)
         score = "" if each.score is None else f"{each.score:.4f}  "
         return Captioned(image, f"{score}{each.number}: {each.name}", each.note)

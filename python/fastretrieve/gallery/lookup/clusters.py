@@ -173,7 +173,7 @@ class Within:
         self._clusters = clusters
         self.cluster: int | None = None  # once the search has chosen
 
-    def narrowed(self, mask: Mask | None, vector: NDArray[Any], view: View) -> Mask | None:
+    def narrowed(self, mask: Mask | None, vector: NDArray[Any] | None, view: View) -> Mask | None:
         """The rows that a condition allows, of the cluster alone."""
         if self._asked is None:
             return mask

@@ -16,7 +16,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -172,11 +171,8 @@ class Conditions:
         self, connection: sqlite3.Connection, condition: str, guard: sandbox.Authorizer
     ) -> Iterator[None]:
         limit = self._time_limit
-        used, waited = time.thread_time() + limit, time.monotonic() + PATIENCE * limit
         connection.set_authorizer(guard)
-        connection.set_progress_handler(
-            lambda: time.thread_time() > used or time.monotonic() > waited, sandbox.STEPS
-        )
+        sandbox.stop_late(connection, limit, PATIENCE * limit)
         try:
             yield
         except _FAULTS as error:

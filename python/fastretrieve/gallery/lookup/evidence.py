@@ -19,6 +19,14 @@ Numbers = NDArray[np.float64]
 _SMALLEST_LENGTH = 1e-12
 
 
+class Evidence(NamedTuple):
+    """What the positions of a picture add to a score."""
+
+    parts: Numbers  # [positions_y, positions_x]; with the constant they sum to the score
+    constant: float
+    effects: Numbers  # [positions_y, positions_x]: how much better each makes the match
+
+
 class Summed(NamedTuple):
     """A vector as a sum: of parts beside those of a plain picture, and of a constant."""
 
@@ -30,17 +38,34 @@ class Summed(NamedTuple):
         """The parts less those of a plain picture, which go into the constant."""
         return cls(parts - plain, constant + plain.sum((0, 1)))
 
-    def total(self) -> Numbers:
-        vector: Numbers = self.parts.sum((0, 1)) + self.constant
-        return vector
+    def vectors(self) -> Numbers:
+        """The vector, as the one row of [1, dim]."""
+        total: Numbers = self.parts.sum((0, 1)) + self.constant
+        return total[None]
+
+    def moved(self, factors: Numbers, rests: Numbers) -> Summed:
+        """The sum for the vector times a factor [1, 1], plus a rest [1, dim]."""
+        return Summed(self.parts * factors[0], self.constant * factors[0] + rests[0])
+
+    def evidence(self, other: Numbers, metric: str) -> Evidence:
+        return _by_parts(self, other, metric)
 
 
-class Evidence(NamedTuple):
-    """What the positions of a picture add to a score."""
+class Covered(NamedTuple):
+    """The vectors of a picture, of it as it is covered, and of it with each position covered."""
 
-    parts: Numbers  # [positions_y, positions_x]; with the constant they sum to the score
-    constant: float
-    effects: Numbers  # [positions_y, positions_x]: how much better each makes the match
+    rows: Numbers  # [2 + positions, dim]
+    shape: tuple[int, int]  # positions_y, positions_x
+
+    def vectors(self) -> Numbers:
+        return self.rows
+
+    def moved(self, factors: Numbers, rests: Numbers) -> Covered:
+        """The same for each vector times its factor [n, 1], plus its rest [n, dim]."""
+        return self._replace(rows=self.rows * factors + rests)
+
+    def evidence(self, other: Numbers, metric: str) -> Evidence:
+        return _by_occlusion(self.rows, self.shape, other, metric)
 
 
 def score_of(q: Numbers, x: Numbers, metric: str) -> float:
@@ -53,14 +78,14 @@ def score_of(q: Numbers, x: Numbers, metric: str) -> float:
     return square if metric == "sqeuclidean" else float(np.sqrt(square))
 
 
-def by_parts(summed: Summed, other: Numbers, metric: str) -> Evidence:
+def _by_parts(summed: Summed, other: Numbers, metric: str) -> Evidence:
     """The evidence in the picture that is ``summed``, for a match with the vector ``other``.
 
     An inner product loses a part that is left out. Of the other scores an effect is how far the
     part turns the vector towards the match: without it the vector is shorter, too, so a part that
     points elsewhere was no help.
     """
-    own = summed.total()
+    own = summed.vectors()[0]
     score, sizes = score_of(own, other, metric), _length(own) * _length(other)
     factor, rest = 1.0, 0.0
     if metric == "cosine":
@@ -76,7 +101,7 @@ def by_parts(summed: Summed, other: Numbers, metric: str) -> Evidence:
     return Evidence(factor * inner, constant, turning)
 
 
-def by_occlusion(rows: Numbers, shape: tuple[int, int], other: Numbers, metric: str) -> Evidence:
+def _by_occlusion(rows: Numbers, shape: tuple[int, int], other: Numbers, metric: str) -> Evidence:
     """The evidence by the vectors [2 + n, dim] of the picture, of the picture as it is covered, and
     of it with each of ``n`` positions covered: how far the score falls. These parts need not sum
     to the score; the constant is what they leave of it.

@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastretrieve.data import longest_side
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding
-from fastretrieve.gallery.lookup.evidence import (
-    Evidence,
-    Numbers,
-    Summed,
-    by_occlusion,
-    by_parts,
-    score_of,
-)
+from fastretrieve.gallery.lookup import finding, wording
+from fastretrieve.gallery.lookup.evidence import Covered, Numbers, Summed, score_of
 from fastretrieve.gallery.lookup.heat import Explanation, HeatMap
 from fastretrieve.gallery.lookup.occluding import POSITIONS, covered, plain, reduced
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.regions import Pictured, Region, pictured
+from fastretrieve.gallery.lookup.words import asked_words
 
 _SAME = 0.99  # the least cosine of an item's vector with the one that its file has now
 
 
-def explain(opened: Opened, query: Any, item: Any, *, region: Region | None) -> Explanation:
-    """Heat maps on the query, or its region, and on an item."""
-    if not finding.is_item(item):  # a path or a URL that names one
-        ids = finding.ids_of(opened.storage, item)
-        if len(ids) != 1:
-            raise GalleryError(f"{item} names {len(ids)} items; give the id of one of them")
-        item = ids[0]
-    found = pictured(opened, item)
-    asked = pictured(opened, query, region)
+def explain(
+    opened: Opened, query: Any, item: Any, *, text: Any, weight: float, region: Region | None
+) -> Explanation:
+    """Heat maps on the query, or its region, and on an item; of words alone, on the item."""
+    words = asked_words(text, weight=weight, query=query)
+    if item is None:
+        raise GalleryError(
+            "item is the match to explain: explain(query, 17), or explain(item=17, text=...)"
+        )
+    if query is None and region is not None:
+        raise GalleryError("region: words have no picture that it could be a part of; leave it out")
+    said = None if words is None else wording.vector_of(opened, words.text).astype(np.float64)
+    found = pictured(opened, _named(opened, item))
+    pictures = [found] if query is None else [pictured(opened, query, region), found]
     has_parts = "parts" in opened.queries.encoder.capabilities
-    compared = _by_parts if has_parts else _by_occlusion
-    vectors, evidence = compared(opened, asked, found)
-    for one, vector in zip((asked, found), vectors, strict=True):
-        _refuse_changed(opened, one, vector)
-    metric = opened.storage.manifest.metric
+    sides = (_in_parts if has_parts else _occluded)(opened, pictures)
+    for one, side in zip(pictures, sides, strict=True):
+        _refuse_changed(opened, one, side.vectors()[0])
+    ours, theirs = sides[0], sides[-1]
+    metric, vector = opened.storage.manifest.metric, theirs.vectors()[0]
+    if query is not None and said is not None:
+        ours = ours.moved(*wording.mixing(ours.vectors(), said, float(weight)))
+    asked = said if query is None and said is not None else ours.vectors()[0]
+    score = score_of(asked, vector, metric)
     return Explanation(
-        HeatMap.of(asked, evidence[0]),
-        HeatMap.of(found, evidence[1]),
-        score=score_of(*vectors, metric),
+        HeatMap.of_words(words, score)
+        if query is None and words
+        else HeatMap.of(pictures[0], ours.evidence(vector, metric)),
+        HeatMap.of(found, theirs.evidence(asked, metric)),
+        score=score,
         metric=metric,
         method="parts" if has_parts else "occlusion",
+        words=words,
     )
 
 
-_Compared = tuple[tuple[Numbers, Numbers], tuple[Evidence, Evidence]]
+def _named(opened: Opened, item: Any) -> Any:
+    """An item or its id; of a path or a URL, the item that it names."""
+    if finding.is_item(item):
+        return item
+    ids = finding.ids_of(opened.storage, item)
+    if len(ids) != 1:
+        raise GalleryError(f"{item} names {len(ids)} items; give the id of one of them")
+    return ids[0]
 
 
-def _by_parts(opened: Opened, asked: Pictured, found: Pictured) -> _Compared:
-    contents = [each for one in (asked, found) for each in (one.content, plain(one.image))]
+def _in_parts(opened: Opened, pictures: Sequence[Pictured]) -> list[Summed]:
+    contents = [each for one in pictures for each in (one.content, plain(one.image))]
     parts, constants = opened.queries.parts(contents)
-    q, x = (Summed.beside(parts[i], constants[i], parts[i + 1]) for i in (0, 2))
-    metric = opened.storage.manifest.metric
-    vectors = q.total(), x.total()
-    return vectors, (by_parts(q, vectors[1], metric), by_parts(x, vectors[0], metric))
+    return [Summed.beside(parts[i], constants[i], parts[i + 1]) for i in range(0, len(contents), 2)]
 
 
-def _by_occlusion(opened: Opened, asked: Pictured, found: Pictured) -> _Compared:
+def _occluded(opened: Opened, pictures: Sequence[Pictured]) -> list[Covered]:
     side = longest_side(opened.queries.encoder)
     contents = []
-    for one in (asked, found):
+    for one in pictures:
         small = reduced(one.image, side)  # so that a covered picture differs by its cover alone
         contents += [one.content, small, *covered(small)]
     rows = opened.queries.encode(contents).astype(np.float64)
-    metric, shape = opened.storage.manifest.metric, (POSITIONS, POSITIONS)
-    ours, theirs = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-    evidence = (
-        by_occlusion(ours, shape, theirs[0], metric),
-        by_occlusion(theirs, shape, ours[0], metric),
-    )
-    return (ours[0], theirs[0]), evidence
+    return [Covered(each, (POSITIONS, POSITIONS)) for each in np.split(rows, len(pictures))]
 
 
 def _refuse_changed(opened: Opened, one: Pictured, vector: Numbers) -> None:

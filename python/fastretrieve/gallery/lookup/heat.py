@@ -14,6 +14,7 @@ from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.evidence import Evidence
 from fastretrieve.gallery.lookup.pictures import Captioned
 from fastretrieve.gallery.lookup.regions import Pictured
+from fastretrieve.gallery.lookup.words import Words
 
 TILE = 320  # pixels of a picture on the sheet, a side
 _PALE = 0.75  # how far cold places fade into grey
@@ -36,6 +37,12 @@ class HeatMap(NamedTuple):
     @classmethod
     def of(cls, one: Pictured, found: Evidence) -> HeatMap:
         return cls(*found, one.image, one.title, one.box)
+
+    @classmethod
+    def of_words(cls, words: Words, score: float) -> HeatMap:
+        """Words have one position, and it adds nothing: the score is the constant."""
+        nothing = np.zeros((1, 1))
+        return cls(nothing, score, nothing, words.picture(), str(words))
 
     @property
     def heat(self) -> NDArray[np.float64]:
@@ -81,13 +88,21 @@ class Explanation:
     """
 
     def __init__(
-        self, query: HeatMap, item: HeatMap, *, score: float, metric: str, method: str
+        self,
+        query: HeatMap,
+        item: HeatMap,
+        *,
+        score: float,
+        metric: str,
+        method: str,
+        words: Words | None = None,
     ) -> None:
         self.query = query
         self.item = item
         self.score = score
         self.metric = metric
         self.method = method
+        self.words = words  # what was asked in words
 
     @property
     def is_exact(self) -> bool:
@@ -95,11 +110,15 @@ class Explanation:
         return self.method == "parts"
 
     def __repr__(self) -> str:
-        lines = [f"{self.metric} {self.score:.4f}: {self._line(one)}" for one in self._maps()]
-        return "\n".join(lines)
+        with_words = f" with {self.words}" if self.words else ""
+        head = f"{self.metric} {self.score:.4f}{with_words}"
+        asked = [] if self.is_words_alone else [self.query]
+        return "\n".join(f"{head}: {self._line(one)}" for one in (*asked, self.item))
 
-    def _maps(self) -> tuple[HeatMap, HeatMap]:
-        return self.query, self.item
+    @property
+    def is_words_alone(self) -> bool:
+        """Whether ``query`` is words that are drawn, which no heat can lie on."""
+        return self.words is not None and self.words.weight is None
 
     def _line(self, one: HeatMap) -> str:
         parts = f"{float(one.parts.sum()):+.4f} by positions of {one.title}, "
@@ -113,6 +132,7 @@ class Explanation:
             "score": self.score,
             "metric": self.metric,
             "method": self.method,
+            **(self.words.to_dict() if self.words else {}),
             "query": self.query.to_dict(),
             "item": self.item.to_dict(),
         }
@@ -121,11 +141,13 @@ class Explanation:
         """Both pictures and both maps on one sheet."""
         tiles = []
         how = "by parts" if self.is_exact else "by occlusion"
-        for name, one in zip(("query", "item"), self._maps(), strict=True):
+        note = f"{self.metric} {self.score:.4f}, {how}"
+        for name, one in (("query", self.query), ("item", self.item)):
             tiles.append(Captioned(enlarged(one.image, TILE), name, one.title))
-            tiles.append(
-                Captioned(one.drawn(), "what matched", f"{self.metric} {self.score:.4f}, {how}")
-            )
+            if one is self.item or not self.is_words_alone:
+                tiles.append(Captioned(one.drawn(), "what matched", note))
+        if self.words and not self.is_words_alone:
+            tiles.insert(1, self.words.captioned())
         return pictures.sheet(None, tiles, side=TILE)
 
     def show(self) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 from PIL import Image
 
 from fastretrieve.gallery.lookup import pictures
 from fastretrieve.gallery.lookup.pictures import Captioned
 from fastretrieve.gallery.lookup.styles import Translation
+from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.items import Item
+
+FoundIn: TypeAlias = Literal["vectors", "words", "both"]
 
 
 class Match(NamedTuple):
@@ -22,10 +25,11 @@ class Match(NamedTuple):
     score: float
     path: Path  # where its picture is
     found_by: int = 0  # the picture that the score is with: 0 the query, i the i-th imagined one
+    found_in: FoundIn = "vectors"  # what found it: its vector, the words written about it, or both
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        own = {"score": self.score, "found_by": self.found_by}
+        own = {"score": self.score, "found_by": self.found_by, "found_in": self.found_in}
         return {**own, **self.item.to_dict(), "path": str(self.path)}
 
 
@@ -54,6 +58,8 @@ class Matches(Sequence[Match]):
         cluster: int | None = None,
         imagined: Sequence[Image.Image] = (),
         translation: Translation | None = None,
+        words: Words | None = None,
+        hybrid: bool = False,
     ) -> None:
         self._found = list(found)
         self._picture = query
@@ -64,6 +70,8 @@ class Matches(Sequence[Match]):
         self.cluster = cluster  # the number of the one that the search stayed within
         self.imagined = list(imagined)  # the pictures that were searched with, too
         self.translation = translation  # how the query was carried into another style, if it was
+        self.words = words  # what was asked in words, and their share
+        self.is_hybrid = hybrid  # whether written words were searched for beside the vectors
 
     @property
     def query(self) -> Image.Image | None:
@@ -114,6 +122,7 @@ class Matches(Sequence[Match]):
         how = self.translation
         return {
             "query": self.title,
+            **(self.words.to_dict() if self.words else {}),
             **({"translated": {"style": how.style, "how": how.how}} if how else {}),
             "imagined": len(self.imagined),
             "matches": [match.to_dict() for match in self._found],
@@ -153,18 +162,21 @@ class Matches(Sequence[Match]):
         return None if self.query is None else Captioned(self.query, "query", self.title)
 
     def _beside(self) -> list[Captioned]:
-        """Pictures that were made of the query."""
-        how = self.translation
-        if how is None or how.picture is None:
-            return []
-        return [Captioned(how.picture, "translated query", f"by {how}")]
+        """What was made of the query, and the words that go with it."""
+        how, words = self.translation, self.words
+        made = []
+        if how is not None and how.picture is not None:
+            made.append(Captioned(how.picture, "translated query", f"by {how}"))
+        if words is not None and words.weight is not None:
+            made.append(words.captioned())
+        return made
 
     def _tiles(self) -> list[Captioned]:
         with ThreadPoolExecutor(4) as pool:  # decoding frees the interpreter
             return list(pool.map(self._tile, self._found))
 
     def _tile(self, match: Match) -> Captioned:
-        image = pictures.picture_or_cross(match.path, modality=self.modality, box=match.item.box)
+        image = pictures.picture_of_item(match.item, match.path, modality=self.modality)
         title = f"{match.score:.4f}" + (f"  {match.item.label}" if match.item.label else "")
         finder = f" by {imagined_name(match.found_by)}" if match.found_by else ""
         return Captioned(image, title, f"{match.item.name}{finder}")

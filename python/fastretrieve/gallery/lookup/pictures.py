@@ -15,6 +15,7 @@ from fastretrieve._common.atomic import replacing
 from fastretrieve.data import DataError, read_item
 from fastretrieve.data.pictures import enlarged, missing_picture, picture_of
 from fastretrieve.data.readers import Box
+from fastretrieve.gallery.store.items import Item
 
 TILE, GAP, LINE, COLUMNS = 160, 12, 16, 6
 _INK, _FAINT, _PAPER, _FRAME = "#1f2328", "#656d76", "#ffffff", "#0969da"
@@ -49,10 +50,14 @@ def picture_in(
     return picture_of(read_item(path, modality=modality, size=size, box=box), modality=modality)
 
 
-def picture_or_cross(path: Path, *, modality: str, box: Box | None) -> Image.Image:
-    """A picture of an item for a tile, or a cross where there is none any more."""
+def picture_of_item(item: Item, path: Path, *, modality: str) -> Image.Image:
+    """A picture of an item, whose file is at ``path``, for a tile; a cross where there is none any
+    more.
+    """
+    if item.text is not None:
+        return picture_of(item.text, modality="text")
     try:
-        return picture_in(path, modality=modality, box=box, size=2 * TILE)
+        return picture_in(path, modality=modality, box=item.box, size=2 * TILE)
     except (DataError, ValueError, OSError):
         return missing_picture(TILE)
 

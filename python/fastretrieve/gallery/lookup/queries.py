@@ -19,14 +19,16 @@ from fastretrieve.data import DataError, longest_side, read_item
 from fastretrieve.data.modalities import kind_of
 from fastretrieve.data.pictures import picture_of
 from fastretrieve.data.readers import decode_image
-from fastretrieve.encoders.encoding import as_array
+from fastretrieve.data.texts import fault_of, read_text
+from fastretrieve.encoders.encoding import as_array, encode_texts
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.gallery.errors import GalleryError
 from fastretrieve.gallery.lookup.cluster_results import Cluster
-from fastretrieve.gallery.lookup.pictures import picture_or_cross
+from fastretrieve.gallery.lookup.pictures import picture_of_item
 from fastretrieve.gallery.lookup.styles import Translation
+from fastretrieve.gallery.lookup.words import Words
 from fastretrieve.gallery.store.fitting import is_fitted
-from fastretrieve.gallery.store.items import Item
+from fastretrieve.gallery.store.items import Item, one_line
 
 
 class Query(NamedTuple):
@@ -37,6 +39,7 @@ class Query(NamedTuple):
     picture: Callable[[], Image.Image | None]  # made when it is looked at
     item_id: int | None  # of an item in the gallery: it is not its own neighbour
     translation: Translation | None = None  # where it was carried into the gallery's style
+    words: Words | None = None  # what was asked in words
 
 
 class QueryEncoder:
@@ -81,6 +84,12 @@ class QueryEncoder:
         with self._lock:
             return as_array(encoder.encode(batch))
 
+    def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors [n, dim] of texts, from an encoder that knows words."""
+        encoder = self.encoder
+        with self._lock:
+            return encode_texts(encoder, texts)
+
     def parts(self, contents: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The parts [n, positions_y, positions_x, dim] and constants [n, dim] of the vectors of
         decoded items, from an encoder that has them.
@@ -115,6 +124,8 @@ class QueryEncoder:
         for ``least`` pixels a side where that is more; None: whole.
         """
         modality, size = self.encoder.modality, self.side(least)
+        if kind_of(modality).is_words:
+            return _text(asked)
         if isinstance(asked, (str, os.PathLike)):
             path = Path(asked)
             if not path.exists():
@@ -140,6 +151,23 @@ def decode(data: bytes, *, size: int | None = None) -> Image.Image:
         raise GalleryError(str(error)) from error
 
 
+def _text(asked: Any) -> tuple[str, str]:
+    """The words of a query of a gallery of texts, and what to call them."""
+    if isinstance(asked, os.PathLike):
+        return read_text(Path(asked), name=str(asked))[0], str(asked)
+    if isinstance(asked, (bytes, bytearray, memoryview)):
+        data = bytes(asked)
+        return read_text(io.BytesIO(data), name=f"these {len(data)} bytes")[0], "a text"
+    if not isinstance(asked, str):
+        raise GalleryError(
+            "search a gallery of texts with words (a str), a file of one text (a Path), or an item "
+            f"of the gallery or its id; got {type(asked).__name__}"
+        )
+    if fault := fault_of(asked):
+        raise GalleryError(f"the words to search with: {fault}")
+    return asked, one_line(asked)
+
+
 def _picture(content: Any, modality: str) -> Image.Image | None:
     try:
         return picture_of(content, modality=modality)
@@ -149,12 +177,16 @@ def _picture(content: Any, modality: str) -> Image.Image | None:
 
 def cluster_query(cluster: Cluster, modality: str) -> Query:
     """A cluster of the gallery: its centre, which the member nearest to it stands for."""
-    path, box = cluster.path, cluster.item.box
-    picture = partial(picture_or_cross, path, modality=modality, box=box)
+    picture = partial(picture_of_item, cluster.item, cluster.path, modality=modality)
     return Query(cluster.centre, cluster.name, picture, None)
 
 
 def item_query(item: Item, vector: NDArray[Any], path: Path, modality: str) -> Query:
     """An item of the gallery: its vector is there already."""
-    picture = partial(picture_or_cross, path, modality=modality, box=item.box)
+    picture = partial(picture_of_item, item, path, modality=modality)
     return Query(vector, item.origin, picture, item.id)
+
+
+def worded_query(words: Words, vector: NDArray[Any]) -> Query:
+    """Words alone."""
+    return Query(vector, str(words), words.picture, None, words=words)

@@ -1,5 +1,5 @@
-"""What a search asks with: the query or a part of it, as it is or in the gallery's style, and what
-is imagined beside it.
+"""What a search asks with: the query or a part of it, as it is or in the gallery's style, what is
+imagined beside it, and words.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from fastretrieve.data.modalities import kind_of
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, imagining, translating
+from fastretrieve.gallery.lookup import finding, imagining, translating, wording
 from fastretrieve.gallery.lookup.cluster_results import Cluster
 from fastretrieve.gallery.lookup.imagining import Drawn
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query
+from fastretrieve.gallery.lookup.queries import Query, cluster_query, item_query, worded_query
 from fastretrieve.gallery.lookup.regions import Region, pictured
 from fastretrieve.gallery.lookup.styles import PictureStyle, Translation, VectorStyle
+from fastretrieve.gallery.lookup.words import WEIGHT, Words, asked_words
 
 
 class Question(NamedTuple):
@@ -48,8 +51,11 @@ def plain(opened: Opened, query: Any) -> Query:
 
 
 def tasted(opened: Opened, what: Any) -> Query:
-    """A query as it is; a path that is in the gallery is the item there."""
-    if isinstance(what, (str, os.PathLike)):
+    """A query as it is; a path that is in the gallery is the item there. In a gallery of texts a
+    ``str`` is no path.
+    """
+    is_words = kind_of(opened.storage.manifest.modality).is_words
+    if isinstance(what, os.PathLike if is_words else (str, os.PathLike)):
         with contextlib.suppress(GalleryError):
             known = finding.ids_named(opened.storage, os.fspath(what))
             what = known[0] if len(known) == 1 else what
@@ -57,6 +63,41 @@ def tasted(opened: Opened, what: Any) -> Query:
 
 
 def question(
+    opened: Opened,
+    query: Any = None,
+    *,
+    text: Any = None,
+    weight: float = WEIGHT,
+    imagine: Any = None,
+    translate: Any = None,
+    region: Region | None = None,
+) -> Question:
+    """Pictures, words, or words mixed into the vector of every picture."""
+    words = asked_words(text, weight=weight, query=query)
+    pictures = {"imagine": imagine, "translate": translate, "region": region}
+    if words is None:
+        return _pictured_question(opened, query, **pictures)
+    if query is None:
+        return _worded_question(opened, words, pictures)
+    said = wording.vector_of(opened, words.text)  # first: an encoder without words says so at once
+    asked, vectors, drawn = _pictured_question(opened, query, **pictures)
+    asked = asked._replace(title=f"{asked.title}, {words}", words=words)
+    return Question(asked, wording.mixed(vectors, said, float(weight)), drawn)
+
+
+def _worded_question(opened: Opened, words: Words, pictures: dict[str, Any]) -> Question:
+    """Words alone."""
+    unused = [name for name, value in pictures.items() if value is not None]
+    if unused:
+        raise GalleryError(
+            f"{' and '.join(unused)}: words have no picture that this could be made of; leave it "
+            "out, or give a query beside the words"
+        )
+    vector = wording.vector_of(opened, words.text)
+    return Question(worded_query(words, vector), np.asarray(vector)[None], Drawn([]))
+
+
+def _pictured_question(
     opened: Opened, query: Any, *, imagine: Any, translate: Any, region: Region | None
 ) -> Question:
     """The region of the query, carried into the gallery's style, and pictures imagined like it."""

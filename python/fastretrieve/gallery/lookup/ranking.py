@@ -1,11 +1,12 @@
-"""One order of items for one query, or for several pictures that ask together.
+"""One order of items for one query, or for several pictures, or for words and vectors together.
 
 The order is the same however it is paged: its first items do not depend on how many are wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastretrieve._common.metric import is_distance
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.lookup.matches import FoundIn
 from fastretrieve.gallery.lookup.recommending import diverse
 
 Fusion: TypeAlias = Literal["best", "ranks"]
@@ -29,6 +31,7 @@ class Place(NamedTuple):
     score: float  # with the picture that found it
     found_by: int  # 0: the query; i: the i-th of the other pictures
     value: float  # by which the order goes, the larger the better
+    found_in: FoundIn = "vectors"
 
 
 class Order(NamedTuple):
@@ -36,6 +39,7 @@ class Order(NamedTuple):
 
     fusion: Fusion = "best"
     diversity: float = 0.0
+    words: Sequence[int] | None = None  # the items in which words are written, best first
 
 
 def check_diversity(diversity: float) -> None:
@@ -58,6 +62,8 @@ def ranked(
     """
     asking = _Asking(index, vectors, where, leave_out)
     best = asking.by_ranks if order.fusion == "ranks" and len(vectors) > 1 else asking.by_best
+    if order.words is not None:
+        best = partial(asking.with_words, best, order.words)
     if order.diversity == 0:
         return best(offset + k)[offset:]
     first, last = offset // BLOCK * BLOCK, -(-(offset + k) // BLOCK) * BLOCK
@@ -78,6 +84,21 @@ def _varied(index: Any, places: list[Place], diversity: float) -> list[Place]:
         is_similarity=True,
     )
     return [places[i] for i in picked]
+
+
+def _reciprocal_ranks(lists: Sequence[Sequence[int]]) -> dict[int, float]:
+    """The sum of the reciprocal ranks of each item in lists of items, best first."""
+    sums: dict[int, float] = {}
+    for listed in lists:
+        for rank, item_id in enumerate(listed, FIRST_RANK + 1):
+            sums[item_id] = sums.get(item_id, 0.0) + 1 / rank
+    return sums
+
+
+def _behind(places: Sequence[Place]) -> list[Place]:
+    """Places in their order, behind all that are in a list."""
+    first = FIRST_RANK + LISTED + 1
+    return [place._replace(value=1 / rank) for rank, place in enumerate(places, first)]
 
 
 class _Asking(NamedTuple):
@@ -109,21 +130,43 @@ class _Asking(NamedTuple):
         """The ``n`` items with the largest sums of reciprocal ranks; after those that any picture
         has among its nearest, the query's own next ones.
         """
-        sums: dict[int, float] = {}
+        rows = self._nearest(self.vectors, LISTED)
         found: dict[int, tuple[int, int, float]] = {}  # rank, picture, score
-        for picture, row in enumerate(self._nearest(self.vectors, LISTED)):
+        for picture, row in enumerate(rows):
             for rank, (item_id, score) in enumerate(row, 1):
-                sums[item_id] = sums.get(item_id, 0.0) + 1 / (FIRST_RANK + rank)
                 found[item_id] = min(
                     found.get(item_id, (rank, picture, score)), (rank, picture, score)
                 )
+        sums = _reciprocal_ranks([[item_id for item_id, _ in row] for row in rows])
         fused = [Place(i, found[i][2], found[i][1], value) for i, value in sums.items()]
         fused.sort(key=lambda place: (-place.value, place.item_id))
         if len(fused) < n:
             (row,) = self._nearest(self.vectors[:1], n)
-            rest = [pair for pair in row if pair[0] not in sums]
-            last = FIRST_RANK + LISTED
-            fused += [Place(*pair, 0, 1 / (last + i)) for i, pair in enumerate(rest, 1)]
+            fused += _behind([Place(*pair, 0, 0.0) for pair in row if pair[0] not in sums])
+        return fused[:n]
+
+    def with_words(
+        self, best: Callable[[int], list[Place]], words: Sequence[int], n: int
+    ) -> list[Place]:
+        """The ``n`` items with the largest sums of reciprocal ranks in two lists: the nearest by
+        their vectors, and those in which words are written. Then the next nearest ones.
+
+        Each has the score of its vector.
+        """
+        near = {place.item_id: place for place in best(LISTED)}
+        said = [item_id for item_id in words if item_id not in self.leave_out][:LISTED]
+        far = np.array([item_id for item_id in said if item_id not in near], np.int64)
+        places = dict(near)
+        if len(far):
+            others = self._replace(where=far).by_best(len(far))
+            places |= {place.item_id: place._replace(found_in="words") for place in others}
+        for item_id in {*near} & {*said}:
+            places[item_id] = places[item_id]._replace(found_in="both")
+        sums = _reciprocal_ranks([list(near), said])
+        fused = [places[item_id]._replace(value=value) for item_id, value in sums.items()]
+        fused.sort(key=lambda place: (-place.value, place.item_id))
+        if len(fused) < n:
+            fused += _behind([place for place in best(n + len(far)) if place.item_id not in sums])
         return fused[:n]
 
     def _nearest(self, vectors: NDArray[Any], n: int) -> list[list[tuple[int, float]]]:

@@ -73,6 +73,14 @@ class Authorizer:
         return False
 
 
+def stop_late(connection: sqlite3.Connection, seconds: float, patience: float) -> None:
+    """Interrupt what takes more seconds of a processor, or so many by the clock."""
+    used, waited = time.thread_time() + seconds, time.monotonic() + patience
+    connection.set_progress_handler(
+        lambda: time.thread_time() > used or time.monotonic() > waited, STEPS
+    )
+
+
 def run(connection: sqlite3.Connection, job: dict[str, Any]) -> dict[str, Any]:
     """The ids as text, or the error, and the generation in which this was true."""
     guard = Authorizer()
@@ -80,11 +88,8 @@ def run(connection: sqlite3.Connection, job: dict[str, Any]) -> dict[str, Any]:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("BEGIN")
     (generation,) = connection.execute("SELECT generation FROM state").fetchone()
-    used, waited = time.thread_time() + job["seconds"], time.monotonic() + job["patience"]
     connection.set_authorizer(guard)
-    connection.set_progress_handler(
-        lambda: time.thread_time() > used or time.monotonic() > waited, STEPS
-    )
+    stop_late(connection, job["seconds"], job["patience"])
     try:
         (text,) = connection.execute(job["statement"]).fetchone()
     except (MemoryError, sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:

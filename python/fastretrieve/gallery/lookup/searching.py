@@ -15,17 +15,18 @@ from fastretrieve._common.arguments import whole
 from fastretrieve._common.metric import is_distance
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.lookup import finding, grouping, ranking, recommending
+from fastretrieve.gallery.lookup import finding, grouping, ranking, recommending, wordsearch
 from fastretrieve.gallery.lookup.cluster_results import Clustering
 from fastretrieve.gallery.lookup.clusters import Within
 from fastretrieve.gallery.lookup.conditions import Filter, Where
 from fastretrieve.gallery.lookup.matches import Match, Matches, Seconds
 from fastretrieve.gallery.lookup.opened import Opened
-from fastretrieve.gallery.lookup.queries import Query
+from fastretrieve.gallery.lookup.queries import Query, worded_query
 from fastretrieve.gallery.lookup.questions import plain, question, tasted
 from fastretrieve.gallery.lookup.ranking import Order
 from fastretrieve.gallery.lookup.recommending import Label
 from fastretrieve.gallery.lookup.regions import Region
+from fastretrieve.gallery.lookup.words import Words, WordsError, checked_words
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import parts
 from fastretrieve.gallery.store.items import Item
@@ -44,6 +45,9 @@ def search(
     opened: Opened,
     query: Any,
     *,
+    text: Any,
+    weight: float,
+    hybrid: bool,
     k: int,
     where: Where,
     offset: int,
@@ -56,10 +60,20 @@ def search(
 ) -> Matches:
     """The ``k`` nearest items after the first ``offset``."""
     ranking.check_diversity(diversity)
+    if hybrid and text is None:
+        raise WordsError(
+            'hybrid=True searches with words in two ways, so it needs them: text="a red boot"'
+        )
     stay = Within(within, opened.clusters)
     began = _now(opened)
     asked, vectors, drawn = question(
-        opened, query, imagine=imagine, translate=translate, region=region
+        opened,
+        query,
+        text=text,
+        weight=weight,
+        imagine=imagine,
+        translate=translate,
+        region=region,
     )
     encoded = _now(opened)
     found = _nearest(
@@ -71,17 +85,44 @@ def search(
         leave_out=[] if include_self or asked.item_id is None else [asked.item_id],
         order=Order(drawn.fusion, diversity),
         within=stay,
+        words=text if hybrid else None,
     )
     seconds = _seconds(began, encoded)
-    return _matches(opened, found, asked, seconds, cluster=stay.cluster, imagined=drawn.pictures)
+    return _matches(
+        opened,
+        found,
+        asked,
+        seconds,
+        cluster=stay.cluster,
+        imagined=drawn.pictures,
+        hybrid=hybrid,
+    )
 
 
-def nearest_clusters(opened: Opened, query: Any, *, k: int) -> Clustering:
-    """The clusters whose centres are nearest to a query."""
-    k = whole(k, "k")
-    asked = plain(opened, query)
+def find(opened: Opened, text: Any, *, k: int, where: Where, offset: int, within: Any) -> Matches:
+    """The ``k`` items after the first ``offset`` whose written words fit best."""
+    words, stay = Words(checked_words(text), None), Within(within, opened.clusters)
+    k = _checked_page(k, offset)
+    began = _now(opened)
     with opened.view() as view:
-        found = opened.clusters.nearest(asked.vector, view, k=k)
+        mask = stay.narrowed(opened.conditions.mask(where, view), None, view)
+        hits = wordsearch.ranked(view, words.text, mask=mask, joined="AND")
+        ids, scores = (part[offset : offset + k].tolist() for part in hits)
+        items = db.fetch_all(view.connection, ids)
+    found = [
+        Match(item, score, finding.path_of(opened.storage, item), found_in="words")
+        for item, score in zip(items, scores, strict=True)
+    ]
+    asked = worded_query(words, np.zeros(0))
+    return _matches(opened, found, asked, _seconds(began, began), cluster=stay.cluster)
+
+
+def nearest_clusters(opened: Opened, query: Any, *, text: Any, weight: float, k: int) -> Clustering:
+    """The clusters whose centres are nearest to a query, to words, or to both."""
+    k = whole(k, "k")
+    asked, vectors, _ = question(opened, query, text=text, weight=weight)
+    with opened.view() as view:
+        found = opened.clusters.nearest(vectors[0], view, k=k)
     modality = opened.storage.manifest.modality
     return Clustering(found, modality=modality, query=asked.picture, title=asked.title)
 
@@ -168,7 +209,8 @@ def _head(opened: Opened, asked: Query, content: Any) -> dict[str, float] | None
         return None
     if asked.item_id is not None:
         item = finding.item(storage, asked.item_id)
-        content, _ = queries.content(parts.item_file(storage.folder, item.path))
+        asked_for = item.text or parts.item_file(storage.folder, item.path)
+        content, _ = queries.content(asked_for)
     return queries.probabilities(content)
 
 
@@ -190,6 +232,16 @@ def _seconds(began: _Moment, encoded: _Moment) -> Seconds:
     return Seconds(encoded.at - began.at - loading, time.perf_counter() - encoded.at, loading)
 
 
+def _checked_page(k: int, offset: int) -> int:
+    """How many items are wanted, unless that page cannot be."""
+    k = whole(k, "k")
+    if not 0 <= offset <= MAX_RESULTS - k:
+        raise GalleryError(
+            f"offset is at least 0, and k + offset at most {MAX_RESULTS}; got {offset}, k={k}"
+        )
+    return k
+
+
 def _nearest(
     opened: Opened,
     vectors: NDArray[Any],
@@ -200,17 +252,16 @@ def _nearest(
     leave_out: list[int],
     order: Order = Order(),  # noqa: B008  (never changed)
     within: Within | None = None,
+    words: str | None = None,
 ) -> list[Match]:
-    """Items for one vector, or for those [n, dim] of several pictures."""
-    k = whole(k, "k")
-    if not 0 <= offset <= MAX_RESULTS - k:
-        raise GalleryError(
-            f"offset is at least 0, and k + offset at most {MAX_RESULTS}; got {offset}, k={k}"
-        )
+    """Items for one vector, or for those [n, dim] of several pictures; for written words, too."""
+    k = _checked_page(k, offset)
     with opened.view() as view:
         mask = opened.conditions.mask(where, view)
         if within is not None:
             mask = within.narrowed(mask, vectors[0], view)
+        if words is not None:
+            order = order._replace(words=wordsearch.listed(view, words, mask=mask))
         places = ranking.ranked(
             view.index,
             np.atleast_2d(vectors),
@@ -222,7 +273,13 @@ def _nearest(
         )
         items = db.fetch_all(view.connection, [place.item_id for place in places])
     return [
-        Match(item, place.score, finding.path_of(opened.storage, item), place.found_by)
+        Match(
+            item,
+            place.score,
+            finding.path_of(opened.storage, item),
+            place.found_by,
+            place.found_in,
+        )
         for item, place in zip(items, places, strict=True)
     ]
 
@@ -235,6 +292,7 @@ def _matches(
     *,
     cluster: int | None = None,
     imagined: Sequence[Image.Image] = (),
+    hybrid: bool = False,
 ) -> Matches:
     return Matches(
         found,
@@ -245,4 +303,6 @@ def _matches(
         cluster=cluster,
         imagined=imagined,
         translation=asked.translation,
+        words=asked.words,
+        hybrid=hybrid,
     )

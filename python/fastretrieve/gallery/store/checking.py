@@ -9,16 +9,16 @@ from typing import Any
 from fastretrieve._common.progress import Progress
 from fastretrieve.encoders import EncoderError
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import access, clusters, locking, parts, schema
-from fastretrieve.gallery.store.items import FIXED_COLUMNS
+from fastretrieve.gallery.store import access, clusters, locking, parts, schema, written
+from fastretrieve.gallery.store.items import FIXED_COLUMNS, WORDS, words_path
 from fastretrieve.gallery.store.storage import Storage
 
 SHOWN = 20  # faults of one kind
-_PATH, _DELETED = FIXED_COLUMNS.index("path"), FIXED_COLUMNS.index("deleted")
+_PATH, _CAPTION, _DELETED = map(FIXED_COLUMNS.index, ("path", "caption", "deleted"))
 
 
-def check(storage: Storage, progress: Progress | None = None) -> list[str]:
-    """Everything that is wrong with the files of a gallery."""
+def check(storage: Storage, progress: Progress | None = None, *, words: bool = True) -> list[str]:
+    """Everything that is wrong with the files of a gallery; ``words`` looks at their index, too."""
     faults = parts.faults(storage.folder)
     try:
         saved = storage.saved_encoder()
@@ -34,7 +34,9 @@ def check(storage: Storage, progress: Progress | None = None) -> list[str]:
     except (GalleryError, sqlite3.Error) as error:
         return [*faults, str(error)]
     faults += found
-    return faults if found else faults + (_parted(storage) or _clustered(storage))
+    return (
+        faults if found else faults + (_parted(storage) or _clustered(storage) + _worded(storage))
+    )
 
 
 def _database(storage: Storage) -> list[str]:
@@ -56,10 +58,14 @@ def _database(storage: Storage) -> list[str]:
 
 
 def _unkept(storage: Storage, row: Sequence[Any]) -> str | None:
-    """Whether the file of an item would lie elsewhere than it may."""
+    """Whether the file of an item would lie elsewhere than it may, or its words are others."""
     path, is_gone = row[_PATH], row[_DELETED] != 0
     if path.startswith("/") or (not path and is_gone):  # one that is being forgotten has no path
         return None
+    if path.startswith(WORDS):
+        text = row[_CAPTION]
+        is_whole = text is not None and words_path(text) == path
+        return None if is_whole else "its words are not those that were added; remove it"
     try:
         parts.item_file(storage.folder, path)
     except GalleryError as error:
@@ -90,6 +96,12 @@ def _clustered(storage: Storage) -> list[str]:
             return clusters.faults(view.connection, view.index)
     except GalleryError as error:
         return [str(error)]
+
+
+def _worded(storage: Storage) -> list[str]:
+    """What is wrong with the index of words."""
+    with storage.database.snapshot() as connection:
+        return written.faults(connection)
 
 
 def refuse_torn_copy(storage: Storage) -> None:

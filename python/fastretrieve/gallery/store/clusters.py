@@ -146,8 +146,7 @@ def replace(
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cluster'").fetchone() is None:
         for statement in schema.CLUSTERS.values():
             connection.execute(statement)
-        # Versions that know no clusters would not let them follow changes.
-        connection.execute(f"PRAGMA user_version = {db.SCHEMA_VERSION}")
+        db.require_version(connection, db.CLUSTERS_VERSION)
     connection.execute("DELETE FROM cluster_of")
     connection.execute("DELETE FROM cluster")
     points = np.asarray(centres.get(centres.ids), "<f4") if len(centres) else ()

@@ -24,7 +24,8 @@ from fastretrieve.gallery.store.items import FIXED, FIXED_COLUMNS, Item, Known, 
 
 FILE = parts.DATABASE
 FIRST_VERSION = 1
-SCHEMA_VERSION = 2  # of galleries that keep clusters
+CLUSTERS_VERSION = 2  # of galleries that keep clusters
+WORDS_VERSION = SCHEMA_VERSION = 3  # of galleries whose words are indexed
 MAX_COLUMNS = 400
 
 _SCHEMA = f"""
@@ -192,6 +193,14 @@ def newest_id(connection: sqlite3.Connection) -> int:
 
 
 # --- writing: inside a transaction of the one writer ----------------------------------------------
+
+
+def require_version(connection: sqlite3.Connection, version: int) -> None:
+    """Let versions of fastretrieve say that they are too old which would not keep in step what
+    came with this version of the schema.
+    """
+    (present,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {max(version, present)}")
 
 
 def add_columns(connection: sqlite3.Connection, names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from fastretrieve.encoders.errors import EncoderError
-from fastretrieve.gallery.store import clusters
+from fastretrieve.gallery.store import clusters, written
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.storage import Storage
 
@@ -34,6 +34,7 @@ def info(storage: Storage) -> dict[str, Any]:
             "columns": db.columns(connection),
             "labels": _checked(labels),
             "clusters": clusters.count(connection),
+            "words_of": written.count(connection),  # items; None where no words are indexed
             "generation": db.generation(connection),
             "index_files": len(listed),
             "index_bytes": sum(file.n_bytes for file in listed),

@@ -9,7 +9,8 @@ next writer takes them:
 2. Each index file that holds one of their vectors is written anew without it.
 3. Centres of clusters, which are means of vectors, become the means of those that stay.
 4. Pictures that no row names are removed.
-5. The rows are deleted; the database is written anew (VACUUM), and its log is cut to nothing.
+5. The rows are deleted, and the index of words is made anew, since FTS5 keeps deleted words for a
+   while; the database is written anew (VACUUM), and its log is cut to nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from fastretrieve._common.atomic import replacing
 from fastretrieve._common.progress import Progress
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import clustering, connections, parts
+from fastretrieve.gallery.store import clustering, connections, parts, written
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store.items import FIXED_COLUMNS, quoted
 from fastretrieve.gallery.store.writing import Writer
@@ -77,6 +78,8 @@ def finish(writer: Writer, progress: Progress | None = None) -> Forgotten:
     with writer.transaction():
         connection.execute(f"DELETE FROM item WHERE id IN ({chosen})")
         db.count_erasure(connection)
+    if written.is_kept(connection):
+        written.rebuild(connection)
     connection.execute("VACUUM")
     if connections.cut_log(connection, patience=PATIENCE):
         marker.unlink()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -37,6 +38,8 @@ FIXED = {
 }
 FIXED_COLUMNS = tuple(FIXED)
 MAX_INTEGER = 2**63 - 1  # that SQLite holds
+WORDS = "words/"  # begins the path of a text; the rest is its SHA-256, and the caption is the text
+_SHOWN = 200  # characters of a text in a table
 _OWN_NAMES = frozenset({*FIXED_COLUMNS, "rowid", "oid", "_rowid_"})
 
 
@@ -59,15 +62,28 @@ class Item(NamedTuple):
     deleted: bool
 
     @property
+    def text(self) -> str | None:
+        """The words of an item that is a text, else None."""
+        return self.caption if self.path.startswith(WORDS) else None
+
+    @property
     def origin(self) -> str:
-        """Where it came from: a path or a URL, or its number if it came without a file."""
+        """Where it came from: a path or a URL, or its number if it came without a file; a text
+        says itself.
+        """
+        if self.text is not None:
+            return one_line(self.text)
         if self.url is not None:
             return self.url
         return self.path if os.path.isabs(self.path) else f"item {self.id}"
 
     @property
     def name(self) -> str:
-        """The last part of its origin, for a caption; of a URL without what may be secret in it."""
+        """The last part of its origin, for a caption; of a URL without what may be secret in it; of
+        a text the file and the line that it came from.
+        """
+        if self.text is not None:
+            return str(self.metadata.get("source") or f"item {self.id}")
         if self.url is None:
             return Path(self.origin).name
         parts = urlsplit(self.url)
@@ -75,7 +91,7 @@ class Item(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return self._asdict()
+        return self._asdict() if self.text is None else {**self._asdict(), "text": self.text}
 
 
 class Known(NamedTuple):
@@ -101,6 +117,21 @@ def as_item(row: Sequence[Any], names: Sequence[str]) -> Item:
         metadata=dict(zip(names, row[len(FIXED_COLUMNS) :], strict=True)),
         deleted=bool(fixed["deleted"]),
     )
+
+
+def words_path(text: str) -> str:
+    """What the path of an item says that is this text."""
+    return f"{WORDS}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def one_line(text: str) -> str:
+    """The beginning of a text, for a line of a table.
+
+    >>> one_line("a red\\nboot"), len(one_line("boot " * 100))
+    ('a red boot', 200)
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * _SHOWN]).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
 
 
 def quoted(name: str) -> str:

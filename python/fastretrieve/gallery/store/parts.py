@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fastretrieve.gallery.errors import GalleryError
+from fastretrieve.gallery.store.items import WORDS
 
 MANIFEST = "gallery.json"
 ENCODER = "encoder"
@@ -107,6 +108,8 @@ def item_file(gallery: Path, path: str) -> Path:
     """
     if os.path.isabs(path):
         return Path(path)
+    if path.startswith(WORDS):
+        raise GalleryError(f"a text has no file: {gallery / DATABASE} holds its words, item.text")
     steps = PurePosixPath(path).parts
     if len(steps) < 2 or steps[0] != PICTURES or ".." in steps or "\0" in path:
         raise GalleryError(
@@ -125,8 +128,10 @@ def item_file(gallery: Path, path: str) -> Path:
 
 def item_path(gallery: Path, path: str) -> Path:
     """As ``item_file``, but a path that leaves the gallery becomes one at which nothing can be, so
-    that one bad item does not take the others of an answer along.
+    that one bad item does not take the others of an answer along. Texts are in the database.
     """
+    if path.startswith(WORDS):
+        return gallery / DATABASE
     try:
         return item_file(gallery, path)
     except GalleryError:

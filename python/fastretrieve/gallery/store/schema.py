@@ -33,8 +33,40 @@ CLUSTERS = {  # clusters.py
     ),
     ("index", "cluster_members"): "CREATE INDEX cluster_members ON cluster_of (number)",
 }
-# Galleries get them with their first table of metadata, and with their first clusters.
-_OPTIONAL = {("table", "column_of"): COLUMN_NAMES, **CLUSTERS}
+# The index of words (written.py): what it is made of, and two tables of SQLite's FTS5.
+WRITTEN = (
+    "CREATE TABLE written (item INTEGER PRIMARY KEY, name TEXT, label TEXT, caption TEXT, "
+    "more TEXT, long TEXT)"
+)
+_CONTENT = "content='written', content_rowid='item'"
+WORD_TABLES = {
+    # ``spelling.py`` puts spaces between words and folds them, so that nothing is left to do.
+    "words": (
+        f"CREATE VIRTUAL TABLE words USING fts5(name, label, caption, more, {_CONTENT}, "
+        "tokenize=\"unicode61 remove_diacritics 0 categories 'L* M* N* P* S* Co'\")"
+    ),
+    "pieces": f"CREATE VIRTUAL TABLE pieces USING fts5(long, {_CONTENT}, tokenize='trigram')",
+}
+# The tables in which FTS5 keeps its own, as all its versions make them.
+SHADOWS = {
+    "data": "CREATE TABLE '{}_data'(id INTEGER PRIMARY KEY, block BLOB)",
+    "idx": "CREATE TABLE '{}_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+    "docsize": "CREATE TABLE '{}_docsize'(id INTEGER PRIMARY KEY, sz BLOB)",
+    "config": "CREATE TABLE '{}_config'(k PRIMARY KEY, v) WITHOUT ROWID",
+}
+WORDS = {("table", name): sql for name, sql in WORD_TABLES.items()} | {
+    ("table", f"{name}_{part}"): sql.format(name)
+    for name in WORD_TABLES
+    for part, sql in SHADOWS.items()
+}
+# Galleries get them with their first table of metadata, their first clusters, and when they are
+# first changed.
+_OPTIONAL = {
+    ("table", "column_of"): COLUMN_NAMES,
+    **CLUSTERS,
+    ("table", "written"): WRITTEN,
+    **WORDS,
+}
 _KNOWN: set[tuple[type, ...]] = set()  # rows of these types have been looked at
 
 
@@ -53,8 +85,11 @@ def stranger(connection: sqlite3.Connection, script: str) -> str | None:
             return f"no {each[0]} {each[1]}"
         if found[each] != wanted.get(each, _OPTIONAL.get(each)):
             return f"another {each[0]} {each[1][:80]!r}"
-    if 0 < sum(each in found for each in CLUSTERS) < len(CLUSTERS):
-        return "one part of its clusters without the others"
+    for what, parts in (("clusters", CLUSTERS), ("index of words", WORDS)):
+        if 0 < sum(each in found for each in parts) < len(parts):
+            return f"one part of its {what} without the others"
+    if ("table", "written") in found and ("table", "words") not in found:
+        return "words of its items without an index of them"
     return None
 
 
@@ -96,12 +131,15 @@ def wrong_value(row: Sequence[Any]) -> str | None:
 
 
 def wrong_listed(row: Sequence[Any]) -> bool:
-    """Whether (id, key, path, url, ...numbers) holds a value of a type that we never write."""
-    _, key, path, url, *numbers = row
+    """Whether (id, key, path, url, caption, ...numbers) holds a value of a type that we never
+    write.
+    """
+    _, key, path, url, caption, *numbers = row
     return not (
         isinstance(key, str)
         and isinstance(path, str)
         and isinstance(url, (str, _NONE))
+        and isinstance(caption, (str, _NONE))
         and all(isinstance(number, (int, float, _NONE)) for number in numbers)
     )
 

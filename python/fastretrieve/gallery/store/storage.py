@@ -28,7 +28,7 @@ from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.protocol import Encoder
 from fastretrieve.encoders.saved import files
 from fastretrieve.gallery.errors import GalleryError
-from fastretrieve.gallery.store import connections, forgetting, locking, parts
+from fastretrieve.gallery.store import connections, forgetting, locking, parts, written
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import manifest as manifests
 from fastretrieve.gallery.store import vectors as vector_files
@@ -98,6 +98,7 @@ class Storage:
             connection, forks = self.database.connect(write=True), n_forks()
             try:
                 self.vectors.sweep(db.index_files(connection))
+                written.prepare(connection)
                 writer = Writer(self.folder, self.vectors, connection)
                 forgetting.finish(writer)
                 yield writer

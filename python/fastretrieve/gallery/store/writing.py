@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastretrieve._common.progress import Progress
-from fastretrieve.gallery.store import clusters
+from fastretrieve.gallery.store import clusters, written
 from fastretrieve.gallery.store import database as db
 from fastretrieve.gallery.store import vectors as vector_files
 from fastretrieve.gallery.store.vectors import Vectors, View
@@ -38,7 +38,8 @@ class Writer:
         """Make one change whole or not at all; returns its number.
 
         ``change(connection, generation)`` writes the items and returns their new vectors. Clusters
-        follow: who is removed leaves, and who has a new vector falls into the nearest.
+        follow: who is removed leaves, and who has a new vector falls into the nearest. The index of
+        words follows every transaction.
         """
         with self.transaction() as generation:
             rows = change(self.connection, generation)
@@ -105,6 +106,7 @@ class Writer:
         try:
             generation = db.generation(self.connection) + 1
             yield generation
+            written.follow(self.connection)
             self.connection.execute("UPDATE state SET generation = ?", (generation,))
             self.connection.execute("COMMIT")
         except BaseException:

@@ -1,6 +1,7 @@
 // Why an item matched: a heat map over the query and one over the item.
 
 import { element, picture } from "./pictures.js";
+import { quoted } from "./words.js";
 
 const HOT = [255, 70, 0, 0.7]; // red, green, blue and how much of them
 const COLD = [24, 28, 44, 0.6];
@@ -25,16 +26,19 @@ function colour(share) {
   return [...mixed, 255 * (hot + cold)];
 }
 
-// Both pictures with their heat, and a sentence; `asked` is {item, file, region, source}.
+// The item, and the picture asked with, with their heat, and a sentence; words alone stand where that
+// picture would. `asked` is {item, file, region, source, words}.
 export async function pairOf(asked, item, call) {
   const path = `api/items/${item.id}/explanation`;
-  const about = asked.region ? { region: asked.region } : {};
+  const about = { ...(asked.region ? { region: asked.region } : {}), ...asked.words };
   let answer;
   if (asked.file) {
     const body = new FormData();
     for (const [name, value] of Object.entries(about)) body.append(name, value);
     body.append("image", asked.file);
     answer = await call(path, { method: "POST", body });
+  } else if (!asked.source) {
+    answer = await call(`${path}/words?${new URLSearchParams(about)}`);
   } else {
     answer = await call(`${path}?${new URLSearchParams({ query: asked.item, ...about })}`);
   }
@@ -43,10 +47,15 @@ export async function pairOf(asked, item, call) {
     [asked.source, answer.query, asked.region?.split(",").map(Number)],
     [`${item.picture}?size=1024`, answer.item, undefined],
   ]) {
+    if (!source) {
+      frames.push(element("p", { className: "said", textContent: quoted(asked.words.text) }));
+      continue;
+    }
     const [frame, image] = picture("");
     image.src = source;
     frames.push(heated(frame, one.heat, part));
   }
   const how = answer.method === "parts" ? "exact parts of the vectors" : "covering parts of the pictures";
-  return [frames, `What matched, by ${how}: ${answer.metric} ${answer.score.toFixed(4)}`];
+  const words = asked.source && asked.words.text ? ` with ${quoted(asked.words.text)} mixed in` : "";
+  return [frames, `What matched${words}, by ${how}: ${answer.metric} ${answer.score.toFixed(4)}`];
 }

@@ -10,9 +10,10 @@ import { chooseRegion, watchRegion } from "./region.js";
 import { fromFields, inAddress, OFF, setUpSwitches, showSwitches, switchedOn } from "./switches.js";
 import { showTranslated } from "./translating.js";
 import { find, forgetOld, keep } from "./uploads.js";
+import { foundIn, isWritten, quoted, said, saying, setUpWords, showWords, SILENT } from "./words.js";
 
 const K = 24;
-const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE }; // nothing is asked
+const FRESH = { upload: null, item: null, name: null, region: null, ...OUTSIDE, ...SILENT }; // nothing is asked
 const NOTHING = { ...FRESH, ...OFF, label: "", filters: [], offset: 0 };
 const $ = (id) => document.getElementById(id);
 const state = { ...NOTHING }; // `upload` is the key of a file in uploads.js
@@ -37,7 +38,7 @@ function conditions() {
 }
 
 function request(signal) {
-  const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()), ...switchedOn(gallery, state) };
+  const fields = { k: K, offset: state.offset, filters: JSON.stringify(conditions()), ...switchedOn(gallery, state), ...saying(gallery, state) };
   if (state.region && (state.upload || state.item)) fields.region = state.region;
   if (state.upload) {
     const body = new FormData();
@@ -47,7 +48,8 @@ function request(signal) {
   }
   const listed = state.walk ? "api/clusters" : `api/clusters/${state.cluster}/items`;
   if (state.walk || state.cluster !== null) return call(`${listed}?${new URLSearchParams(fields)}`, { signal });
-  const path = state.item ? `api/items/${state.item}/similar` : "api/items";
+  const alone = isWritten(gallery, state) ? "api/find" : state.text ? "api/search" : "api/items";
+  const path = state.item ? `api/items/${state.item}/similar` : alone;
   return call(`${path}?${new URLSearchParams(fields)}`, { signal });
 }
 
@@ -78,7 +80,8 @@ function draw(answer, waited) {
   shown = answer.matches ?? [];
   showTranslated(answer.translated);
   showImagined(answer.imagined);
-  for (const item of shown) item.finder = finder(item, answer.imagined);
+  const { hybrid } = switchedOn(gallery, state);
+  for (const item of shown) item.finder = finder(item, answer.imagined) ?? (hybrid ? foundIn(item) : null);
   const cards = answer.clusters?.map((each) => clusterCard(each, openCluster)) ?? shown.map(card);
   $("results").replaceChildren(...cards);
   const n = cards.length;
@@ -89,7 +92,7 @@ function draw(answer, waited) {
   const t = answer.timing ?? {};
   if (answer.clusters) say("Click a cluster to see its items, the most typical first.");
   else if (!n) say("Nothing was found; take a condition away.");
-  else if (t.search_ms === undefined) say("Click an image to find the ones like it.");
+  else if (t.search_ms === undefined) say(`Click ${gallery.modality === "text" ? "a text" : "an image"} to find the ones like it.`);
   else {
     const encoder = t.encode_ms >= 0.05 ? `encoder ${t.encode_ms.toFixed(1)} ms, ` : "";
     say(`${encoder}search ${t.search_ms.toFixed(1)} ms, ${waited.toFixed(0)} ms in all`);
@@ -106,10 +109,10 @@ function card(item, position) {
   const parts = [frame, line, element("span", { className: "name", textContent: item.name, title: item.name })];
   if (item.score !== null) {
     line.append(element("span", { className: "score", textContent: item.score.toFixed(4) }));
-    if (gallery.metric === "cosine") parts.splice(1, 0, bar(item.score));
+    if (gallery.metric === "cosine" && !isWritten(gallery, state)) parts.splice(1, 0, bar(item.score));
   }
   if (item.finder) parts.push(element("span", { className: "finder", textContent: `found by ${item.finder}` }));
-  const search = element("button", { type: "button", className: "card", title: "Find images like this one" }, ...parts);
+  const search = element("button", { type: "button", className: "card", title: "Find the ones like this" }, ...parts);
   search.addEventListener("click", () => searchItem(item));
   const more = element("button", { type: "button", className: "more", textContent: "i", ariaLabel: `About ${item.name}` });
   more.addEventListener("click", () => enlarge(position));
@@ -139,10 +142,11 @@ function enlarge(position) {
   $("large-picture").classList.remove("pair");
   $("large-reason").textContent = "";
   $("large-why").ariaPressed = "false";
-  $("large-why").hidden = !(state.upload || state.item) || gallery.modality !== "image";
+  $("large-why").hidden = !(hasPicture() || (state.text && gallery.words)) || gallery.modality !== "image";
   if (!$("large").open) $("large").showModal();
 }
 
+const hasPicture = () => Boolean(state.upload || state.item);
 const querySource = () => (state.upload ? $("query").src : `api/items/${state.item}/picture?size=1024`);
 
 // Lay the heat over the pair in the dialog, or take it away.
@@ -151,9 +155,10 @@ async function why() {
   if ($("large-why").hidden || !item) return;
   if ($("large-why").ariaPressed === "true") return enlarge(enlarged);
   $("large-why").ariaPressed = "true";
-  $("large-reason").textContent = "Looking at both pictures …";
+  $("large-reason").textContent = "Looking at what matched …";
   try {
-    const [frames, reason] = await pairOf({ ...asked, region: state.region, source: querySource() }, item, call);
+    const source = hasPicture() ? querySource() : null;
+    const [frames, reason] = await pairOf({ ...asked, region: state.region, source, words: saying(gallery, state) }, item, call);
     if (shown[enlarged] !== item || $("large-why").ariaPressed !== "true") return;
     $("large-picture").replaceChildren(...frames);
     $("large-picture").classList.add("pair");
@@ -168,13 +173,16 @@ async function why() {
 // --- what is asked ------------------------------------------------------------------------------
 
 function showAsked() {
-  const isAsked = Boolean(state.upload || state.item);
+  const isAsked = hasPicture();
   if ($("query").src.startsWith("blob:")) URL.revokeObjectURL($("query").src);
-  $("query").hidden = $("asked").hidden = !isAsked;
+  $("query").hidden = !isAsked;
+  $("asked").hidden = !isAsked && !state.text;
   $("hint").hidden = isAsked;
   $("unseen").hidden = true;
-  $("asked-name").textContent = (state.region ? "a part of " : "") + (state.name ?? "");
-  $("choose-part").hidden = gallery.modality !== "image";
+  const named = isAsked ? (state.region ? "a part of " : "") + (state.name ?? "") : null;
+  $("asked-as").textContent = isWritten(gallery, state) ? "Written:" : "Most like";
+  $("asked-name").textContent = [named, state.text && quoted(state.text)].filter((part) => part).join(" and ");
+  $("choose-part").hidden = !isAsked || gallery.modality !== "image";
   $("file").value = ""; // so that the same file can be chosen again
   if (state.upload) $("query").src = URL.createObjectURL(file);
   else if (state.item) $("query").src = `api/items/${state.item}/picture`;
@@ -186,7 +194,7 @@ function address() {
   for (const name of ["upload", "item", "label", "offset", "region"]) if (state[name]) fields.set(name, state[name]);
   if (state.cluster !== null) fields.set("cluster", state.cluster);
   if (state.walk) fields.set("walk", "1");
-  for (const [name, value] of inAddress(state)) fields.set(name, value);
+  for (const [name, value] of [...inAddress(state), ...Object.entries(saying(gallery, state))]) fields.set(name, value);
   if (state.filters.length) fields.set("filters", JSON.stringify(state.filters));
   return fields.size ? `#${fields}` : location.pathname + location.search;
 }
@@ -194,6 +202,7 @@ function address() {
 function showState() {
   showAsked();
   showSwitches(gallery, state);
+  showWords(gallery, state);
   const label = $("label");
   const isKnown = [...label.options].some((option) => option.value === state.label);
   if (!isKnown) label.append(element("option", { value: state.label, textContent: state.label }));
@@ -210,6 +219,8 @@ async function go(changes, remember = true) {
 
 const clear = () => go(FRESH);
 const walk = (where) => go({ ...FRESH, ...where });
+// Words stand beside a picture where the encoder knows words; else they ask alone.
+const askWords = (text) => go({ ...(gallery.words ? OUTSIDE : FRESH), text });
 const choosePart = () => chooseRegion(querySource(), state.region, (region) => go({ region }));
 
 function openCluster(cluster) {
@@ -223,14 +234,15 @@ function searchItem(item) {
 }
 
 async function searchFile(chosen) {
-  if (!chosen) return;
+  if (!chosen || $("drop").hidden) return;
   const most = gallery.upload_bytes;
   if (chosen.type && !chosen.type.startsWith("image/")) return say(`${chosen.name} is no image`, true);
   if (chosen.size > most) return say(`${chosen.name} has ${chosen.size.toLocaleString()} bytes, at most ${most.toLocaleString()} go`, true);
   const before = [{ ...state }, file];
   file = chosen;
   const upload = await keep(chosen);
-  const found = await go({ ...FRESH, upload, name: chosen.name }, false);
+  const words = gallery.words ? { text: state.text, weight: state.weight } : {};
+  const found = await go({ ...FRESH, ...words, upload, name: chosen.name }, false);
   if (found) history.pushState(null, "", address());
   if (found !== false || state.upload !== upload) return;
   Object.assign(state, before[0]); // it was refused: what was there before is still there
@@ -241,7 +253,7 @@ async function searchFile(chosen) {
 async function fromAddress() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const whole = (name) => Math.max(0, Math.trunc(Number(fields.get(name)))) || 0;
-  const asked = { ...NOTHING, ...fromFields(fields), walk: fields.has("walk"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
+  const asked = { ...NOTHING, ...fromFields(fields), ...said(fields), walk: fields.has("walk"), item: whole("item") || null, label: fields.get("label") ?? "", offset: whole("offset") };
   try {
     asked.filters = JSON.parse(fields.get("filters") ?? "[]");
     if (!Array.isArray(asked.filters)) asked.filters = [];
@@ -328,7 +340,11 @@ function pressed(event) {
     why();
   } else if (event.key === "n" && !$("next").disabled) page(1);
   else if (event.key === "p" && !$("previous").disabled) page(-1);
-  else if (event.key === "Escape" && (state.upload || state.item || state.walk || state.cluster !== null)) clear();
+  else if (event.key === "Escape" && (hasPicture() || state.text || state.walk || state.cluster !== null)) clear();
+  else if (event.key === "/") {
+    event.preventDefault(); // or it is typed there
+    $("text").select();
+  }
   else moveFocus(event);
 }
 
@@ -344,7 +360,12 @@ async function start() {
       if (name === "drop") searchFile(event.dataTransfer.files[0]);
     });
   }
-  document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
+  document.addEventListener("paste", (event) => {
+    const [pasted] = event.clipboardData.files;
+    const words = event.target.matches("input, select") ? "" : event.clipboardData.getData("text").trim();
+    if (pasted) searchFile(pasted);
+    else if (words) askWords(words.slice(0, $("text").maxLength));
+  });
   document.addEventListener("keydown", pressed);
   for (const id of ["home", "clear"]) $(id).addEventListener("click", clear);
   $("choose-part").addEventListener("click", choosePart);
@@ -379,6 +400,7 @@ async function start() {
   try {
     const facts = (gallery = await call("api/gallery"));
     setUpSwitches(facts, go);
+    setUpWords(facts, askWords, go);
     document.title = `${facts.name} · fastretrieve`;
     $("title").textContent = facts.name;
     $("walk").hidden = !facts.clusters;

@@ -1,6 +1,8 @@
 // The switches of a search, all in one place: what each is called in the state and the address, what
 // the API is told where it is on, and when it is offered.
 
+import { isWritten } from "./words.js";
+
 const $ = (id) => document.getElementById(id);
 const isAsked = (state) => Boolean(state.upload || state.item);
 
@@ -8,7 +10,8 @@ const SWITCHES = {
   imagine: { box: "imagine", label: "imagine-switch", value: "true", isOffered: (facts, state) => facts.imagines > 0 && isAsked(state) },
   // Items of the gallery are in its style already.
   translate: { box: "translating", label: "translate", value: "true", isOffered: (facts, state) => facts.translates && Boolean(state.upload) },
-  within: { box: "stay", label: "stay-switch", value: "cluster", isOffered: (facts) => facts.clusters > 0 },
+  within: { box: "stay", label: "stay-switch", value: "cluster", isOffered: (facts, state) => facts.clusters > 0 && !isWritten(facts, state) },
+  hybrid: { box: "hybrid", label: "hybrid-switch", value: "true", isOffered: (facts, state) => facts.words && facts.finds && Boolean(state.text) },
 };
 const NAMES = Object.keys(SWITCHES);
 
@@ -32,7 +35,7 @@ export function showSwitches(facts, state) {
 
 // The switches that are on, as fields of a request.
 export function switchedOn(facts, state) {
-  const isOn = (name) => state[name] && isAsked(state) && SWITCHES[name].isOffered(facts, state);
+  const isOn = (name) => state[name] && (isAsked(state) || state.text) && SWITCHES[name].isOffered(facts, state);
   return Object.fromEntries(NAMES.filter(isOn).map((name) => [name, SWITCHES[name].value]));
 }
 
