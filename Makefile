@@ -14,8 +14,8 @@ RESULTS := benchmarks/results
 # Kernels for seven architectures take nvcc minutes. By default they are built only if there is a GPU.
 export FR_CUDA ?= $(if $(shell nvidia-smi -L 2>/dev/null),AUTO,OFF)
 
-EXTRAS_demo := serve,pretrained
-EXTRAS_test := test,bench,plot,pretrained,video,parquet
+EXTRAS_demo := serve,pretrained,text
+EXTRAS_test := test,bench,plot,pretrained,text,video,parquet
 EXTRAS_bench := bench,plot,pretrained
 EXTRAS_dev := $(EXTRAS_test),dev
 
