@@ -307,11 +307,10 @@ def measure_fashion(chosen: argparse.Namespace) -> dict[str, Any]:
     for seed in chosen.seeds:
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(PHRASES))
-        picked = rng.permutation(20_000)[:KNOWN] if seed else np.arange(KNOWN)
         texts = [
-            [PHRASES[order[rng.integers(5)]].format(NAMES[label])] for label in data.labels[picked]
+            [PHRASES[order[rng.integers(5)]].format(NAMES[label])] for label in data.labels[:KNOWN]
         ]
-        known = open_dataset(data.items[picked], columns={"caption": texts})
+        known = open_dataset(data.items[:KNOWN], columns={"caption": texts})
         asked = [(phrase, name) for phrase in order[5:] for name in range(len(NAMES))]
         ways = {"conse": untrained}
         for name, image in towers.items():
