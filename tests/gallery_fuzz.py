@@ -104,7 +104,10 @@ def _schema(folder: Path, chance: random.Random) -> None:
         "PRAGMA user_version = 7", "PRAGMA journal_mode = DELETE", "CREATE TABLE other (x)",
         "CREATE TRIGGER t AFTER UPDATE ON state BEGIN UPDATE state SET generation = -9; END",
         "INSERT INTO state VALUES (2, 1)", "DELETE FROM item WHERE id = 3",
-        "UPDATE sqlite_sequence SET seq = 9223372036854775807",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807", "DROP TABLE written",
+        "UPDATE words_data SET block = randomblob(length(block))", "DELETE FROM pieces_idx",
+        "UPDATE written SET long = randomblob(9)", "DELETE FROM words_config",
+        "UPDATE pieces_data SET block = zeroblob(100000) WHERE id = 10", "DROP TABLE pieces_data",
     )  # fmt: skip
     _run(folder, chance.choice(statements), ())
 
@@ -144,6 +147,7 @@ def outcomes(path: Path) -> list[str]:
         lambda: [repr(item.name) + item.origin for item in gallery.items()],
         lambda: gallery.items([("width", ">", 3)]),
         lambda: gallery.unreadable(),
+        lambda: json.dumps(gallery.find("a OR png NOT 00003").to_dict()),
         lambda: gallery.duplicates(0.5, progress=False),
         lambda: gallery.evaluate(),
         lambda: gallery.copy(path.with_name("copied"), progress=False).close(),

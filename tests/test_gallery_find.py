@@ -239,8 +239,8 @@ def test_any_text_is_searched_or_refused_with_a_sentence(
 
 @pytest.mark.parametrize(
     "text",
-    ["(" * 50_000 + "a" + ")" * 50_000, "NOT " * 25_000 + "a", "a " * 9_000, '"' * 100_000,
-     "a" * 100_000, "a OR (" * 5_000, "靴" * 100_000, "\0" * 100_000, "a*" * 50_000],
+    ["(" * 20_000 + "a" + ")" * 20_000, "NOT " * 25_000 + "a", "a " * 3_000, '"' * 30_000,
+     "a" * 30_000, "a OR (" * 1_000, "靴" * 30_000, "\0" * 30_000, "a*" * 20_000],
 )  # fmt: skip
 def test_long_texts_are_refused_and_take_no_stack(gallery: Gallery, text: str) -> None:
     with pytest.raises(WordsError, match="characters; at most"):

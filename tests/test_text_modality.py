@@ -143,6 +143,18 @@ def test_texts_in_memory(tmp_path: Path) -> None:
     assert list(texts([str(path)])) == [str(path)]  # a str is the words
 
 
+def test_pairs_of_texts(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("a,b\na boot,footwear\nthe sea,ocean\n,nothing\na boot, a shoe\n")
+    data = texts(path, pairs=("a", "b"))
+    assert list(data) == ["a boot", "footwear", "the sea", "ocean", "a shoe"]
+    assert data.labels.tolist() == [0, 0, 1, 1, 0]
+    assert data.classes == ("a boot", "the sea")
+    assert reasons(data) == {"p.csv:4": "no texts in a and b"}
+    both = texts((["a boot", "the sea"], ["footwear", "ocean"]), pairs=True)
+    assert (list(both), both.labels.tolist()) == (list(data)[:4], [0, 0, 1, 1])
+
+
 HOSTILE = {
     "a path and a text": (
         lambda p: [p / "a.txt", "b"],

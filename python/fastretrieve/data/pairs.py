@@ -1,7 +1,7 @@
 """Pairs as a data set: both members of a pair have the same class, the pair.
 
-A pair comes from a row of a table with two paths, from two folders with equal names, or from two
-lists. An item that belongs to several pairs comes once, and these pairs are one class.
+A pair comes from a row of a table with two paths or texts, from two folders with equal names, or
+from two lists. An item that belongs to several pairs comes once, and these pairs are one class.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from fastretrieve.data.dataset import Dataset, encode_labels
 from fastretrieve.data.errors import DataError, Skipped, readable
 from fastretrieve.data.modalities import Modality, kind_of
 from fastretrieve.data.rows import TableRows
-from fastretrieve.data.sources import Files, Memory
+from fastretrieve.data.sources import Files, Memory, Texts
 from fastretrieve.data.tables import TABLE_SUFFIXES
+from fastretrieve.data.texts import fault_of
 
 SIDE = "side"  # the column that says which member an item is
 _STEMS = ("path", "file", "filename", "image")
@@ -95,6 +96,7 @@ def _of_table(path: Path, names: tuple[str, str] | None, modality: Modality) -> 
         raise DataError(
             f"{path} has no two columns of paths ({shown}, ...); say which: pairs=('a', 'b')"
         )
+    is_words = kind_of(modality).is_words
     classes = _Classes()
     sides: list[str] = []
     told: list[dict[str, Any]] = []
@@ -102,14 +104,17 @@ def _of_table(path: Path, names: tuple[str, str] | None, modality: Modality) -> 
     for line, row in TableRows(path):
         both = [row.get(name) for name in given] if not isinstance(row, str) else []
         wrong = [v for v in both if not isinstance(v, str) or not v.strip() or "\0" in v]
+        wrong = wrong or [v for v in both if is_words and fault_of(v)]
         if isinstance(row, str) or wrong:
-            reason = row if isinstance(row, str) else f"no paths in {given[0]} and {given[1]}"
+            what = "texts" if is_words else "paths"
+            reason = row if isinstance(row, str) else f"no {what} in {given[0]} and {given[1]}"
             skipped.append(Skipped(readable(f"{path}:{line}"), readable(reason)))
             continue
         rest = {name: value for name, value in row.items() if name not in given}
         members = []
         for side, value in zip(given, both, strict=True):
-            members.append(classes.put(path.parent / str(value)))
+            item = str(value).strip() if is_words else path.parent / str(value)
+            members.append(classes.put(item))
             if members[-1] == len(sides):
                 sides.append(side)
                 told.append(rest)
@@ -173,7 +178,8 @@ def _of_lists(left: Any, right: Any, modality: Modality) -> Dataset:
     sides = ["a", "b"] * len(left)
     classes = _Classes()
     if all(isinstance(item, (str, os.PathLike)) for item in each):
-        numbers = [classes.put(Path(item)) for item in each]
+        is_words = kind_of(modality).is_words
+        numbers = [classes.put(item if is_words else Path(item)) for item in each]
         firsts = [sides[at] for at in np.unique(numbers, return_index=True)[1]]
         for a, b in zip(numbers[::2], numbers[1::2], strict=True):
             classes.join(a, b)
@@ -191,20 +197,20 @@ def _of_lists(left: Any, right: Any, modality: Modality) -> Dataset:
 
 
 def _made(
-    paths: Sequence[Path],
+    items: Sequence[Any],
     classes: _Classes,
     sides: Sequence[str],
     columns: dict[str, list[Any]],
     modality: Modality,
     skipped: Sequence[Skipped],
 ) -> Dataset:
-    """Files whose classes are the pairs that they belong to, named by the first path of each."""
-    roots = [classes.root(item) for item in range(len(paths))]
+    """Files or texts whose classes are the pairs that they belong to, named by the first one."""
+    roots = [classes.root(item) for item in range(len(items))]
     numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
-    labels, _ = encode_labels([numbers[root] for root in roots], len(paths))
-    names = [readable(paths[root]) for root in numbers]
+    labels, _ = encode_labels([numbers[root] for root in roots], len(items))
+    names = [readable(items[root]) for root in numbers]
     return Dataset(
-        Files(paths, modality=modality),
+        Texts(items) if kind_of(modality).is_words else Files(items, modality=modality),
         labels=labels,
         classes=names,
         columns={name: _texts(values) for name, values in columns.items()} | {SIDE: _texts(sides)},

@@ -17,8 +17,8 @@ SHOWN = 20  # faults of one kind
 _PATH, _CAPTION, _DELETED = map(FIXED_COLUMNS.index, ("path", "caption", "deleted"))
 
 
-def check(storage: Storage, progress: Progress | None = None) -> list[str]:
-    """Everything that is wrong with the files of a gallery."""
+def check(storage: Storage, progress: Progress | None = None, *, words: bool = True) -> list[str]:
+    """Everything that is wrong with the files of a gallery; ``words`` looks at their index, too."""
     faults = parts.faults(storage.folder)
     try:
         saved = storage.saved_encoder()

@@ -56,7 +56,8 @@ def copy(
             with contextlib.closing(Storage.open(building)) as made:
                 change(made)
         with locking.locked(building, wait=0):
-            if faults := checking.check(Storage.open(building)):
+            # The index of words is as good as it was, and can be made anew at any time.
+            if faults := checking.check(Storage.open(building), words=False):
                 raise GalleryError(f"{storage.folder} cannot be copied: {faults[0]}")
             building.chmod(stat.S_IMODE(storage.folder.stat().st_mode) | stat.S_IRWXU)
             _sync(building)

@@ -44,7 +44,7 @@ _INSERT = (
     "INSERT INTO pieces (rowid, long) VALUES (?, ?)",
 )
 _PARTS = (slice(6), slice(5), slice(0, 6, 5))  # of a row of ``written``, for these statements
-Row = tuple[int, str, str, str, str, str]  # of ``written``
+Row = tuple[Any, ...]  # of ``written``: a number and five texts
 
 
 # --- whether there is one -------------------------------------------------------------------------
