@@ -18,9 +18,10 @@ EXTRAS_demo := serve,pretrained,text
 EXTRAS_test := test,bench,plot,pretrained,text,video,parquet
 EXTRAS_bench := bench,plot,pretrained
 EXTRAS_dev := $(EXTRAS_test),dev
+EXTRAS_wheel := wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench bench-life bench-screen bench-recall bench-gallery bench-suite lint format clean FORCE
+.PHONY: help build demo test bench bench-life bench-screen bench-recall bench-gallery bench-suite lint format wheels clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -61,6 +62,9 @@ format: $(STAMPS)/dev ## let the formatters change the files
 	$(BIN)/ruff format python tests benchmarks examples tools
 	git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.hpp' | grep -E '\.(cpp|hpp|cu|cuh)$$' | xargs -r $(BIN)/clang-format -i
 
+wheels: $(STAMPS)/wheel ## build wheels for Linux with an old glibc; ARGS=aarch64 for ARM alone
+	$(BIN)/python tools/wheels.py build/wheels $(ARGS)
+
 clean: ## remove the files that make made
 	rm -rf $(VENV) build dist out .benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -95,7 +99,7 @@ $(STAMPS)/modules: FORCE | $(STAMPS)/venv
 	@find python -name '*.py' | LC_ALL=C sort | cmp -s - $@ || find python -name '*.py' | LC_ALL=C sort >$@
 
 # fastretrieve itself is installed by now, so pip only adds the packages of an extra.
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/build
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev $(STAMPS)/wheel: $(STAMPS)/build
 	@echo "installing the requirements of fastretrieve[$(EXTRAS_$(@F))]"
 	@$(INSTALL) 'fastretrieve[$(EXTRAS_$(@F))]'
 	@touch $@

@@ -15,7 +15,7 @@ from fastretrieve import _core, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md"]
-INSTALLED_BY_MAKE = ("test", "serve", "bench", "plot", "dev")
+INSTALLED_BY_MAKE = ("test", "serve", "bench", "plot", "text", "wheel", "dev")
 
 
 def code_blocks(page: str, language: str = "") -> list[str]:
