@@ -26,7 +26,7 @@ ITEMS, EPOCHS, DIM, WIDTH = 20_000, 1, 32, 16
 FEW, EPOCHS_OF_FEW = 5_000, 4
 IMAGINED, SPREAD, FOUND = 6, 0.5, 5
 CAPTIONED, NAMED = 2_000, 8
-WORDS = {"Fashion-MNIST": "open shoes for the beach"}  # other pictures: the name of a class
+WORDS = {"Fashion-MNIST": "a handbag with a strap"}  # other pictures: the name of a class
 
 
 def panels(
@@ -67,7 +67,8 @@ def asked_with_words(
     with opened(out / f"{folder.name}.gallery", encoder, folder, fresh=fresh) as gallery:
         gallery.add(shown.images, labels=labels, progress=False)
         found = gallery.search(text=text, k=NAMED)
-        return Panel(f"searched with the words \u201c{text}\u201d", found.image())
+        known = f"it learned from {len(pictures.label_names)} names of classes"
+        return Panel(f"searched with the words \u201c{text}\u201d; {known}", found.image())
 
 
 def drawer(split: Split, folder: Path, console: Console, *, fresh: bool) -> Path:

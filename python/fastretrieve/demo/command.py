@@ -79,7 +79,7 @@ def tell(console: Console, out: Path, *, download: bool, fresh: bool) -> None:
         picture = sheet.with_panels(picture, panels)
     picture.save(out / "neighbours.png")
     console.print()
-    more = "; below, an imagined search and why a match matched" if learned else ""
+    more = "; below, what else a search can do" if learned else ""
     say(console, "look", f"{out / 'neighbours.png'}: what was found for a query of each kind{more}")
     if not learned:
         say(console, "more", f"training, a gallery and its page need torch ({missing}): {TORCH}")
