@@ -331,9 +331,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 def fused(*lists: list[int], listed: int) -> list[int]:
     """Reciprocal rank fusion, by its definition; then the rest of the first list."""
     sums: dict[int, float] = {}
-    for each in lists:
+    for each, share in zip(lists, (1, 1.5), strict=True):
         for rank, item in enumerate(each[:listed]):
-            sums[item] = sums.get(item, 0) + 1 / (61 + rank)
+            sums[item] = sums.get(item, 0) + share / (2 + rank)
     best = sorted(sums, key=lambda item: (-sums[item], item))
     return best + [item for item in lists[0] if item not in sums]
 
