@@ -11,6 +11,7 @@ import pytest
 from page_helpers import Page, expect, opened
 from PIL import Image
 
+from colour_words import ColourWordsInParts
 from fastretrieve.gallery import Gallery
 from gallery_helpers import new_gallery, serving, write_pictures
 
@@ -261,13 +262,33 @@ def show_dialog(page: Page, photos: Path) -> None:
     expect(page.locator("#large")).to_be_visible()
 
 
-STATES = {"items": show_items, "results": show_results, "error": show_error, "dialog": show_dialog}
+def show_words(page: Page, photos: Path) -> None:
+    """Words beside an image, with the slider of their share."""
+    show_results(page, photos)
+    page.fill("#text", "a red boot")
+    page.press("#text", "Enter")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
+    page.locator(".card").first.focus()
+    page.keyboard.press("w")
+    expect(page.locator("#large-reason")).to_contain_text("mixed in")
+    page.keyboard.press("Escape")
+    expect(page.locator("#weigh")).to_be_visible()
+
+
+STATES = {
+    "items": show_items,
+    "results": show_results,
+    "words": show_words,
+    "error": show_error,
+    "dialog": show_dialog,
+}
 
 
 @pytest.fixture(scope="module")
 def few(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A few items: axe looks at each."""
-    gallery = new_gallery(tmp_path_factory.mktemp("galleries") / "few.gallery")
+    folder = tmp_path_factory.mktemp("galleries") / "few.gallery"
+    gallery = Gallery.create(folder, encoder=ColourWordsInParts())
     gallery.add(photos)
     gallery.remove(where="id > 5 AND id < 55")
     with serving(gallery) as where:

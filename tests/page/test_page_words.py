@@ -13,6 +13,7 @@ from page_helpers import Page, expect, opened
 from colour_words import ColourWordsInParts, painted, shade
 from fastretrieve.gallery import Gallery
 from gallery_helpers import serving
+from text_encoders import Letters
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,20 @@ def test_without_an_encoder_of_words_they_are_looked_for_where_they_are_written(
         expect(page.locator(".card")).to_have_count(24)
         page.set_input_files("#file", photos / "boot" / "00008.png")
         expect(page.locator("#asked-name")).to_have_text("00008.png")
+
+
+def test_a_gallery_of_texts_takes_words_alone(browser: Any, tmp_path: Path) -> None:
+    made = Gallery.create(tmp_path / "g", encoder=Letters())
+    made.add([f"a boot number {n}" for n in range(30)] + ["the sea at night"])
+    with serving(made) as there, opened(browser, there, console=True) as page:
+        expect(page.locator("#drop")).to_be_hidden()
+        expect(page.locator("#answers")).to_have_text("letters answers.")
+        ask(page, "night at the sea")
+        expect(page.locator(".card b").first).to_have_text("the sea at night")
+        page.locator(".card").first.click()
+        is_answered(page)
+        ask(page, "boot number 7")
+        expect(page.locator("#weigh")).to_contain_text("Item")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,7 @@
 """Pairs as a data set: both members of a pair have the same class, the pair.
 
-A pair comes from a row of a table with two paths or texts, from two folders with equal names, or two
-lists. An item that belongs to several pairs comes once, and these pairs are one class.
+A pair comes from a row of a table with two paths or texts, from two folders with equal names, or
+from two lists. An item that belongs to several pairs comes once, and these pairs are one class.
 """
 
 from __future__ import annotations

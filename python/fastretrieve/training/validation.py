@@ -177,7 +177,8 @@ class Validator:
             return {}
         if hasattr(self.encoder, "measure"):
             self.refit()
-            return self._losses(device) | self.encoder.measure(self.held_out.labelled())
+            own: dict[str, float] = self.encoder.measure(self.held_out.labelled())
+            return self._losses(device) | own
         if self.has_labels:
             asked, shown = self._weighed() if self._weighs_parts else self._encoded()
             return self._losses(device) | _label_figures(asked, shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import fastretrieve as fr
@@ -59,4 +60,4 @@ class Rivals:
     def _nearest(self, index: fr.Index, queries: torch.Tensor, *, k: int) -> torch.Tensor:
         # One more: a pair of the sample finds itself.
         found = index.search(queries.cpu().numpy(), k=min(k + 1, len(index)))
-        return torch.from_numpy(found.ids).flatten().unique().to(self.pairs[0].device)
+        return torch.from_numpy(np.unique(found.ids)).to(self.pairs[0].device)

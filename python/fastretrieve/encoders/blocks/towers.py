@@ -18,6 +18,7 @@ from fastretrieve.encoders.blocks.networks import unit_rows
 SHRINKS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the mean variance of a side, added to each
 _USUAL = 1.0  # where too few pictures are there to choose
 _FEWEST = 50  # pictures
+_AT_ONCE = 1024  # texts that ask
 _MOST_HELD = 1000  # pictures that the choice is made by
 _POWER = 0.5  # of the correlation of a direction: its strength on either side
 _SAME = 0.99999  # the cosine of equal texts
@@ -112,7 +113,8 @@ def ranked(texts: torch.Tensor, images: torch.Tensor, of_text: torch.Tensor) -> 
     if not len(texts):
         return Found(0.0, 0.0, 0.0)
     ranks = []
-    for asked, own in zip(texts.split(1024), of_text.split(1024), strict=True):
+    for start in range(0, len(texts), _AT_ONCE):
+        asked, own = (each[start : start + _AT_ONCE] for each in (texts, of_text))
         scores = asked @ images.T
         # Of equals its own picture is last: maps that make all alike find nothing.
         ranks.append((scores >= scores.gather(1, own[:, None]) - 1e-6).sum(1).clamp(min=1))

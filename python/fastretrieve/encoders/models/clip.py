@@ -87,7 +87,8 @@ class ClipEncoder:
 
     def preprocess(self, items: Items) -> NDArray[np.float32]:
         pixels = image_batch(items, size=self.image_size, channels=3)
-        return (pixels - self._mean) / self._std
+        scaled: NDArray[np.float32] = (pixels - self._mean) / self._std
+        return scaled
 
     def encode(self, batch: Any) -> NDArray[np.float32]:
         pixels = np.asarray(batch, np.float32)
@@ -103,7 +104,8 @@ class ClipEncoder:
         ask = (self._towers.images, self._towers.texts)[side]
         rows = np.concatenate([np.empty((0, self.dim), np.float32), *map(ask, parts)])
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        return (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+        found: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+        return found
 
     def to(self, device: Any) -> ClipEncoder:
         """It stays on the CPU."""
@@ -163,4 +165,4 @@ def _digest(paths: Sequence[Path]) -> NDArray[np.uint8]:
             while part := file.read(1 << 20):
                 digest.update(part)
         digest.update(path.name.encode())
-    return np.frombuffer(digest.digest(), np.uint8).copy()
+    return np.array(list(digest.digest()), np.uint8)

@@ -6,6 +6,7 @@ open_clip's own: names that make it download are refused.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ class CheckpointTowers:
 
     def __init__(self, path: Path, model: str | None) -> None:
         with wanting("clip", "a checkpoint of CLIP", error=EncoderError):
-            import open_clip
+            open_clip: Any = importlib.import_module("open_clip")
         if model is None or not _NAME.fullmatch(model):
             raise EncoderError(
                 f"{path} is a file of weights: name the architecture that they are for, such as "

@@ -146,8 +146,8 @@ class WordsHead(TorchEncoder):
         return {"recall@1": found.recall_1, "recall@10": found.recall_10, "mrr": found.mrr}
 
     def _sides(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        image, text = batch.split([len(self.image_mean), len(self.text_mean)], dim=1)
-        return image, text
+        width = len(self.image_mean)
+        return batch[:, :width], batch[:, width:]
 
     def _found_rivals(
         self, images: torch.Tensor, texts: torch.Tensor

@@ -289,7 +289,10 @@ class Listing:
                 if is_whole and (not url or url.startswith("#")):
                     continue
                 if not is_whole or not url.lower().startswith(("http://", "https://")):
-                    self._skip(f"{path}:{number}", f"not a URL of http or https: {url[:80]}")
+                    reason = f"not a URL of http or https: {url[:80]}"
+                    if number == 1:  # a hint is said once
+                        reason += " (lines of text go into a gallery of texts: encoder minilm)"
+                    self._skip(f"{path}:{number}", reason)
                 elif "\ufffd" in url:
                     self._skip(f"{path}:{number}", f"not UTF-8: {url[:80]}")
                 else:

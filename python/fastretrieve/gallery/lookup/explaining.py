@@ -35,21 +35,24 @@ def explain(
     found = pictured(opened, _named(opened, item))
     pictures = [found] if query is None else [pictured(opened, query, region), found]
     has_parts = "parts" in opened.queries.encoder.capabilities
-    sides = (_in_parts if has_parts else _occluded)(opened, pictures)
+    metric = opened.storage.manifest.metric
+    sides = _in_parts(opened, pictures) if has_parts else _occluded(opened, pictures)
     for one, side in zip(pictures, sides, strict=True):
         _refuse_changed(opened, one, side.vectors()[0])
-    ours, theirs = sides[0], sides[-1]
-    metric, vector = opened.storage.manifest.metric, theirs.vectors()[0]
-    if query is not None and said is not None:
-        ours = ours.moved(*wording.mixing(ours.vectors(), said, float(weight)))
-    asked = said if query is None and said is not None else ours.vectors()[0]
-    score = score_of(asked, vector, metric)
+    theirs = sides[-1].vectors()[0]
+    if words is not None and said is not None and query is None:
+        asked = said
+        ours = HeatMap.of_words(words, score_of(asked, theirs, metric))
+    else:
+        mix = sides[0]
+        if said is not None:
+            mix = mix.moved(*wording.mixing(mix.vectors(), said, float(weight)))
+        asked = mix.vectors()[0]
+        ours = HeatMap.of(pictures[0], mix.evidence(theirs, metric))
     return Explanation(
-        HeatMap.of_words(words, score)
-        if query is None and words
-        else HeatMap.of(pictures[0], ours.evidence(vector, metric)),
-        HeatMap.of(found, theirs.evidence(asked, metric)),
-        score=score,
+        ours,
+        HeatMap.of(found, sides[-1].evidence(asked, metric)),
+        score=score_of(asked, theirs, metric),
         metric=metric,
         method="parts" if has_parts else "occlusion",
         words=words,
@@ -66,13 +69,13 @@ def _named(opened: Opened, item: Any) -> Any:
     return ids[0]
 
 
-def _in_parts(opened: Opened, pictures: Sequence[Pictured]) -> list[Summed]:
+def _in_parts(opened: Opened, pictures: Sequence[Pictured]) -> Sequence[Summed | Covered]:
     contents = [each for one in pictures for each in (one.content, plain(one.image))]
     parts, constants = opened.queries.parts(contents)
     return [Summed.beside(parts[i], constants[i], parts[i + 1]) for i in range(0, len(contents), 2)]
 
 
-def _occluded(opened: Opened, pictures: Sequence[Pictured]) -> list[Covered]:
+def _occluded(opened: Opened, pictures: Sequence[Pictured]) -> Sequence[Summed | Covered]:
     side = longest_side(opened.queries.encoder)
     contents = []
     for one in pictures:

@@ -7,7 +7,7 @@ that words are mixed into keeps its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from fastretrieve.gallery.lookup import finding
 from fastretrieve.gallery.lookup.opened import Opened
 from fastretrieve.gallery.lookup.words import WordsError
 
+Vector = TypeVar("Vector", NDArray[np.float32], NDArray[np.float64])
 MEASURED_ITEMS = 1000  # whose median length words get
 _SHORTEST = 1e-6  # of what is left of two unit vectors; below, rounding would choose the answer
 
@@ -34,7 +35,7 @@ def vector_of(opened: Opened, text: str) -> NDArray[np.float32]:
             "which needs no pairs; gallery.find(...) finds words that are written in labels, "
             "captions and file names"
         )
-    vector = opened.queries.encode_texts([text])[0]
+    vector: NDArray[np.float32] = opened.queries.encode_texts([text])[0]
     if encoder.modality == "text":  # the words are an item, with the length of one
         return vector
     if not np.isfinite(vector).all() or not np.any(vector):
@@ -82,9 +83,9 @@ def _usual_length(opened: Opened) -> float | None:
     return float(np.median(np.linalg.norm(rows, axis=1))) if len(rows) else None
 
 
-def _at_length(vector: NDArray[Any], length: float | None) -> NDArray[Any]:
-    if length is None:
-        return vector
+def _at_length(vector: Vector, length: float | None) -> Vector:
     own = float(np.linalg.norm(vector.astype(np.float64)))
-    scaled: NDArray[Any] = (vector * (length / own)).astype(vector.dtype) if own else vector
+    if length is None or own == 0:
+        return vector
+    scaled: Vector = (vector * (length / own)).astype(vector.dtype)
     return scaled
