@@ -123,6 +123,13 @@ def test_the_word_comes_before_its_compounds_and_rare_words_count_more(gallery: 
     assert gallery.find("NOT boot").scores == [0.0] * 11  # nothing that is wanted is there
 
 
+def test_a_rare_compound_never_comes_before_a_common_word(tmp_path: Path) -> None:
+    made = captioned(tmp_path, ["red"] * 8 + ["hundred"])
+    found = made.find("red", k=20)
+    assert found.ids == [*range(1, 10)]
+    assert 0 < found.scores[-1] <= wordsearch.PIECE * found.scores[0]
+
+
 def test_names_of_files_and_labels_are_split_where_words_meet(tmp_path: Path) -> None:
     names = ["red_boot-01.jpg", "redHat2.png", "IMG4711.png", "rote Ärmel.png", "roterÄrmel.png"]
     (tmp_path / "ankleBoot").mkdir()
@@ -331,9 +338,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 def fused(*lists: list[int], listed: int) -> list[int]:
     """Reciprocal rank fusion, by its definition; then the rest of the first list."""
     sums: dict[int, float] = {}
-    for each in lists:
+    for each, share in zip(lists, (1, 1.5), strict=True):
         for rank, item in enumerate(each[:listed]):
-            sums[item] = sums.get(item, 0) + 1 / (61 + rank)
+            sums[item] = sums.get(item, 0) + share / (2 + rank)
     best = sorted(sums, key=lambda item: (-sums[item], item))
     return best + [item for item in lists[0] if item not in sums]
 

@@ -361,6 +361,20 @@ def test_a_false_index_is_named_and_mended(gallery: Gallery, name: str) -> None:
         assert_in_step(opened)
 
 
+@pytest.mark.parametrize("name", [name for name in FORGED if "list of segments" in name])
+def test_a_false_list_of_segments_is_refused_before_it_takes_memory(
+    gallery: Gallery, name: str
+) -> None:
+    gallery.close()
+    with file_of(gallery) as connection:
+        connection.executescript(FORGED[name])
+    with Gallery.open(gallery.path) as opened:
+        for call in (lambda: opened.find("boot"), lambda: opened.label([1], "otter")):
+            with pytest.raises(GalleryError, match="its list of segments is none"):
+                call()
+        assert any("its list of segments is none" in fault for fault in opened.check())
+
+
 def test_a_writer_says_what_to_do_about_a_damaged_index(gallery: Gallery) -> None:
     gallery.close()
     with file_of(gallery) as connection:
