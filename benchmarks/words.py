@@ -5,8 +5,8 @@
 
 Symbols: half of them are known, with two captions each: half of their name and tags, and the other
 half. The others, which no encoder has seen with words, are asked for by half of their words; only
-BM25 and hybrid know the other half, as captions. ``pretrained`` is fitted once to all pictures,
-without their words. Three seeds divide symbols and words.
+BM25 and hybrid know the other half, as captions. ``pretrained`` is fitted once, to every second
+picture, without words. Three seeds divide symbols and words.
 
 Fashion-MNIST: 4,000 pictures are known by the names of their classes in five phrasings, and 1,000
 others are asked for in five other ones.
@@ -64,27 +64,38 @@ Ask = Callable[[Sequence[str]], NDArray[np.int64]]  # texts -> answers [n, K], p
 
 
 class Remembering:
-    """A frozen encoder that keeps the vector of each picture: seeds ask for the same ones."""
+    """A frozen encoder that keeps the vector of each item: seeds ask for the same ones. With a
+    ``file`` it keeps them between runs.
+    """
 
-    def __init__(self, encoder: Any) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: Any, file: Path | None = None) -> None:
+        self.encoder, self.file = encoder, file
         self.kept: dict[bytes, Vectors] = {}
+        if file is not None and file.is_file():
+            with np.load(file) as found:
+                self.kept = dict(zip(map(bytes, found["keys"]), found["rows"], strict=True))
         for name in ("name", "dim", "modality", "api_version"):
             setattr(self, name, getattr(encoder, name))
-        self.image_size = encoder.image_size
+        self.image_size = getattr(encoder, "image_size", None)
         self.capabilities: frozenset[str] = frozenset()
 
     def preprocess(self, items: Any) -> Any:
-        return [np.asarray(item) for item in items]
+        return [item if isinstance(item, str) else np.asarray(item) for item in items]
 
     def encode(self, batch: Any) -> Vectors:
-        keys = [hashlib.sha1(item.tobytes()).digest() for item in batch]
+        texts_or_bytes = (i.encode() if isinstance(i, str) else i.tobytes() for i in batch)
+        keys = [hashlib.sha1(each).digest() for each in texts_or_bytes]
         new = [i for i, key in enumerate(keys) if key not in self.kept]
         if new:
             made = self.encoder.preprocess([batch[i] for i in new])
             for i, row in zip(new, as_array(self.encoder.encode(made)), strict=True):
                 self.kept[keys[i]] = row
         return np.stack([self.kept[key] for key in keys])
+
+    def keep(self) -> None:
+        if self.file is not None:
+            keys = np.stack([np.frombuffer(key, np.uint8) for key in self.kept])
+            np.savez(self.file, keys=keys, rows=np.stack([*self.kept.values()]))
 
     def to(self, device: Any) -> Remembering:
         return self
@@ -234,12 +245,14 @@ def measure_symbols(chosen: argparse.Namespace) -> dict[str, NDArray[np.bool_]]:
     """The hits of each way, of all seeds."""
     paths, words = symbols(chosen.symbols, chosen.names)
     print(f"{len(paths)} symbols, {np.mean([len(each) for each in words]):.1f} words each")
-    text = fr.create_encoder("minilm")
-    every = open_dataset(paths)
+    text = Remembering(fr.create_encoder("minilm"))
     fused = fr.create_encoder("pretrained", **FITTED_PRETRAINED)
-    fr.train(fused, every, progress=False)
-    frozen, conse = Remembering(fused), fr.create_encoder("conse", text=text)
-    shares = Remembering(conse)
+    fr.train(fused, open_dataset(paths[::2]), progress=False)
+    conse = fr.create_encoder("conse", text=text)
+    frozen, shares = (
+        Remembering(encoder, chosen.keep and chosen.keep / f"{encoder.name}.npz")
+        for encoder in (fused, conse)
+    )
     runs: dict[str, list[NDArray[np.bool_]]] = {}
     for seed in chosen.seeds:
         given = divided(paths, words, seed)
@@ -247,6 +260,7 @@ def measure_symbols(chosen: argparse.Namespace) -> dict[str, NDArray[np.bool_]]:
         cnn = fr.create_encoder("cnn", **CNN)
         fr.train(cnn, given.known, seed=seed, epochs=CNN_EPOCHS, progress=False)
         small = Remembering(cnn)
+        print(f"seed {seed}: the cnn is trained", flush=True)
         ways: dict[str, Ask] = {
             "conse": by_vectors(vectors_of(shares, shown), conse.encode_text),
             "ridge on pretrained": ridge(frozen, text, given.known, shown),
@@ -260,6 +274,8 @@ def measure_symbols(chosen: argparse.Namespace) -> dict[str, NDArray[np.bool_]]:
             for name, ask in ways.items():
                 runs.setdefault(name, []).append(hits(ask, given.asked))
                 print(f"seed {seed} {name:22}", *runs[name][-1].mean(1).round(4), flush=True)
+        frozen.keep()
+        shares.keep()
     return {name: np.concatenate(each, axis=1) for name, each in runs.items()}
 
 
@@ -292,7 +308,7 @@ def judged(found: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:
 
 def measure_fashion(chosen: argparse.Namespace) -> dict[str, Any]:
     """For each way and seed: how often the first answer is right, and how many of ten."""
-    text = fr.create_encoder("minilm")
+    text = Remembering(fr.create_encoder("minilm"))
     data = fashion_mnist()
     shown_labels = np.asarray(data.query_labels[:SHOWN])
     shown = open_dataset(data.queries[:SHOWN])
@@ -347,6 +363,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--symbols", type=Path, help="a folder of pictures named by code points")
     parser.add_argument("--names", type=Path, help="openmoji.json, with their names and tags")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps vectors of symbols")
     parser.add_argument("--fashion", action="store_true", help="measure on Fashion-MNIST")
     parser.add_argument("--folder", type=Path, help="where encoders.py left a trained cnn")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -16,7 +16,8 @@ from fastretrieve.encoders.models.words import WordsEncoder
 from fastretrieve.encoders.models.words_head import WordsHead
 from fastretrieve.encoders.saved import files
 from fastretrieve.testing import run_check
-from fastretrieve.training.captions import paired
+from fastretrieve.training.captions import joined, paired
+from fastretrieve.training.run import Run
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 SIDES = ("left", "right")
@@ -307,6 +308,25 @@ def test_a_start_that_is_kept_starts_from_all_pairs(monkeypatch):
     result = fr.train(new_words(), dataset(510), epochs=1, lr=1e-12, progress=False)
     assert result.best_epoch == 0
     assert seen == [459, 510]
+    assert result.trained_on_all
+
+
+def test_the_best_number_of_epochs_is_trained_on_all_pairs(monkeypatch, tmp_path):
+    ran = []
+    real = Run.go
+
+    def noted(self):
+        ran.append((len(self.dataset), self.plan.epochs))
+        real(self)
+        self.progress.best_epoch = 2
+
+    monkeypatch.setattr(Run, "go", noted)
+    words = new_words()
+    result = fr.train(words, dataset(510), epochs=3, out=tmp_path, progress=False)
+    assert ran == [(459, 3), (510, 2)]
+    assert "then trained on all" in " ".join(result.notes)
+    saved = WordsEncoder.load(tmp_path, text=BagOfWords())
+    assert torch.equal(saved.head.image_anchor, words.head.image_anchor)
 
 
 def test_validation_may_be_given():
@@ -326,6 +346,9 @@ def test_a_pair_is_the_vectors_of_both():
     assert pairs.labels.tolist() == [0, 1, 2, 3]
     wanted = np.concatenate([found.vectors[2], encode_texts(words.text, ["blue left"])[0]])
     assert np.array_equal(pairs.read(2), wanted)
+    both = joined(pairs, pairs)
+    assert both.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert np.array_equal(both.read(6), wanted)
 
 
 # --- conse ----------------------------------------------------------------------------------------

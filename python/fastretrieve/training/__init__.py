@@ -13,13 +13,13 @@ things are known here:
 - ``needs_labels``, where it learns nothing without; ``needs_class_mates``, where its loss compares
   items of one class;
 - ``learns_captions``, where it learns from pictures with captions: ``text`` is its encoder of
-  texts, and the items of its ``head`` are pairs of vectors (``captions.py``);
+  texts, the items of its ``head`` are pairs of vectors (``captions.py``), and in the end it is
+  trained anew on all pairs (``finishing.py``);
 - the method ``measure(batches)``, where the encoder itself says its figures of held-out items;
 - ``judge``, the figure of held-out items that picks the epoch; ``useful_at_start``, where the
   untrained encoder is kept unless an epoch beats it;
 - ``frozen`` and ``head``: only the head learns, from vectors that ``frozen`` makes once;
-- ``sees_items``, how many training items ``before_training`` may see; where the start is kept, it
-  sees the held-out ones, too, at the end;
+- ``sees_items``, how many training items ``before_training`` may see;
 - the methods ``before_training(batches)`` and ``after_training(batches)``, which see training items
   before the first step and after every epoch;
 - ``weighs_parts``: where it is true, ``parts_of(batch)`` gives what ``join(parts)`` makes vectors

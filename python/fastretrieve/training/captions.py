@@ -6,7 +6,7 @@ of their vectors; a picture with several captions is in several pairs.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,18 @@ class PairedVectors:
     def read_many(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         image, text = self.pairs[np.asarray(indices, np.int64)].T
         return np.concatenate([self.images[image], self.texts[text]], axis=1)
+
+
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """The pairs of both, which share no picture."""
+    one, other = (cast("PairedVectors", each.source) for each in (first, second))
+    before = np.array([len(one.images), len(one.texts)])
+    source = PairedVectors(
+        np.concatenate([one.images, other.images]),
+        np.concatenate([one.texts, other.texts]),
+        np.concatenate([one.pairs, other.pairs + before]),
+    )
+    return Dataset(source, labels=source.pairs[:, 0].copy(), classes=(), modality=first.modality)
 
 
 def learns_captions(encoder: Any) -> bool:

@@ -26,7 +26,9 @@ def train(
     ] = None,
     encoder: Annotated[
         str,
-        typer.Option(help="cnn, autoencoder, vae, gan, rnn, ..., or a saved encoder's directory."),
+        typer.Option(
+            help="cnn, autoencoder, vae, gan, rnn, words, ..., or a saved encoder's directory."
+        ),
     ] = "cnn",
     dim: Annotated[int | None, typer.Option(min=1, help="Numbers in a vector.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side.")] = None,

@@ -14,7 +14,7 @@ from fastretrieve.data.splits import HELD_OUT, TRAIN
 from fastretrieve.data.styles import STYLES, open_styles
 from fastretrieve.encoders.errors import EncoderError
 from fastretrieve.encoders.registry import as_encoder, create_encoder
-from fastretrieve.training.captions import learns_captions
+from fastretrieve.training.captions import joined, learns_captions
 from fastretrieve.training.features import (
     as_vectors,
     fit_frozen,
@@ -22,6 +22,7 @@ from fastretrieve.training.features import (
     has_head,
     without_pictures,
 )
+from fastretrieve.training.finishing import train_on_all
 from fastretrieve.training.launching import run_on
 from fastretrieve.training.options import Augment, Precision, TrainingOptions
 from fastretrieve.training.rehearsal import rehearse
@@ -225,6 +226,8 @@ def _train_head(
         n_items = len(rows)  # an item of the head is a pair
     result = run_on(encoder.head, rows, asked, vectors_only, whole=encoder, n_items=n_items)
     result.skipped = skipped
+    if learns_captions(encoder) and asked is not None and options.validation is None:
+        train_on_all(encoder, joined(rows, asked), vectors_only, result)
     return result
 
 

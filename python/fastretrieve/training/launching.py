@@ -103,9 +103,6 @@ def _facts(
 
 def _finished(run: Run, n_held_out: int, whole: Any) -> TrainingResult:
     encoder, folder = run.encoder, run.journal.folder
-    if run.best and run.progress.best_epoch == 0 and hasattr(encoder, "before_training"):
-        # The start is kept. What was held out has done its work: a start from all items is better.
-        encoder.before_training(run.validator.all_items())
     encoder.is_trained = whole.is_trained = True
     encoder.eval()
     whole.eval()

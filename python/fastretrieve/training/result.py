@@ -30,6 +30,7 @@ class TrainingResult:
     views: Views | None = None  # how images were changed
     synthetic: Synthesis | None = None  # the effect of generated images
     start: dict[str, Any] = field(default_factory=dict)  # before the first step, where measured
+    trained_on_all: bool = False  # in the end anew, with what the figures were measured on
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -46,6 +47,10 @@ class TrainingResult:
         found = []
         if self.best_epoch == 0:
             found.append("no epoch was better than the start by more than luck, so it is kept")
+        if self.trained_on_all:
+            found.append(
+                "the figures are those of held-out pictures; the encoder was then trained on all"
+            )
         if self.figures.get("view recall@1", 0.0) >= EASY:
             found.append(
                 "view recall@1 says that views of an image are alike, not that a search finds what "

@@ -191,11 +191,6 @@ class Validator:
         if fit is not None:
             fit(self.gallery.limited(FIT_ITEMS))
 
-    def all_items(self) -> Iterator[Batch]:
-        """The batches of the gallery and of the held-out items."""
-        parts = [self.gallery] if self.held_out is None else [self.gallery, self.held_out]
-        return (loaded.batch for items in parts for loaded in items)
-
     @property
     def _weighs_parts(self) -> bool:
         return bool(getattr(self.encoder, "weighs_parts", False))

@@ -19,6 +19,9 @@ SHRINKS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the mean variance of a side, added to
 _USUAL = 1.0  # where too few pictures are there to choose
 _FEWEST = 50  # pictures
 _AT_ONCE = 1024  # texts that ask
+# Among more pictures finer directions count, and more pairs determine them: on symbols a third of
+# what was best among a fifth of the known pictures was best among five times as many unseen ones.
+_FINER = 3.0
 _MOST_HELD = 1000  # pictures that the choice is made by
 _POWER = 0.5  # of the correlation of a direction: its strength on either side
 _SAME = 0.99999  # the cosine of equal texts
@@ -68,7 +71,7 @@ def _chosen_shrinks(images: torch.Tensor, texts: torch.Tensor, dim: int) -> tupl
     # One side after the other: a quarter of all pairs.
     image = max(SHRINKS, key=lambda shrink: score((shrink, _USUAL)))
     text = max(SHRINKS, key=lambda shrink: score((image, shrink)))
-    return image, text
+    return image / _FINER, text / _FINER
 
 
 class _Spectra:

@@ -25,6 +25,7 @@ from fastretrieve.encoders.protocol import Batch, Items, Modality
 
 RECIPE = Recipe(lr=1e-2, weight_decay=0.1, batch_size=256, steps=400, half=False)
 _RIVAL_PAIRS = 5000  # among which rivals are searched
+_SCALE = math.log(20.0)  # of cosines at first, as a logarithm
 _MOST_SCALE = 100.0  # of cosines, in the loss
 
 
@@ -68,7 +69,7 @@ class WordsHead(TorchEncoder):
                 self.register_buffer(f"{side}_anchor", torch.randn(width, dim) / dim**0.5)
         self.image_change = nn.Parameter(torch.zeros(image_dim, dim))
         self.text_change = nn.Parameter(torch.zeros(text_dim, dim))
-        self.scale = nn.Parameter(torch.tensor(math.log(20.0)))  # of cosines, as a logarithm
+        self.scale = nn.Parameter(torch.tensor(_SCALE))  # of cosines, as a logarithm
 
     def preprocess(self, items: Items) -> torch.Tensor:
         return torch.tensor(np.stack([np.asarray(item, np.float32) for item in items]))
@@ -117,6 +118,7 @@ class WordsHead(TorchEncoder):
             self.text_anchor.copy_(maps.text_map)
             self.image_change.zero_()
             self.text_change.zero_()
+            self.scale.fill_(_SCALE)
         step = -(-len(images) // _RIVAL_PAIRS)
         self._rivals = Rivals(images[::step], texts[::step]) if self.n_rivals else None
 
