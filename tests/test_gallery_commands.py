@@ -209,6 +209,7 @@ def test_serve_says_where_answers_and_ends_by_an_interrupt(made: Path) -> None:
         ["add", "g"],
         ["export", "g"],
         ["search", "g"],
+        ["explain", "g", "x.png"],
         ["train", "photos"],
     ],
 )

@@ -84,6 +84,8 @@ def search(
 
     Example: fastretrieve search photos.gallery query.jpg --text "but in blue" --weight 0.4
     """
+    if query is None and text is None:
+        raise typer.BadParameter("give an image, words (--text), or both", param_hint="QUERY")
     with sentences(), open_gallery(gallery, encoder, device) as opened:
         asked = None if query is None else named_query(query, opened.manifest.modality)
         holds = counted(len(opened), "item")  # opens the index, which is no part of the search

@@ -51,6 +51,8 @@ def explain(
 
     Example: fastretrieve explain photos.gallery 17 --text "a red boot" --save why.png
     """
+    if item is None and text is None:
+        raise typer.BadParameter("give the match, or ask with words (--text)", param_hint="ITEM")
     asked, match = (None, query) if item is None and text is not None else (query, item)
     with sentences(), open_gallery(gallery, encoder, device) as opened:
         found = opened.explain(
