@@ -11,7 +11,7 @@ static const Kernels* const kTables[] = {
 #if defined(__x86_64__)
     avx512_kernels(), avx2_kernels(),
 #elif defined(__aarch64__)
-    i8mm_kernels(),   neon_kernels(),
+    i8mm_kernels(), neon_kernels(),
 #endif
     scalar_kernels()};
 
