@@ -35,6 +35,7 @@ from fastretrieve.benchmarking.environment import describe
 from fastretrieve.data import Dataset, open_dataset
 from fastretrieve.encoders.defaults import FITTED_PRETRAINED
 from fastretrieve.encoders.encoding import as_array, encode_dataset, encode_texts
+from fastretrieve.gallery import GalleryError
 
 RESULTS = Path(__file__).parent / "results" / "words.json"
 CNN: dict[str, Any] = {"dim": 128, "image_size": 32, "channels": 3, "width": 16}
@@ -224,9 +225,14 @@ def with_captions(words: Any, given: Division, folder: Path) -> tuple[Ask, Ask]:
         ids = [places[str(match.path)] for match in found]
         return np.array([*ids, *[-1] * (K - len(ids))])
 
+    def written(text: str) -> Any:
+        try:
+            return made.find(" OR ".join(f'"{word}"' for word in text.split(", ")), k=K)
+        except GalleryError:  # the name of a keycap is a sign, which is no word
+            return ()
+
     def bm25(texts: Sequence[str]) -> NDArray[np.int64]:
-        some = [" OR ".join(f'"{word}"' for word in text.split(", ")) for text in texts]
-        return np.stack([listed(made.find(each, k=K)) for each in some])
+        return np.stack([listed(written(each)) for each in texts])
 
     def hybrid(texts: Sequence[str]) -> NDArray[np.int64]:
         return np.stack([listed(made.search(text=each, hybrid=True, k=K)) for each in texts])
