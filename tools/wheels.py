@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -40,35 +41,30 @@ def build(architecture: str, out: Path) -> Path:
         "FR_WERROR": "ON",
     }
     made = out / architecture
+    shutil.rmtree(made, ignore_errors=True)  # of a run that failed
     command = [sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", "--no-build-isolation"]
     command += ["--wheel-dir", made, f"--config-settings=build-dir=build/wheel-{architecture}"]
     settings = " ".join(f"-D{name}={value}" for name, value in definitions.items())
     run(command, FR_CUDA="OFF", CMAKE_ARGS=settings)
-    (wheel,) = made.glob("fastretrieve-*.whl")
-    run(
-        [
-            sys.executable,
-            "-m",
-            "wheel",
-            "tags",
-            "--remove",
-            f"--platform-tag=linux_{architecture}",
-            wheel,
-        ]
-    )
-    (wheel,) = made.glob("fastretrieve-*.whl")
-    tag = suits(wheel)
-    run([sys.executable, "-m", "wheel", "tags", "--remove", f"--platform-tag={tag}", wheel])
-    (wheel,) = made.glob("fastretrieve-*.whl")
+    (wheel,) = made.glob("*.whl")
+    wheel = tagged(wheel, f"linux_{architecture}")  # not the platform of this Python
+    wheel = tagged(wheel, suits(wheel))
     final = wheel.rename(out / wheel.name)
     made.rmdir()
     return final
 
 
+def tagged(wheel: Path, platform: str) -> Path:
+    """The same wheel for another platform."""
+    run([sys.executable, "-m", "wheel", "tags", "--remove", f"--platform-tag={platform}", wheel])
+    (found,) = wheel.parent.glob("*.whl")
+    return found
+
+
 def suits(wheel: Path) -> str:
     """The tag that auditwheel finds for a wheel."""
     said = run([sys.executable, "-m", "auditwheel", "show", wheel])
-    tag = re.search(r'(?:platform tag|following platform tag):\s+"(\w+)"', said.replace("\n", " "))
+    tag = re.search(r'platform tag:\s+"(\w+)"', said.replace("\n", " "))
     if tag is None or not tag[1].startswith("manylinux"):
         raise SystemExit(f"auditwheel refuses {wheel.name}:\n{said}")
     return tag[1]
@@ -90,5 +86,6 @@ def run(command: list[object], **environment: str) -> str:
 if __name__ == "__main__":
     out = Path(sys.argv[1]).absolute()
     for architecture in sys.argv[2:] or ARCHITECTURES:
+        print(f"building for {architecture}: some minutes", flush=True)
         made = build(architecture, out)
         print(f"{made.name}: {made.stat().st_size / 1e6:.1f} MB")

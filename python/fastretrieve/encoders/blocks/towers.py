@@ -68,7 +68,7 @@ def _chosen_shrinks(images: torch.Tensor, texts: torch.Tensor, dim: int) -> tupl
         shown = project(images[held][rows], maps.image_mean, maps.image_map)
         return ranked(asked, shown, of_text).mrr
 
-    # One side after the other: a quarter of all pairs.
+    # One side after the other: ten combinations of twenty-five.
     image = max(SHRINKS, key=lambda shrink: score((shrink, _USUAL)))
     text = max(SHRINKS, key=lambda shrink: score((image, shrink)))
     return image / _FINER, text / _FINER
